@@ -1,0 +1,8 @@
+"""The one exception for mistakes that a user can mend."""
+
+
+class UserError(Exception):
+    """Bad input, told in one line: the file, key or cell, what was expected, what to do.
+
+    The command line prints the message without a traceback and exits with status 2.
+    """
