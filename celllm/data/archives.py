@@ -1,0 +1,183 @@
+"""Downloaded archives and texts, read in place: nothing is ever unpacked to disk.
+
+An archive comes from a server, so its member list is not trusted: names that leave the archive, links,
+devices and members beyond a size cap refuse the whole archive. Damage is one line naming the file.
+"""
+
+import gzip
+import io
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from celllm.errors import UserError
+
+GIB = 2**30
+MAX_MEMBER = 8 * GIB
+MAX_TOTAL = 32 * GIB
+MAX_MEMBERS = 100_000
+MAX_HEADER = 2**20
+"""Long names and PAX records are read into memory by ``tarfile``: a megabyte is far above any honest one."""
+
+_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+_DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError, UnicodeDecodeError)
+
+
+def members(
+    path: str | Path,
+    pattern: str = "*",
+    max_bytes: int = MAX_MEMBER,
+    max_total: int = MAX_TOTAL,
+) -> Iterator[tuple[str, IO[bytes]]]:
+    """Iterate the files of a tar archive (plain or compressed) whose member name matches a glob pattern.
+
+    Each stream is valid until the next step of the iteration. The whole member list is checked, also of
+    members that do not match: a loop that runs to its end has seen a complete and honest archive.
+
+    Parameters
+    ----------
+    path
+        The archive; compression is found out from its content.
+    pattern
+        Glob on the full member name without a leading ``./``; ``*`` also matches ``/``.
+    max_bytes, max_total
+        Largest size of one member and of all members together, in bytes after decompression.
+
+    Raises
+    ------
+    UserError
+        For a missing, truncated or damaged archive, an unsafe member, a size beyond the cap, or when no
+        member matches.
+    """
+    seen: set[str] = set()
+    n_matches, total = 0, 0
+    with damage(path), _open(path, max_bytes) as archive:
+        for member in archive:
+            name, total = _checked(path, member, seen), total + member.size
+            if total > max_total or len(seen) > MAX_MEMBERS:
+                raise UserError(f"{path}: unpacks to over {max_total} bytes or {MAX_MEMBERS} files; refused")
+            stream = archive.extractfile(member) if member.isreg() and fnmatchcase(name, pattern) else None
+            if stream is not None:
+                n_matches += 1
+                yield name, io.BufferedReader(_Guarded(stream, f"{path}: member {name}", max_bytes), 2**20)
+    if not n_matches:
+        found = ", ".join(sorted(seen)[:5]) or "nothing"
+        raise UserError(f"{path}: no member matches '{pattern}'; it holds {found}")
+
+
+def open_text(source: str | Path | IO[bytes], encoding: str = "utf-8", max_bytes: int = MAX_TOTAL) -> IO[str]:
+    """Open a plain or gzip-compressed text for reading; the first two bytes tell the compression, not the name.
+
+    Parameters
+    ----------
+    source
+        A path, or a stream given by :func:`members` (a compressed file inside an archive).
+    max_bytes
+        Cap on the size after decompression.
+
+    Raises
+    ------
+    UserError
+        For a missing file at once; for truncated or damaged data when the reading gets there.
+    """
+    if isinstance(source, str | Path):
+        where = str(source)
+        raw: IO[bytes] = _opened(source)
+    else:
+        where, raw = getattr(getattr(source, "raw", source), "where", "archive member"), source
+    start = raw.peek(2)[:2]  # type: ignore[attr-defined]
+    inner: Any = gzip.GzipFile(fileobj=raw) if start == b"\x1f\x8b" else raw
+    guarded = _Guarded(inner, where, max_bytes, owned=raw if isinstance(source, str | Path) else None)
+    return io.TextIOWrapper(io.BufferedReader(guarded, 2**20), encoding=encoding)
+
+
+@contextmanager
+def damage(where: str | Path) -> Iterator[None]:
+    """Tell the errors of truncated or damaged data as one :class:`UserError` that names ``where``."""
+    try:
+        yield
+    except _DAMAGE as error:
+        detail = " ".join(str(error).split())
+        raise UserError(f"{where}: truncated or damaged ({detail}); delete it and fetch it again") from error
+
+
+class _Guarded(io.RawIOBase):
+    """A stream whose damage is told by name and that ends in an error beyond ``max_bytes``."""
+
+    def __init__(self, inner: Any, where: str, max_bytes: int, owned: IO[bytes] | None = None) -> None:
+        self.where = where
+        self._inner, self._left, self._max, self._owned = inner, max_bytes, max_bytes, owned
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with damage(self.where):
+            n_read = self._inner.readinto(buffer)
+        self._left -= n_read
+        if self._left < 0:
+            raise UserError(f"{self.where}: unpacks to more than {self._max} bytes; refused")
+        return n_read
+
+    def close(self) -> None:
+        if self._owned is not None and not self.closed:
+            self._owned.close()
+        super().close()
+
+
+def _opened(path: str | Path) -> io.BufferedReader:
+    try:
+        return open(path, "rb")
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+@contextmanager
+def _open(path: str | Path, max_bytes: int) -> Iterator[tarfile.TarFile]:
+    """Open the archive with a header class that knows its limits and notices a missing end."""
+    cut_short = []
+
+    class Header(tarfile.TarInfo):
+        @classmethod
+        def frombuf(cls, buf: Any, encoding: str, errors: str) -> "Header":
+            cut_short.append(len(buf) < tarfile.BLOCKSIZE)  # tarfile takes this for a regular end
+            header = super().frombuf(buf, encoding, errors)
+            _check_size(path, header, max_bytes)
+            return header
+
+    with _opened(path) as handle, tarfile.open(fileobj=handle, mode="r:*", tarinfo=Header) as archive:
+        yield archive
+    if cut_short[-1]:
+        raise tarfile.ReadError("no end-of-archive mark")
+
+
+def _check_size(path: str | Path, header: tarfile.TarInfo, max_bytes: int) -> None:
+    limit = MAX_HEADER if header.type in _HEADERS else max_bytes
+    if not 0 <= header.size <= limit:
+        raise UserError(
+            f"{path}: member {header.name!r} of {header.size} bytes, allowed are {limit}; refused"
+        )
+
+
+def _checked(path: str | Path, member: tarfile.TarInfo, seen: set[str]) -> str:
+    """Return the plain name of a member and remember it, or refuse the archive."""
+    name = PurePosixPath(member.name)
+    if name.is_absolute() or ".." in name.parts or "\\" in member.name:
+        raise UserError(f"{path}: member {member.name!r} points outside the archive; refused")
+    if not (member.isreg() or member.isdir()) or member.issparse():
+        raise UserError(f"{path}: member {member.name!r} is a link, device or sparse file; refused")
+    plain = str(name)
+    if plain in seen and not member.isdir():
+        raise UserError(f"{path}: member {member.name!r} is there twice; refused")
+    seen.add(plain)
+    return plain
