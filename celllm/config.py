@@ -1,0 +1,127 @@
+"""The configuration of a run: config/*.yaml read, laid over one another, checked, told in one line when wrong."""
+
+import copy
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator, ValidationError
+
+from celllm.errors import UserError
+from celllm.io import read_yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+SCHEMAS = ROOT / "workflow" / "schemas"
+
+
+def lay_over(base: Mapping[str, Any], over: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return ``base`` with the keys of ``over`` put in its place, mappings merged key by key, lists replaced."""
+    merged = copy.deepcopy(dict(base))
+    for key, value in (over or {}).items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = lay_over(merged[key], value) if both else copy.deepcopy(value)
+    return merged
+
+
+def load(configfile: str | Path, root: Path = ROOT) -> dict[str, Any]:
+    """Read a run's configuration as the workflow sees it: ``configfile`` over config/paper.yaml, completed."""
+    return complete(lay_over(read_yaml(root / "config/paper.yaml"), read_yaml(configfile)), root=root)
+
+
+def complete(config: Mapping[str, Any], root: Path = ROOT, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """Check a merged configuration and add what it refers to.
+
+    Adds ``catalogue`` (config/data_sets.yaml with the run's reader options), ``models`` and ``sizes``
+    (config/models.yaml with the run's changes), the mirror of ``CELLLM_MIRROR`` and the folder ``results``.
+
+    Raises
+    ------
+    UserError
+        In one line naming the key: unknown keys, wrong types, unknown data sets or models.
+    """
+    check(config, "config", "config")
+    done = copy.deepcopy(dict(config))
+    rows = read_yaml(root / "config/models.yaml")
+    check(rows, "models", "config/models.yaml")
+    done["sizes"] = lay_over(rows["sizes"], config["sizes"])
+    done["models"] = lay_over(rows["models"], config["models"])
+    check({"sizes": done["sizes"], "models": done["models"]}, "models", "config: models")
+    done["catalogue"] = _catalogue(root, config["reader_options"])
+    _check_names(done)
+    _settle_mirror(done, environ)
+    return done
+
+
+def check(value: Any, schema: str, where: str) -> None:
+    """Hold ``value`` against workflow/schemas/<schema>.schema.yaml; the first slip is a one-line UserError."""
+    validator = Draft202012Validator(read_yaml(SCHEMAS / f"{schema}.schema.yaml"))
+    errors = sorted(validator.iter_errors(value), key=lambda e: (len(e.absolute_path), str(e.absolute_path)))
+    if errors:
+        raise UserError(f"{where}: {_one_line(errors[0])}")
+
+
+def _one_line(error: ValidationError) -> str:
+    key = ".".join(str(part) for part in error.absolute_path)
+    if error.validator == "additionalProperties" and isinstance(error.instance, Mapping):
+        known = list(error.schema.get("properties", {}))
+        unknown = sorted(set(error.instance) - set(known))
+        place = f" under '{key}'" if key else ""
+        return f"unknown key '{', '.join(unknown)}'{place}; allowed are {', '.join(known)}"
+    if error.validator == "required":
+        place = f" under '{key}'" if key else ""
+        missing = [k for k in error.validator_value if k not in error.instance]
+        return f"key '{missing[0]}' is missing{place}"
+    if error.validator == "type":
+        return f"key '{key}': expected {_or(error.validator_value)}, got {error.instance!r}"
+    if error.validator == "enum":
+        return f"key '{key}': {error.instance!r} is none of {', '.join(map(str, error.validator_value))}"
+    return f"key '{key}': {' '.join(error.message.split())[:300]}"
+
+
+def _or(kinds: str | list[str]) -> str:
+    return kinds if isinstance(kinds, str) else " or ".join(kinds)
+
+
+def _catalogue(root: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    rows = read_yaml(root / "config/data_sets.yaml")
+    check(rows, "data_sets", "config/data_sets.yaml")
+    for name in options:
+        if name not in rows:
+            raise UserError(f"config: reader_options: unknown data set '{name}'; known are {', '.join(rows)}")
+        known = rows[name].get("options", {})
+        unknown = sorted(set(options[name]) - set(known))
+        if unknown:
+            raise UserError(
+                f"config: reader_options.{name}: unknown option '{unknown[0]}'; allowed are {', '.join(known)}"
+            )
+        rows[name]["options"] = lay_over(known, options[name])
+    return rows
+
+
+def _check_names(config: Mapping[str, Any]) -> None:
+    """Data sets must be in the catalogue with the right role, models in the models' table."""
+    for role, names in config["data_sets"].items():
+        fitting = [n for n, row in config["catalogue"].items() if row["role"] == role]
+        for name in names:
+            if name not in fitting:
+                raise UserError(f"config: data_sets.{role}: unknown data set '{name}'; known are {', '.join(fitting)}")
+    for name in config["annotation"]["models"]:
+        if name not in config["models"]:
+            known = ", ".join(config["models"])
+            raise UserError(f"config: annotation.models: unknown model '{name}'; known are {known}")
+    for name, row in config["models"].items():
+        if row["kind"] == "encoder" and row["size"] not in config["sizes"]:
+            raise UserError(f"config: models.{name}: unknown size '{row['size']}'; known are {', '.join(config['sizes'])}")
+
+
+def _settle_mirror(config: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """CELLLM_MIRROR wins over the config, and its run gets a folder of its own: no mixing of two sources."""
+    given = environ.get("CELLLM_MIRROR")
+    if given:
+        place = Path(given).resolve()
+        if not place.is_dir():
+            raise UserError(f"CELLLM_MIRROR: {given} is no folder; unset it or name the folder of the mirror")
+        config["mirror"] = str(place)
+        config["run"] = f"{config['run']}-{place.name}"
+    config["results"] = f"results/{config['run']}"

@@ -1,0 +1,77 @@
+# Names of files and settings of commands; nothing here knows how anything is computed.
+import json
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+ROOT = Path(workflow.current_basedir).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from celllm.config import complete, lay_over
+from celllm.errors import UserError
+from celllm.io import read_yaml
+
+try:
+    config = complete(lay_over(read_yaml(ROOT / "config/paper.yaml"), config), ROOT)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+RESULTS = config["results"]
+EMBEDDED = config["mirror"] == "embedded"
+MIRROR = f"{RESULTS}/mirror" if EMBEDDED else config["mirror"]
+# What a mirror gives stays with its run; what the internet gives is shared by all runs.
+RAW = f"{RESULTS}/raw" if MIRROR else "data/raw"
+
+# Commands run as `python -m celllm`: from the environment of Snakemake itself, or from the job's conda environment.
+_conda = any(str(m).endswith("CONDA") for m in workflow.deployment_settings.deployment_method)
+_path = "" if _conda else f"export PATH='{Path(sys.executable).parent}':$PATH; "
+shell.prefix(
+    f"set -euo pipefail; export DGLBACKEND=pytorch PYTHONPATH='{ROOT}'${{PYTHONPATH:+:$PYTHONPATH}}; {_path}"
+)
+
+
+wildcard_constraints:
+    source="|".join(config["data_sets"]["pretraining"]),
+    data_set="|".join(config["data_sets"]["annotation"]),
+    model="|".join(config["models"]),
+    protocol="strict|paper",
+    sample="[^/]+",
+    dim=r"\d+",
+
+
+def results(path):
+    return f"{RESULTS}/{path}"
+
+
+def log_of(name):
+    return f"{RESULTS}/logs/{name}.log"
+
+
+def times_of(name):
+    return f"{RESULTS}/benchmarks/{name}.tsv"
+
+
+def as_json(value):
+    """One line of JSON with its keys sorted: equal settings are equal text, so that only changes rerun a job."""
+    return json.dumps(value, sort_keys=True)
+
+
+def raw_files(data_set):
+    return [f"{RAW}/{row['path']}" for row in config["catalogue"][data_set].get("files", {}).values()]
+
+
+def file_flags(data_set, sample=None):
+    """name=path pairs of a data set's files (and of one sample's) for the command line."""
+    rows = dict(config["catalogue"][data_set].get("files", {}))
+    if sample is not None:
+        rows |= config["catalogue"][data_set]["sample_files"]
+    return [f"{name}={RAW}/{row['path'].format(sample=sample)}" for name, row in rows.items()]
+
+
+def encoder_models():
+    return [name for name in config["annotation"]["models"] if config["models"][name]["kind"] == "encoder"]
+
+
+def encoders():
+    return [results(f"checkpoints/{name}/encoder.safetensors") for name in encoder_models()]

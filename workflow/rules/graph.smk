@@ -1,0 +1,46 @@
+# Protein network -> GraphMAE -> one vector for every gene of the vocabulary.
+def graphmae_settings(wildcards):
+    return as_json(config["graphmae"] | {"dim": int(wildcards.dim), "seed": config["seed"]})
+
+
+rule network:
+    input:
+        files=raw_files("string"),
+        genes=rules.genes.output.genes,
+        aliases=rules.genes.output.aliases,
+    output:
+        results("graph/network.npz"),
+    log:
+        log_of("network"),
+    benchmark:
+        times_of("network")
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        files=file_flags("string"),
+        settings=as_json(config["network"]),
+    shell:
+        "python -m celllm network --files {params.files:q} --genes {input.genes} --aliases {input.aliases}"
+        " --settings {params.settings:q} --out {output} > {log} 2>&1"
+
+
+rule graphmae:
+    input:
+        network=rules.network.output,
+        genes=rules.genes.output.genes,
+    output:
+        embeddings=results("graph/gene_embeddings_{dim}.safetensors"),
+        losses=results("graph/graphmae_{dim}.csv"),
+    log:
+        log_of("graphmae_{dim}"),
+    benchmark:
+        times_of("graphmae_{dim}")
+    conda:
+        "../../envs/graph.yaml"
+    threads: 8
+    params:
+        settings=graphmae_settings,
+    shell:
+        "python -m celllm graphmae --network {input.network} --genes {input.genes}"
+        " --settings {params.settings:q} --out {output.embeddings} --metrics {output.losses} > {log} 2>&1"

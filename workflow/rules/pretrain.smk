@@ -1,0 +1,53 @@
+# One encoder per model row. Checkpoints stand beside the outputs, so that an interrupted training goes on.
+def gene_embeddings(wildcards):
+    row = config["models"][wildcards.model]
+    if row["gene_embeddings"] != "graphmae":
+        return []
+    return results(f"graph/gene_embeddings_{config['sizes'][row['size']]['dim']}.safetensors")
+
+
+def gene_embedding_flag(wildcards):
+    path = gene_embeddings(wildcards)
+    return ["--gene-embeddings", path] if path else []
+
+
+def model_row(wildcards):
+    """The model's row with its size spelled out."""
+    row = dict(config["models"][wildcards.model])
+    if row["kind"] == "encoder":
+        row["size"] = config["sizes"][row["size"]]
+        row["tokens"] = row["tokens"] | config["tokens"]
+    return as_json(row | {"name": wildcards.model})
+
+
+def pretraining_settings(wildcards):
+    chosen = lay_over(
+        config["pretraining"]["settings"], config["pretraining"].get("by_model", {}).get(wildcards.model)
+    )
+    return as_json(chosen | {"seed": config["seed"]})
+
+
+rule pretrain:
+    input:
+        gene_embeddings,
+        corpus=rules.corpus.output,
+        genes=rules.genes.output.genes,
+    output:
+        encoder=results("checkpoints/{model}/encoder.safetensors"),
+        metrics=results("checkpoints/{model}/metrics.csv"),
+    log:
+        log_of("pretrain/{model}"),
+    benchmark:
+        times_of("pretrain/{model}")
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 8
+    params:
+        model=model_row,
+        settings=pretraining_settings,
+        embeddings=gene_embedding_flag,
+        checkpoints=results("checkpoints/{model}/state"),
+    shell:
+        "python -m celllm pretrain --corpus {input.corpus} --genes {input.genes} {params.embeddings:q}"
+        " --model {params.model:q} --settings {params.settings:q} --checkpoints {params.checkpoints:q}"
+        " --out {output.encoder} --metrics {output.metrics} > {log} 2>&1"
