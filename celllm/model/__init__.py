@@ -1,0 +1,33 @@
+"""The encoder, its attention and its heads."""
+
+from celllm.model.encoder import Encoder, EncoderConfig, count_parameters
+from celllm.model.heads import (
+    ClassificationHead,
+    ContrastPooling,
+    GenePooling,
+    MaskedExpressionHead,
+    TumourHead,
+    cell_embedding,
+    feed_forward,
+)
+from celllm.model.sizes import SIZES, sized
+from celllm.model.weights import load_encoder, load_gene_embeddings, save_encoder, save_gene_embeddings
+
+__all__ = [
+    "SIZES",
+    "ClassificationHead",
+    "ContrastPooling",
+    "Encoder",
+    "EncoderConfig",
+    "GenePooling",
+    "MaskedExpressionHead",
+    "TumourHead",
+    "cell_embedding",
+    "count_parameters",
+    "feed_forward",
+    "load_encoder",
+    "load_gene_embeddings",
+    "save_encoder",
+    "save_gene_embeddings",
+    "sized",
+]

@@ -1,0 +1,222 @@
+"""Self-attention of the encoder: FAVOR+ that padding cannot touch, exact softmax, and the released variant."""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+AttentionKind = Literal["favor", "softmax", "released"]
+
+# Added to every random feature by performer-pytorch, so that no query is left without a key.
+FEATURE_FLOOR = 1e-4
+
+
+def draw_projection(n_features: int, dim_head: int, generator: torch.Generator | None = None) -> Tensor:
+    """Draw the orthogonal random features of one layer (Choromanski et al. 2021, FAVOR+).
+
+    Parameters
+    ----------
+    n_features, dim_head : int
+        Rows and columns of the projection.
+    generator : torch.Generator, optional
+        Where the seed of this draw comes from; the global CPU generator without it.
+
+    Returns
+    -------
+    Tensor
+        (n_features, dim_head) float32 on the CPU. The global random state moves by the draw of the seed at
+        most: the matrix itself is drawn on the side.
+    """
+    from performer_pytorch.performer_pytorch import gaussian_orthogonal_random_matrix
+
+    seed = int(torch.randint(2**62, (), generator=generator))
+    with torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed: that would seed the accelerators too, which fork_rng leaves alone here.
+        torch.random.default_generator.manual_seed(seed)
+        return gaussian_orthogonal_random_matrix(n_features, dim_head)
+
+
+def favor_attention(
+    q: Tensor, k: Tensor, v: Tensor, projection: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """Linear attention through positive random features of the softmax kernel.
+
+    Equal to performer-pytorch on unpadded input. With a mask the padded keys leave the numerator, the
+    normaliser and the stabiliser, so that a cell's output does not depend on how far it was padded.
+
+    Parameters
+    ----------
+    q, k, v : Tensor
+        (B, H, L, dim_head).
+    projection : Tensor
+        (n_features, dim_head).
+    mask : Tensor, optional
+        (B, L) bool, True at real tokens; every row holds at least one.
+
+    Returns
+    -------
+    Tensor
+        (B, H, L, dim_head).
+    """
+    ones = v.new_ones((*v.shape[:-1], 1))
+    values = torch.cat([v, ones], dim=-1)
+    if mask is not None:
+        values = values.masked_fill(~mask[:, None, :, None], 0)
+    k_features = _features(k, projection, mask, per_row=False)
+    q_features = _features(q, projection, None, per_row=True)
+    # The floor is added to the sums, not to each feature: the same numbers, two passes over memory less.
+    sums = k_features.transpose(-1, -2) @ values
+    sums = sums + FEATURE_FLOOR * values.sum(-2, keepdim=True)
+    out = q_features @ sums + FEATURE_FLOOR * sums.sum(-2, keepdim=True)
+    return out[..., :-1] / out[..., -1:]
+
+
+def _features(x: Tensor, projection: Tensor, mask: Tensor | None, per_row: bool) -> Tensor:
+    """Return exp(<x, w> - |x|^2 / 2 - stabiliser), (B, H, L, n_features), zero where ``mask`` is False.
+
+    The stabiliser is the largest <x, w> of the row (queries) or of all real rows of the head (keys).
+    performer-pytorch's factor 1 / sqrt(n_features) cancels between numerator and normaliser.
+    """
+    scale = x.shape[-1] ** -0.25
+    dash = x @ (projection.to(x.dtype) * scale).T
+    shift = x.square().sum(-1, keepdim=True) * (scale**2 / 2)
+    largest = dash.detach().amax(-1, keepdim=True)
+    if mask is not None:
+        pads = ~mask[:, None, :, None]
+        largest = largest.masked_fill(pads, -math.inf)
+        shift = shift.masked_fill(pads, math.inf)
+    if not per_row:
+        largest = largest.amax(-2, keepdim=True)
+    return torch.exp(dash - (shift + largest))
+
+
+class SelfAttention(nn.Module):
+    """What the attentions share: one projection to q, k, v without bias, one back with bias, dropout.
+
+    Parameters
+    ----------
+    dim : int
+        Width of the tokens.
+    heads, dim_head : int
+        Number and size of the heads; ``heads * dim_head`` may differ from ``dim``.
+    dropout : float
+        Dropout on the output.
+    """
+
+    def __init__(self, dim: int, heads: int, dim_head: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dim_head = heads, dim_head
+        self.to_qkv = nn.Linear(dim, 3 * heads * dim_head, bias=False)
+        self.to_out = nn.Linear(heads * dim_head, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, L, dim) -> (B, L, dim); ``mask`` (B, L) is True at real tokens."""
+        q, k, v = self.split(x)
+        out = self.attend(q, k, v, mask)
+        return self.dropout(self.to_out(out.transpose(1, 2).flatten(2)))
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of (B, L, dim), each (B, heads, L, dim_head)."""
+        qkv = self.to_qkv(x).unflatten(-1, (3, self.heads, self.dim_head))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Attention proper, (B, heads, L, dim_head) each."""
+        raise NotImplementedError
+
+    def cls_weights(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Weights with which token 0 attends to every token, (B, heads, L), rows summing to one.
+
+        Exactly those that :meth:`forward` applies, in memory linear in L.
+        """
+        q, k, _ = self.split(x)
+        scores = self.scores(q[:, :, :1], k, mask).float().squeeze(2)
+        return scores / scores.sum(-1, keepdim=True)
+
+    def scores(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
+        """Unnormalised weights of the queries ``q`` (B, heads, n, dim_head) over the keys, (B, heads, n, L)."""
+        raise NotImplementedError
+
+
+class FavorAttention(SelfAttention):
+    """FAVOR+ with a projection that changes only when :meth:`redraw` is called, never inside ``forward``.
+
+    A redraw between the two passes of divide-and-conquer contrast would silently give a wrong gradient.
+    """
+
+    projection: Tensor
+
+    def __init__(self, dim: int, heads: int, dim_head: int, dropout: float, n_features: int) -> None:
+        super().__init__(dim, heads, dim_head, dropout)
+        self.register_buffer("projection", draw_projection(n_features, dim_head))
+
+    def redraw(self, generator: torch.Generator) -> None:
+        """Draw new random features; the seed is taken from ``generator`` (CPU)."""
+        self.projection.copy_(draw_projection(*self.projection.shape, generator))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """See :func:`favor_attention`."""
+        return favor_attention(q, k, v, self.projection, mask)
+
+    def scores(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
+        """See :meth:`SelfAttention.scores`."""
+        k_features = _features(k, self.projection, mask, per_row=False) + FEATURE_FLOOR
+        q_features = _features(q, self.projection, None, per_row=True) + FEATURE_FLOOR
+        weights = q_features @ k_features.transpose(-1, -2)
+        return weights if mask is None else weights.masked_fill(~mask[:, None, None], 0)
+
+
+class SoftmaxAttention(SelfAttention):
+    """Exact attention, quadratic in L in time, through PyTorch's fused kernels."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Scaled dot-product attention over the real keys."""
+        keys = None if mask is None else mask[:, None, None]
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=keys)
+
+    def scores(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
+        """See :meth:`SelfAttention.scores`."""
+        logits = (q @ k.transpose(-1, -2)) * self.dim_head**-0.5
+        if mask is not None:
+            logits = logits.masked_fill(~mask[:, None, None], -math.inf)
+        return logits.softmax(-1)
+
+
+class ReleasedAttention(nn.Module):
+    """performer-pytorch's own layer, as the released CellLM code uses it, for comparison only.
+
+    Its mask zeroes the padded values but leaves the padded keys in normaliser and stabiliser, so a cell's
+    output depends on how far its batch is padded.
+    """
+
+    def __init__(self, dim: int, heads: int, dim_head: int, dropout: float, n_features: int) -> None:
+        super().__init__()
+        from performer_pytorch import SelfAttention as PerformerSelfAttention
+
+        self.inner = PerformerSelfAttention(
+            dim, heads=heads, dim_head=dim_head, nb_features=n_features, dropout=dropout, qkv_bias=False
+        )
+        self.inner.fast_attention.projection_matrix.copy_(draw_projection(n_features, dim_head))
+
+    def redraw(self, generator: torch.Generator) -> None:
+        """Draw new random features; the seed is taken from ``generator`` (CPU)."""
+        projection = self.inner.fast_attention.projection_matrix
+        projection.copy_(draw_projection(*projection.shape, generator))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, L, dim) -> (B, L, dim); ``mask`` (B, L) is True at real tokens."""
+        return self.inner(x, mask=mask)
+
+
+def make_attention(
+    kind: AttentionKind, dim: int, heads: int, dim_head: int, dropout: float, n_features: int
+) -> SelfAttention | ReleasedAttention:
+    """Build the attention named ``kind``; ``n_features`` is without meaning for ``softmax``."""
+    if kind == "softmax":
+        return SoftmaxAttention(dim, heads, dim_head, dropout)
+    made = {"favor": FavorAttention, "released": ReleasedAttention}[kind]
+    return made(dim, heads, dim_head, dropout, n_features)

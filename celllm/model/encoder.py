@@ -1,0 +1,223 @@
+"""The cell encoder: gene and expression embeddings, then pre-LayerNorm Performer layers (paper, section 3)."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from celllm.errors import UserError
+from celllm.model.attention import AttentionKind, FavorAttention, ReleasedAttention, make_attention
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Shape of an encoder.
+
+    Attributes
+    ----------
+    n_genes : int
+        Size of the vocabulary; gene id ``n_genes`` is [CLS], ``n_genes + 1`` is [PAD].
+    dim, depth, heads, dim_head : int
+        Token width, layers, attention heads and their size (Table F.1: 512, 10, 16; 64 in the released code).
+    ff_mult : int
+        Width of the feed-forward part, in multiples of ``dim``.
+    dropout : float
+        On the embedding, inside the feed-forward part and on each attention's output.
+    n_tokens : int
+        Expression tokens: the bins, [CLS], and [PAD] that is also [MASK].
+    attention : str
+        ``favor`` (padding-exact FAVOR+), ``softmax`` (exact) or ``released`` (performer-pytorch as it is).
+    n_features : int, optional
+        Random features per head; ``int(dim_head * ln(dim_head))`` when None, as in performer-pytorch.
+    """
+
+    n_genes: int
+    dim: int = 512
+    depth: int = 10
+    heads: int = 16
+    dim_head: int = 64
+    ff_mult: int = 4
+    dropout: float = 0.1
+    n_tokens: int = 8
+    attention: AttentionKind = "favor"
+    n_features: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("n_genes", "dim", "depth", "heads", "dim_head", "ff_mult", "n_tokens"):
+            if getattr(self, name) < 1:
+                raise UserError(f"encoder.{name}: expected at least 1, got {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"encoder.dropout: expected a number in [0, 1), got {self.dropout}")
+        if self.attention not in get_args(AttentionKind):
+            known = ", ".join(get_args(AttentionKind))
+            raise UserError(f"encoder.attention: expected one of {known}, got {self.attention!r}")
+        if self.n_features is not None and self.n_features < 1:
+            raise UserError(f"encoder.n_features: expected at least 1, got {self.n_features}")
+
+    @property
+    def features(self) -> int:
+        """Random features per head."""
+        return self.n_features or max(1, int(self.dim_head * math.log(self.dim_head)))
+
+
+class Embedding(nn.Module):
+    """Gene embedding + expression embedding of a token.
+
+    The gene table is frozen when it is given (one trainable row for [CLS] stands beside it) and trained as a
+    whole when it is not. The row of [PAD] is zero either way.
+    """
+
+    def __init__(self, config: EncoderConfig, gene_embeddings: Tensor | None) -> None:
+        super().__init__()
+        n, dim = config.n_genes, config.dim
+        self.n_genes = n
+        self.genes = nn.Embedding(n + 2, dim, padding_idx=n + 1)
+        self.expression = nn.Embedding(config.n_tokens, dim)
+        self.cls = nn.Parameter(torch.randn(dim) * 0.02)
+        with torch.no_grad():
+            self.genes.weight[n] = 0
+            if gene_embeddings is not None:
+                self.genes.weight[:n] = _checked_table(gene_embeddings, n, dim)
+        self.genes.weight.requires_grad_(gene_embeddings is None)
+
+    def forward(self, gene_ids: Tensor, bins: Tensor) -> Tensor:
+        """(B, L) gene ids and expression tokens -> (B, L, dim)."""
+        x = self.genes(gene_ids) + self.expression(bins)
+        is_cls = (gene_ids == self.n_genes).unsqueeze(-1)
+        return torch.where(is_cls, x + self.cls, x)
+
+
+def _checked_table(table: Tensor, n_genes: int, dim: int) -> Tensor:
+    if tuple(table.shape) != (n_genes, dim):
+        found = " x ".join(map(str, table.shape))
+        raise UserError(f"gene embeddings: expected {n_genes} genes x {dim} dimensions, found {found}")
+    return table
+
+
+class FeedForward(nn.Module):
+    """Linear, GELU, dropout, linear."""
+
+    def __init__(self, dim: int, mult: int, dropout: float) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(dim, dim * mult)
+        self.w2 = nn.Linear(dim * mult, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., dim) -> (..., dim)."""
+        return self.w2(self.dropout(F.gelu(self.w1(x))))
+
+
+class Layer(nn.Module):
+    """Pre-LayerNorm attention and feed-forward part, each with its residual connection."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        c = config
+        self.attention_norm = nn.LayerNorm(c.dim)
+        self.attention = make_attention(c.attention, c.dim, c.heads, c.dim_head, c.dropout, c.features)
+        self.ff_norm = nn.LayerNorm(c.dim)
+        self.ff = FeedForward(c.dim, c.ff_mult, c.dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, L, dim) -> (B, L, dim); ``mask`` (B, L) is True at real tokens."""
+        x = x + self.attention(self.attention_norm(x), mask)
+        return x + self.ff(self.ff_norm(x))
+
+
+class Encoder(nn.Module):
+    """Cells as sequences of expressed genes -> one vector per token.
+
+    Parameters
+    ----------
+    config : EncoderConfig
+        The shape.
+    gene_embeddings : Tensor, optional
+        (n_genes, dim), frozen in the model; without them the gene table is trained from random numbers.
+
+    Attributes
+    ----------
+    gradient_checkpointing : bool
+        Keep only the input of each layer for the backward pass and run the layer again there.
+    """
+
+    def __init__(self, config: EncoderConfig, gene_embeddings: Tensor | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = Embedding(config, gene_embeddings)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.dim)
+        self.gradient_checkpointing = False
+
+    def forward(self, gene_ids: Tensor, bins: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Encode cells.
+
+        Parameters
+        ----------
+        gene_ids, bins : Tensor
+            (B, L) int64: vocabulary index and expression token of every token, [CLS] first.
+        mask : Tensor, optional
+            (B, L) bool, True at real tokens; all are real without it.
+
+        Returns
+        -------
+        Tensor
+            (B, L, dim). What stands at padded places has no meaning.
+        """
+        return self.norm(self.run_layers(self.embed(gene_ids, bins), mask))
+
+    def embed(self, gene_ids: Tensor, bins: Tensor) -> Tensor:
+        """Input of the first layer, (B, L, dim)."""
+        return self.dropout(self.embedding(gene_ids, bins))
+
+    def run_layers(self, x: Tensor, mask: Tensor | None, start: int = 0, stop: int | None = None) -> Tensor:
+        """Run the layers ``start`` up to and without ``stop`` on (B, L, dim); the final norm is not applied.
+
+        ``norm(run_layers(run_layers(x, mask, 0, n), mask, n))`` is the whole encoder, so that what frozen lower
+        layers make can be kept.
+        """
+        for layer in self.layers[start:stop]:
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                x = checkpoint(layer, x, mask, use_reentrant=False)
+            else:
+                x = layer(x, mask)
+        return x
+
+    def cls_attention(self, gene_ids: Tensor, bins: Tensor, mask: Tensor | None, layer: int = -1) -> Tensor:
+        """Weights with which [CLS] attends to every token in one layer, (B, heads, L), rows summing to one."""
+        layer = range(len(self.layers))[layer]
+        chosen = self.layers[layer]
+        if isinstance(chosen.attention, ReleasedAttention):
+            raise UserError(
+                "attention 'released' has no weights to show; use an encoder with 'favor' or 'softmax'"
+            )
+        x = self.run_layers(self.embed(gene_ids, bins), mask, 0, layer)
+        return chosen.attention.cls_weights(chosen.attention_norm(x), mask)
+
+    def redraw_features(self, generator: torch.Generator) -> None:
+        """Draw the random features of all layers anew; only ever between two optimiser steps.
+
+        Parameters
+        ----------
+        generator : torch.Generator
+            A CPU generator of its own: no other random number of the run moves.
+        """
+        for attention in self._random_attentions():
+            attention.redraw(generator)
+
+    def _random_attentions(self) -> Iterator[FavorAttention | ReleasedAttention]:
+        for layer in self.layers:
+            if isinstance(layer.attention, FavorAttention | ReleasedAttention):
+                yield layer.attention
+
+
+def count_parameters(module: nn.Module) -> tuple[int, int]:
+    """Return all parameters (frozen gene embeddings among them) and the trained ones."""
+    counts = [(p.numel(), p.requires_grad) for p in module.parameters()]
+    return sum(n for n, _ in counts), sum(n for n, trained in counts if trained)
