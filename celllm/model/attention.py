@@ -1,4 +1,4 @@
-"""Self-attention of the encoder: FAVOR+ that padding cannot touch, exact softmax, and the released variant."""
+"""Self-attention of the encoder: padding-exact FAVOR+, exact softmax, and the released variant."""
 
 import math
 from typing import Literal
@@ -138,7 +138,7 @@ class SelfAttention(nn.Module):
         return scores / scores.sum(-1, keepdim=True)
 
     def scores(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
-        """Unnormalised weights of the queries ``q`` (B, heads, n, dim_head) over the keys, (B, heads, n, L)."""
+        """Unnormalised weights of the queries (B, heads, n, dim_head) over the keys, (B, heads, n, L)."""
         raise NotImplementedError
 
 
@@ -156,7 +156,8 @@ class FavorAttention(SelfAttention):
 
     def redraw(self, generator: torch.Generator) -> None:
         """Draw new random features; the seed is taken from ``generator`` (CPU)."""
-        self.projection.copy_(draw_projection(*self.projection.shape, generator))
+        n_features, dim_head = self.projection.shape
+        self.projection.copy_(draw_projection(n_features, dim_head, generator))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """See :func:`favor_attention`."""
@@ -205,7 +206,8 @@ class ReleasedAttention(nn.Module):
     def redraw(self, generator: torch.Generator) -> None:
         """Draw new random features; the seed is taken from ``generator`` (CPU)."""
         projection = self.inner.fast_attention.projection_matrix
-        projection.copy_(draw_projection(*projection.shape, generator))
+        n_features, dim_head = projection.shape
+        projection.copy_(draw_projection(n_features, dim_head, generator))
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, L, dim) -> (B, L, dim); ``mask`` (B, L) is True at real tokens."""
@@ -218,5 +220,6 @@ def make_attention(
     """Build the attention named ``kind``; ``n_features`` is without meaning for ``softmax``."""
     if kind == "softmax":
         return SoftmaxAttention(dim, heads, dim_head, dropout)
-    made = {"favor": FavorAttention, "released": ReleasedAttention}[kind]
-    return made(dim, heads, dim_head, dropout, n_features)
+    if kind == "released":
+        return ReleasedAttention(dim, heads, dim_head, dropout, n_features)
+    return FavorAttention(dim, heads, dim_head, dropout, n_features)

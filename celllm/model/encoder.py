@@ -1,4 +1,4 @@
-"""The cell encoder: gene and expression embeddings, then pre-LayerNorm Performer layers (paper, section 3)."""
+"""The cell encoder: gene and expression embeddings, then pre-LayerNorm Performer layers."""
 
 import math
 from collections.abc import Iterator
@@ -69,25 +69,23 @@ class Embedding(nn.Module):
     """Gene embedding + expression embedding of a token.
 
     The gene table is frozen when it is given (one trainable row for [CLS] stands beside it) and trained as a
-    whole when it is not. The row of [PAD] is zero either way.
+    whole when it is not. [PAD] has a gene vector of zeros.
     """
 
     def __init__(self, config: EncoderConfig, gene_embeddings: Tensor | None) -> None:
         super().__init__()
         n, dim = config.n_genes, config.dim
         self.n_genes = n
-        self.genes = nn.Embedding(n + 2, dim, padding_idx=n + 1)
+        self.genes = nn.Embedding(n + 1, dim, padding_idx=n)  # the last row: zeros, for [CLS] and [PAD]
         self.expression = nn.Embedding(config.n_tokens, dim)
         self.cls = nn.Parameter(torch.randn(dim) * 0.02)
-        with torch.no_grad():
-            self.genes.weight[n] = 0
-            if gene_embeddings is not None:
-                self.genes.weight[:n] = _checked_table(gene_embeddings, n, dim)
+        if gene_embeddings is not None:
+            self.genes.weight.data[:n] = _checked_table(gene_embeddings, n, dim)
         self.genes.weight.requires_grad_(gene_embeddings is None)
 
     def forward(self, gene_ids: Tensor, bins: Tensor) -> Tensor:
         """(B, L) gene ids and expression tokens -> (B, L, dim)."""
-        x = self.genes(gene_ids) + self.expression(bins)
+        x = self.genes(gene_ids.clamp(max=self.n_genes)) + self.expression(bins)
         is_cls = (gene_ids == self.n_genes).unsqueeze(-1)
         return torch.where(is_cls, x + self.cls, x)
 
@@ -177,10 +175,10 @@ class Encoder(nn.Module):
         return self.dropout(self.embedding(gene_ids, bins))
 
     def run_layers(self, x: Tensor, mask: Tensor | None, start: int = 0, stop: int | None = None) -> Tensor:
-        """Run the layers ``start`` up to and without ``stop`` on (B, L, dim); the final norm is not applied.
+        """Run the layers ``start`` up to and without ``stop`` on (B, L, dim), without the final norm.
 
-        ``norm(run_layers(run_layers(x, mask, 0, n), mask, n))`` is the whole encoder, so that what frozen lower
-        layers make can be kept.
+        ``norm(run_layers(run_layers(x, mask, 0, n), mask, n))`` is the whole encoder on ``x``, so that what
+        frozen lower layers make can be kept.
         """
         for layer in self.layers[start:stop]:
             if self.gradient_checkpointing and torch.is_grad_enabled():
@@ -189,14 +187,15 @@ class Encoder(nn.Module):
                 x = layer(x, mask)
         return x
 
-    def cls_attention(self, gene_ids: Tensor, bins: Tensor, mask: Tensor | None, layer: int = -1) -> Tensor:
+    def cls_attention(
+        self, gene_ids: Tensor, bins: Tensor, mask: Tensor | None = None, layer: int = -1
+    ) -> Tensor:
         """Weights with which [CLS] attends to every token in one layer, (B, heads, L), rows summing to one."""
         layer = range(len(self.layers))[layer]
         chosen = self.layers[layer]
+        assert isinstance(chosen, Layer)
         if isinstance(chosen.attention, ReleasedAttention):
-            raise UserError(
-                "attention 'released' has no weights to show; use an encoder with 'favor' or 'softmax'"
-            )
+            raise UserError("attention 'released' shows no weights; use an encoder with 'favor' or 'softmax'")
         x = self.run_layers(self.embed(gene_ids, bins), mask, 0, layer)
         return chosen.attention.cls_weights(chosen.attention_norm(x), mask)
 

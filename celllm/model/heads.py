@@ -1,6 +1,7 @@
 """What stands on top of the encoder: pooling over genes, and the heads of the objectives (Table F.1)."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -44,7 +45,7 @@ def feed_forward(
     With ``last`` the last layer gets activation and dropout too, for a trunk that something else follows.
     """
     steps: list[nn.Module] = []
-    for i, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (n_in, n_out) in enumerate(pairwise(sizes)):
         steps.append(nn.Linear(n_in, n_out))
         if last or i < len(sizes) - 2:
             steps += [_ACTIVATIONS[activation](), nn.Dropout(dropout)]
