@@ -76,7 +76,7 @@ def members(
 
 
 def open_text(source: str | Path | IO[bytes], encoding: str = "utf-8", max_bytes: int = MAX_TOTAL) -> IO[str]:
-    """Open a plain or gzip-compressed text for reading; the first two bytes tell the compression, not the name.
+    """Open a plain or gzip-compressed text for reading; the first two bytes tell which, not the name.
 
     Parameters
     ----------
