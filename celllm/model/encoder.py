@@ -190,7 +190,7 @@ class Encoder(nn.Module):
     def cls_attention(
         self, gene_ids: Tensor, bins: Tensor, mask: Tensor | None = None, layer: int = -1
     ) -> Tensor:
-        """Weights with which [CLS] attends to every token in one layer, (B, heads, L), rows summing to one."""
+        """Weights with which [CLS] attends to every token in one layer, (B, heads, L), each row 1 in sum."""
         layer = range(len(self.layers))[layer]
         chosen = self.layers[layer]
         assert isinstance(chosen, Layer)

@@ -1,0 +1,343 @@
+"""From counts to tokens: stored expressions, cells of unequal length, batches for the encoder."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from celllm.errors import UserError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+    from celllm.data.genes import Vocabulary
+
+LogBase = Literal["e", "2"]
+
+# Expression tokens: the bins 0 to 5, then these two. [PAD] is [MASK] too, as in scBERT.
+N_BINS = 6
+CLS_BIN = 6
+PAD_BIN = 7
+MASK_BIN = PAD_BIN
+N_TOKENS = 8
+
+# Stored expressions are fixed-point numbers with 12 bits behind the point: ln(1 + 10^4) = 9.21 fits 16 bits.
+FRACTION_BITS = 12
+TARGET_SUM = 1e4
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Non-zero genes of cells, one cell after the other.
+
+    Attributes
+    ----------
+    indptr : array of int64
+        (n_cells + 1,): cell i owns the places ``indptr[i]:indptr[i + 1]``.
+    gene_ids : array of uint16
+        Vocabulary indices, ascending within a cell.
+    expression : array of uint16
+        ``floor(4096 * ln(1 + 10^4 n / sum n))``.
+    """
+
+    indptr: NDArray[np.int64]
+    gene_ids: NDArray[np.uint16]
+    expression: NDArray[np.uint16]
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Non-zero genes of each cell, (n_cells,)."""
+        return np.diff(self.indptr)
+
+
+class Cells(Protocol):
+    """Cells that can be read in any order: in memory or in the shards of a corpus."""
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Non-zero genes of each cell, (n_cells,)."""
+
+    def take(self, rows: ArrayLike) -> Ragged:
+        """Cells of these rows, in this order."""
+
+
+@dataclass(frozen=True)
+class CellsInMemory:
+    """Cells held in memory; implements :class:`Cells`."""
+
+    ragged: Ragged
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return len(self.ragged)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Non-zero genes of each cell, (n_cells,)."""
+        return self.ragged.lengths
+
+    def take(self, rows: ArrayLike) -> Ragged:
+        """Cells of these rows, in this order."""
+        rows = np.asarray(rows, dtype=np.int64)
+        starts, stops = self.ragged.indptr[rows], self.ragged.indptr[rows + 1]
+        parts = [(self.ragged.gene_ids, self.ragged.expression)]
+        return gather(parts, np.zeros(len(rows), dtype=np.int64), starts, stops)
+
+
+def gather(
+    parts: Sequence[tuple[NDArray[np.uint16], NDArray[np.uint16]]],
+    which: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    stops: NDArray[np.int64],
+) -> Ragged:
+    """Copy the places ``starts[i]:stops[i]`` of ``parts[which[i]]`` one after the other.
+
+    Contiguous copies of whole cells: four times as fast as one index per stored value.
+    """
+    places = list(zip(which.tolist(), starts.tolist(), stops.tolist(), strict=True))
+    indptr = np.concatenate([[0], np.cumsum(stops - starts)])
+    empty = np.empty(0, dtype=np.uint16)
+    genes = [parts[part][0][start:stop] for part, start, stop in places]
+    expression = [parts[part][1][start:stop] for part, start, stop in places]
+    return Ragged(indptr, np.concatenate([empty, *genes]), np.concatenate([empty, *expression]))
+
+
+def expression_of(counts: "csr_matrix") -> NDArray[np.uint16]:
+    """Expressions of the stored values of a matrix of cells x genes, in storage order.
+
+    ``x = ln(1 + 10^4 n / sum n)`` over the cell's genes (paper, section 3.1), kept as ``floor(4096 x)``:
+    shifting by 12 bits gives exactly ``floor(x)``.
+    """
+    cell = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    sums = np.bincount(cell, counts.data, minlength=counts.shape[0])
+    fraction = counts.data / sums[cell]
+    return np.floor(np.log1p(TARGET_SUM * fraction) * 2**FRACTION_BITS).astype(np.uint16)
+
+
+def from_csr(counts: Any, columns: ArrayLike) -> CellsInMemory:
+    """Make cells from raw counts.
+
+    Parameters
+    ----------
+    counts : sparse matrix or array
+        Cells x genes; zeros are not kept.
+    columns : array of int
+        Vocabulary index of each column; columns below 0 take no part, in the sums neither.
+
+    Raises
+    ------
+    UserError
+        For a value that is negative or not finite, or two columns of the same gene.
+    """
+    from scipy.sparse import csr_matrix
+
+    columns = np.asarray(columns, dtype=np.int64)
+    known = np.flatnonzero(columns >= 0)
+    order = known[np.argsort(columns[known], kind="stable")]
+    if len(np.unique(columns[order])) < len(order):
+        raise UserError("counts: two columns of the same gene; sum them first")
+    counts = csr_matrix(counts)[:, order]
+    if not np.isfinite(counts.data).all() or (counts.data < 0).any():
+        raise UserError("counts: a value is negative or not a number; expected raw counts")
+    counts.sum_duplicates()
+    counts.eliminate_zeros()
+    gene_ids = columns[order][counts.indices].astype(np.uint16)
+    return CellsInMemory(Ragged(counts.indptr.astype(np.int64), gene_ids, expression_of(counts)))
+
+
+def from_h5ad(path: str | Path, vocabulary: "Vocabulary", block: int = 8192) -> CellsInMemory:
+    """Make cells from a prepared ``.h5ad``, reading ``block`` cells at a time.
+
+    What ``X`` holds is taken as it is: counts, TPM, or whatever ``uns["celllm"]["values"]`` says.
+
+    Raises
+    ------
+    UserError
+        When none of the file's genes is in the vocabulary.
+    """
+    import anndata
+
+    data = anndata.read_h5ad(path, backed="r")
+    try:
+        columns = [vocabulary.index_of.get(symbol, -1) for symbol in data.var_names]
+        if data.n_vars == 0 or max(columns) < 0:
+            raise UserError(
+                f"{path}: none of its {data.n_vars} genes is in the vocabulary; prepare the file again"
+            )
+        blocks = (data.X[i : i + block] for i in range(0, data.n_obs, block))
+        return CellsInMemory(concatenate([from_csr(counts, columns).ragged for counts in blocks]))
+    finally:
+        data.file.close()
+
+
+def concatenate(parts: Sequence[Ragged]) -> Ragged:
+    """Put cells behind each other; no part is no cell."""
+    lengths = [part.lengths for part in parts]
+    empty = np.empty(0, dtype=np.uint16)
+    return Ragged(
+        np.concatenate([[0], np.cumsum(np.concatenate([[], *lengths]))]).astype(np.int64),
+        np.concatenate([empty, *(part.gene_ids for part in parts)]),
+        np.concatenate([empty, *(part.expression for part in parts)]),
+    )
+
+
+def bins(expression: NDArray[np.uint16], n_bins: int = N_BINS, log_base: LogBase = "e") -> NDArray[np.uint8]:
+    """Expression bins: the integer part of the logarithm, at most ``n_bins - 1``.
+
+    Base e is exact. Base 2 (scBERT) is read from the stored number, whose last place is 1/4096 of a natural
+    logarithm: a value less than that below a boundary falls into the bin above.
+    """
+    return _bin_table(n_bins, log_base)[expression]
+
+
+@cache
+def _bin_table(n_bins: int, log_base: LogBase) -> NDArray[np.uint8]:
+    """Bin of each of the 65,536 stored numbers."""
+    width = {"e": 1.0, "2": math.log(2)}[log_base]
+    bounds = np.floor(np.arange(1, n_bins) * width * 2**FRACTION_BITS)
+    return np.searchsorted(bounds, np.arange(2**16), side="right").astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class CellBatch:
+    """Cells as the encoder takes them, [CLS] first, padded to the longest.
+
+    Attributes
+    ----------
+    gene_ids, bins : Tensor
+        (B, L) int64: vocabulary index and expression token.
+    mask : Tensor
+        (B, L) bool, True at real tokens.
+    """
+
+    gene_ids: torch.Tensor
+    bins: torch.Tensor
+    mask: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.gene_ids)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        """The three tensors, so that ``encoder(*batch)`` works."""
+        yield from (self.gene_ids, self.bins, self.mask)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "CellBatch":
+        """The batch on another device."""
+        return CellBatch(*(tensor.to(device, non_blocking=non_blocking) for tensor in self))
+
+    def slice(self, start: int, stop: int) -> "CellBatch":
+        """Cells ``start`` up to and without ``stop``, cut to the longest of them."""
+        mask = self.mask[start:stop]
+        length = int(mask.sum(1).max()) if len(mask) else 0
+        return CellBatch(*(tensor[start:stop, :length] for tensor in self))
+
+
+@dataclass(frozen=True)
+class Tokeniser:
+    """Makes batches of cells.
+
+    Attributes
+    ----------
+    n_genes : int
+        Size of the vocabulary; gene id ``n_genes`` is [CLS] and ``n_genes + 1`` is [PAD].
+    max_length : int
+        Genes that a cell keeps at most ([CLS] comes on top); without effect when ``zeros`` is set.
+    keep : {"highest", "first"}
+        Which ones: the highest expressed (of equals the first), or the first in gene order as in the
+        released code.
+    zeros : bool
+        Every cell as the full vector of ``genes``, zeros included (scBERT).
+    genes : array of int, optional
+        Vocabulary indices of that vector; all genes without it.
+    n_bins, log_base
+        See :func:`bins`.
+    """
+
+    n_genes: int
+    max_length: int = 6000
+    keep: Literal["highest", "first"] = "highest"
+    zeros: bool = False
+    genes: NDArray[np.int64] | None = None
+    n_bins: int = N_BINS
+    log_base: LogBase = "e"
+
+    def __post_init__(self) -> None:
+        if self.max_length < 1:
+            raise UserError(f"tokens.max_length: expected at least 1, got {self.max_length}")
+        if self.keep not in ("highest", "first"):
+            raise UserError(f"tokens.keep: expected 'highest' or 'first', got {self.keep!r}")
+        if not 2 <= self.n_bins <= N_BINS:
+            raise UserError(f"tokens.n_bins: expected 2 to {N_BINS}, got {self.n_bins}")
+
+    def lengths(self, cells: Cells) -> NDArray[np.int64]:
+        """Genes that each cell will take in a batch, (n_cells,); what :func:`length_buckets` wants."""
+        if self.zeros:
+            return np.full(cells.n_cells, len(self._columns()), dtype=np.int64)
+        return np.minimum(cells.lengths, self.max_length)
+
+    def __call__(self, ragged: Ragged) -> CellBatch:
+        """Tokens of these cells."""
+        return self._full_vectors(ragged) if self.zeros else self._expressed(ragged)
+
+    def _expressed(self, ragged: Ragged) -> CellBatch:
+        ragged = truncate(ragged, self.max_length, self.keep)
+        lengths = ragged.lengths
+        # True in the order of the cells' genes, row by row, which is the order in which they are stored.
+        mask = np.arange(int(lengths.max(initial=0))) < lengths[:, None]
+        genes = np.full(mask.shape, self.n_genes + 1, dtype=np.int64)
+        tokens = np.full(mask.shape, PAD_BIN, dtype=np.int64)
+        genes[mask] = ragged.gene_ids
+        tokens[mask] = bins(ragged.expression, self.n_bins, self.log_base)
+        return self._with_cls(genes, tokens, mask)
+
+    def _full_vectors(self, ragged: Ragged) -> CellBatch:
+        columns = self._columns()
+        place = np.full(self.n_genes, -1)
+        place[columns] = np.arange(len(columns))
+        cell = np.repeat(np.arange(len(ragged)), ragged.lengths)
+        column = place[ragged.gene_ids]
+        known = column >= 0
+        tokens = np.zeros((len(ragged), len(columns)), dtype=np.int64)
+        tokens[cell[known], column[known]] = bins(ragged.expression[known], self.n_bins, self.log_base)
+        genes = np.broadcast_to(columns, tokens.shape)
+        return self._with_cls(genes, tokens, np.ones(tokens.shape, dtype=bool))
+
+    def _columns(self) -> NDArray[np.int64]:
+        return np.arange(self.n_genes) if self.genes is None else np.asarray(self.genes, dtype=np.int64)
+
+    def _with_cls(
+        self, genes: NDArray[np.int64], tokens: NDArray[np.int64], mask: NDArray[np.bool_]
+    ) -> CellBatch:
+        firsts = ((genes, self.n_genes), (tokens, CLS_BIN), (mask, True))
+        made = (np.pad(array, ((0, 0), (1, 0)), constant_values=first) for array, first in firsts)
+        return CellBatch(*(torch.from_numpy(array) for array in made))
+
+
+def truncate(ragged: Ragged, max_length: int, keep: Literal["highest", "first"]) -> Ragged:
+    """Keep at most ``max_length`` genes of each cell, in their order; see :class:`Tokeniser` for ``keep``."""
+    lengths = ragged.lengths
+    if lengths.max(initial=0) <= max_length:
+        return ragged
+    cell = np.repeat(np.arange(len(ragged)), lengths)
+    order = np.arange(len(cell))
+    if keep == "highest":
+        order = np.lexsort((-ragged.expression.astype(np.int32), cell))
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(cell)) - np.repeat(ragged.indptr[:-1], lengths)
+    kept = rank < max_length
+    indptr = np.concatenate([[0], np.cumsum(np.minimum(lengths, max_length))])
+    return Ragged(indptr, ragged.gene_ids[kept], ragged.expression[kept])
