@@ -1,0 +1,5 @@
+import sys
+
+from celllm.cli import main
+
+sys.exit(main())
