@@ -1,6 +1,7 @@
 """Gradients of divide-and-conquer against end-to-end, in float64 with dropout on."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -266,12 +267,13 @@ def test_a_generator_of_its_own_is_refused(x: Tensor) -> None:
         divide_and_conquer(Redrawing(torch.Generator()).encode, x.split(4), cross)
 
 
-def test_performer_pytorch_that_counts_its_calls_is_refused() -> None:
+@pytest.mark.parametrize("counts_calls", [True, False])
+def test_performer_pytorch_is_refused_while_it_counts_its_calls(counts_calls: bool) -> None:
     performer = pytest.importorskip("performer_pytorch").Performer(
-        dim=8, depth=1, heads=2, dim_head=4, nb_features=6, feature_redraw_interval=3
+        dim=8, depth=1, heads=2, dim_head=4, nb_features=6, auto_check_redraw=counts_calls
     )
-    chunks = torch.randn(6, 5, 8).split(2)
-    with pytest.raises(ReplayError, match=r"buffer Performer\..* was changed"):
-        divide_and_conquer(lambda x: performer(x).mean(1), chunks, cross, watch=performer)
-    performer.fix_projection_matrices_()
-    divide_and_conquer(lambda x: performer(x).mean(1), chunks, cross, watch=performer)
+    refused = pytest.raises(ReplayError, match=r"buffer Performer\.") if counts_calls else nullcontext()
+    with refused:
+        divide_and_conquer(
+            lambda x: performer(x).mean(1), torch.randn(6, 5, 8).split(2), cross, watch=performer
+        )
