@@ -1,0 +1,28 @@
+"""Methods that do not look at a cell at all: what any score must be compared with."""
+
+import numpy as np
+
+from celllm.baselines.method import Labels, Method, NoSettings, Part, Predict
+
+
+def fit_majority(train: Part, selection: Part | None, settings: NoSettings, seed: int) -> Predict:
+    """Say the most frequent class of the training cells always (of equals the first in the alphabet)."""
+    classes, counts = np.unique(train.known, return_counts=True)
+    most = classes[counts.argmax()]
+    return lambda part: np.full(len(part), most)
+
+
+def fit_random(train: Part, selection: Part | None, settings: NoSettings, seed: int) -> Predict:
+    """Draw every label with the frequencies of the classes among the training cells."""
+    classes, counts = np.unique(train.known, return_counts=True)
+
+    def predict(part: Part) -> Labels:
+        return np.random.default_rng(seed).choice(classes, size=len(part), p=counts / counts.sum())
+
+    return predict
+
+
+METHODS = {
+    "majority": Method(fit_majority, NoSettings),
+    "random": Method(fit_random, NoSettings),
+}

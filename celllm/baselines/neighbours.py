@@ -1,0 +1,31 @@
+"""The nearest training cells in the space of the first principal components."""
+
+from dataclasses import dataclass
+
+from sklearn.decomposition import PCA
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+
+from celllm.baselines.expression import log_normalised
+from celllm.baselines.method import Method, Part, Predict
+
+
+@dataclass(frozen=True)
+class NeighbourSettings:
+    """Settings of k-NN on PCA; both numbers shrink where there are fewer training cells or genes."""
+
+    n_components: int = 50
+    k: int = 15
+
+
+def fit_knn_pca(train: Part, selection: Part | None, settings: NeighbourSettings, seed: int) -> Predict:
+    """Majority of the k nearest training cells; components and neighbours are of training cells only."""
+    x = log_normalised(train.counts)
+    model = make_pipeline(
+        PCA(min(settings.n_components, min(x.shape) - 1), svd_solver="arpack", random_state=seed),
+        KNeighborsClassifier(min(settings.k, len(train))),
+    ).fit(x, train.known)
+    return lambda part: model.predict(log_normalised(part.counts))
+
+
+METHODS = {"knn_pca": Method(fit_knn_pca, NeighbourSettings)}

@@ -1,0 +1,155 @@
+"""Score files: the one hand-over between what was run and what is shown.
+
+A score is one number of one model on one split, with what it cost; a failure is a row as well. Tables and
+figures are made from these files and from nothing else. A file of predictions stands beside each.
+"""
+
+import csv
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from celllm.errors import UserError
+from celllm.evaluation.metrics import NAMES
+from celllm.io import atomic
+
+OK = "ok"
+FAILED = "failed"
+OUT_OF_MEMORY = "out-of-memory"
+NOT_APPLICABLE = "not-applicable"
+STATUSES = (OK, FAILED, OUT_OF_MEMORY, NOT_APPLICABLE)
+PROTOCOLS = ("strict", "paper")
+PREDICTION_COLUMNS = ("cell", "split", "label", "predicted")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One row of a score file; the fields are its columns, in this order."""
+
+    table: str  # of the paper, e.g. "1"
+    task: str
+    data_set: str
+    model: str
+    protocol: str  # strict | paper
+    split: str  # number of the fold or repeat
+    seed: int
+    metric: str  # one of celllm.evaluation.metrics.NAMES
+    value: float | None  # fractions in 0..1 for F1 and accuracy; None when there is none
+    status: str  # ok | failed | out-of-memory | not-applicable
+    seconds: float  # fitting and predicting this split
+    peak_mib: float  # highest memory of the process (of the GPU where one is used) meanwhile
+    reason: str = ""  # why there is no value
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(Score))
+_KEY = ["table", "task", "data_set", "model", "protocol", "split", "seed", "metric"]
+
+
+def with_values(base: Score, values: Mapping[str, float]) -> list[Score]:
+    """Rows like ``base``, one per metric; a value that does not exist (NaN) is "not-applicable"."""
+    return [_with_value(base, metric, value) for metric, value in values.items()]
+
+
+def _with_value(base: Score, metric: str, value: float) -> Score:
+    if math.isnan(value):
+        reason = f"{metric} is undefined for a constant target or prediction"
+        return dataclasses.replace(base, metric=metric, value=None, status=NOT_APPLICABLE, reason=reason)
+    return dataclasses.replace(base, metric=metric, value=value)
+
+
+def write(path: str | Path, scores: Iterable[Score]) -> None:
+    """Write a score file, complete or not at all."""
+    rows = [[_text(value) for value in dataclasses.astuple(score)] for score in scores]
+    _write_csv(path, COLUMNS, rows)
+
+
+def _text(value: object) -> str:
+    """Numbers so that reading gives them back exactly; a reason on one line."""
+    if value is None:
+        return ""
+    return repr(value) if isinstance(value, float) else " ".join(str(value).split())
+
+
+def _write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    with atomic(path) as partial, partial.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def read_many(paths: Iterable[str | Path]) -> pd.DataFrame:
+    """Read score files into one frame with the columns :data:`COLUMNS`.
+
+    Raises
+    ------
+    UserError
+        Naming the file, and the line where there is one: other columns, an unknown status, protocol or
+        metric, a value that is not a finite number, a value missing or too many, no reason for a failure,
+        or the same score in two places.
+    """
+    frames = [_read(Path(path)) for path in paths]
+    if not frames:
+        return pd.DataFrame(columns=list(COLUMNS))
+    scores = pd.concat(frames, ignore_index=True)
+    twice = scores.duplicated(_KEY)
+    if twice.any():
+        row = scores.loc[twice].iloc[0]
+        raise UserError(f"{row['file']}: the score {_named(row)} is there twice; keep one of the files")
+    return scores[list(COLUMNS)]
+
+
+def _named(row: "pd.Series[Any]") -> str:
+    return " / ".join(str(row[column]) for column in _KEY)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    frame = _read_csv(path, COLUMNS).assign(file=str(path))
+    for name, allowed in {"status": STATUSES, "protocol": PROTOCOLS, "metric": NAMES}.items():
+        _refuse(frame, ~frame[name].isin(allowed), name, f"one of {', '.join(allowed)}")
+    ok = frame["status"] == OK
+    _refuse(frame, ~ok & (frame["value"] != ""), "value", "nothing where the status is not ok")
+    _refuse(frame, ~ok & (frame["reason"] == ""), "reason", "why there is no value")
+    for name in ("value", "seconds", "peak_mib", "seed"):
+        numbers = pd.to_numeric(frame[name], errors="coerce")
+        wanted = ok if name == "value" else pd.Series(True, index=frame.index)
+        _refuse(frame, wanted & ~numbers.abs().lt(math.inf), name, "a finite number")
+        frame[name] = numbers
+    return frame.astype({"seed": "int64"})
+
+
+def _refuse(frame: pd.DataFrame, bad: "pd.Series[bool]", column: str, expected: str) -> None:
+    if bad.any():
+        place = int(np.flatnonzero(bad)[0])
+        row = frame.iloc[place]
+        # Line 1 is the header, and places count from 0.
+        raise UserError(f"{row['file']}, line {place + 2}: {column} is {row[column]!r}, expected {expected}")
+
+
+def write_predictions(path: str | Path, rows: Iterable[Sequence[str]]) -> None:
+    """Write rows of (cell, split, label, predicted), complete or not at all."""
+    _write_csv(path, PREDICTION_COLUMNS, rows)
+
+
+def read_predictions(path: str | Path) -> pd.DataFrame:
+    """Read a file of predictions; all columns are text."""
+    return _read_csv(Path(path), PREDICTION_COLUMNS)
+
+
+def _read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a CSV file ({' '.join(str(error).split())})") from error
+    if tuple(frame.columns) != tuple(columns):
+        raise UserError(
+            f"{path}: columns are {','.join(frame.columns)}; expected exactly {','.join(columns)}"
+        )
+    return frame

@@ -1,0 +1,115 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from celllm.baselines import _MODULES, method
+from celllm.baselines.expression import log_normalised
+from celllm.baselines.method import Part
+from celllm.errors import UserError
+
+CLASSES = np.array(["B", "Mono", "NK", "T"])
+
+
+def planted(n: int, seed: int, n_genes: int = 200) -> Part:
+    """Cells of four classes of unequal size; each class has eight genes of its own, four times as high."""
+    rng = np.random.default_rng(seed)
+    label = rng.choice(4, size=n, p=[0.2, 0.45, 0.1, 0.25])
+    rates = np.full((n, n_genes), 1.0)
+    for gene in range(32):
+        rates[label == gene // 8, gene] = 4.0
+    counts = csr_matrix(rng.poisson(rates).astype(np.float32))
+    ids = np.array([f"c{seed}_{i}" for i in range(n)])
+    return Part(np.arange(n), ids, counts, CLASSES[label])
+
+
+def unlabelled(part: Part) -> Part:
+    return Part(part.rows, part.ids, part.counts)
+
+
+def accuracy_of(name: str, seed: int = 0, **settings: Any) -> float:
+    return float((predictions(name, seed, **settings) == planted(300, 2).known).mean())
+
+
+def predictions(name: str, seed: int = 0, **settings: Any) -> NDArray[np.str_]:
+    chosen = method(name)
+    predict = chosen.fit(planted(400, 1), None, chosen.settings(**settings), seed)
+    return predict(unlabelled(planted(300, 2)))
+
+
+def test_log_normalisation_is_the_papers() -> None:
+    got = log_normalised(csr_matrix(np.array([[1, 0, 3], [0, 0, 0]], dtype=np.float32))).toarray()
+    assert got[0] == pytest.approx([np.log(2501), 0, np.log(7501)], rel=1e-6)
+    assert not got[1].any()
+
+
+def test_majority_says_the_most_frequent_class() -> None:
+    assert set(predictions("majority")) == {"Mono"}
+
+
+def test_random_has_the_frequencies_of_the_training_cells() -> None:
+    part = planted(400, 1)
+    chosen = method("random")
+    many = Part(np.arange(20000), np.arange(20000).astype(str), csr_matrix((20000, 200)))
+    drawn = chosen.fit(part, None, chosen.settings(), 3)(many)
+    for name in CLASSES:
+        assert (drawn == name).mean() == pytest.approx((part.known == name).mean(), abs=0.015)
+
+
+def test_random_depends_on_the_seed_alone() -> None:
+    assert (predictions("random", 1) == predictions("random", 1)).all()
+    assert (predictions("random", 1) != predictions("random", 2)).any()
+
+
+@pytest.mark.parametrize(
+    "name", ["logistic_regression", "l1_logistic_regression", "knn_pca", "scanpy_ingest"]
+)
+def test_methods_that_look_find_the_planted_classes(name: str) -> None:
+    assert accuracy_of("majority") < 0.5
+    assert accuracy_of(name) > 0.85
+
+
+@pytest.mark.parametrize("name", list(_MODULES))
+def test_two_runs_agree(name: str) -> None:
+    assert (predictions(name, 5) == predictions(name, 5)).all()
+
+
+@pytest.mark.parametrize("name", ["knn_pca", "scanpy_ingest"])
+def test_fewer_cells_than_components_and_neighbours(name: str) -> None:
+    few = planted(9, 4)
+    chosen = method(name)
+    predict = chosen.fit(few, None, chosen.settings(), 0)
+    assert set(predict(unlabelled(planted(5, 6)))) <= set(few.known)
+
+
+def test_ingest_is_the_mode_of_the_neighbours_among_scanpys_components() -> None:
+    train, test = planted(120, 1), planted(40, 2)
+    x, new = (log_normalised(part.counts).toarray().astype(np.float64) for part in (train, test))
+    _, _, axes = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    # Scanpy centres the new cells on their own mean.
+    there, here = (x - x.mean(axis=0)) @ axes[:10].T, (new - new.mean(axis=0)) @ axes[:10].T
+    nearest = np.linalg.norm(here[:, None] - there[None], axis=2).argsort(axis=1)[:, :7]
+    modes = [max(sorted(set(labels)), key=labels.count) for labels in train.known[nearest].tolist()]
+    chosen = method("scanpy_ingest")
+    settings = chosen.settings(n_top_genes=0, n_components=10, n_neighbors=7)
+    assert chosen.fit(train, None, settings, 0)(unlabelled(test)).tolist() == modes
+
+
+def test_ingest_takes_variable_genes() -> None:
+    assert accuracy_of("scanpy_ingest", n_top_genes=2) < 0.7 < accuracy_of("scanpy_ingest", n_top_genes=0)
+
+
+def test_l1_leaves_genes_out() -> None:
+    assert accuracy_of("l1_logistic_regression", c=0.01) < accuracy_of("l1_logistic_regression")
+
+
+def test_asking_for_labels_of_test_cells_fails() -> None:
+    with pytest.raises(ValueError, match="labels of cells that it has to predict"):
+        _ = unlabelled(planted(3, 0)).known
+
+
+def test_unknown_method_is_told() -> None:
+    with pytest.raises(UserError, match="unknown method 'svm'; known are majority, random"):
+        method("svm")
