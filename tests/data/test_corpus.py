@@ -1,0 +1,157 @@
+import json
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import save_file
+from scipy.sparse import csr_matrix, random
+
+from celllm.data.corpus import Corpus, Shard, run_index, run_shard, write_shard
+from celllm.data.tokens import CellsInMemory, concatenate, from_csr
+from celllm.errors import UserError
+from celllm.io import sha256
+
+GENES = "a" * 64
+SIZES = (7, 0, 12, 1)
+
+
+def cells(n: int, seed: int) -> CellsInMemory:
+    counts = random(n, 30, 0.5, format="csr", random_state=seed) if n else csr_matrix((0, 30))
+    return from_csr(counts, np.arange(30))
+
+
+def flags(n: int) -> np.ndarray:
+    return np.arange(n) % 3 == 0
+
+
+def write(folder: Path, i: int, n: int, genes: str = GENES, sample: str | None = None) -> Path:
+    path = folder / f"shard{i}.safetensors"
+    names = {"source": "panglaodb", "sample": sample or f"S{i}"}
+    write_shard(path, cells(n, i), flags(n), n_genes=30, genes_sha256=genes, **names)
+    return path
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus" / "panglaodb"
+    run_index([write(folder, i, n) for i, n in enumerate(SIZES)], tmp_path / "corpus" / "index.json")
+    return tmp_path / "corpus" / "index.json"
+
+
+def test_a_corpus_is_its_cells_in_one_row(index: Path) -> None:
+    corpus = Corpus.open(index, GENES)
+    whole = CellsInMemory(concatenate([cells(n, i).ragged for i, n in enumerate(SIZES)]))
+    assert corpus.n_cells == 20
+    assert np.array_equal(corpus.lengths, whole.lengths)
+    assert np.array_equal(corpus.tumour, np.concatenate([flags(n) for n in SIZES]))
+    for rows in (np.arange(20), [19, 0, 6, 7, 7, 18], np.random.default_rng(0).permutation(20), []):
+        got, expected = corpus.take(rows), whole.take(rows)
+        for name in ("indptr", "gene_ids", "expression"):
+            assert np.array_equal(getattr(got, name), getattr(expected, name))
+            assert getattr(got, name).dtype == getattr(expected, name).dtype
+    assert corpus.samples([0, 6, 7, 18, 19]) == ["S0", "S0", "S2", "S2", "S3"]
+
+
+def test_the_index_counts_and_is_free_of_places(index: Path) -> None:
+    content = json.loads(index.read_text())
+    assert (content["n_cells"], content["n_tumour"]) == (20, sum(flags(n).sum() for n in SIZES))
+    assert content["n_tokens"] == sum(cells(n, i).lengths.sum() for i, n in enumerate(SIZES))
+    first = content["shards"][0]
+    assert first["path"] == "panglaodb/shard0.safetensors"
+    assert first["sha256"] == sha256(index.parent / first["path"])
+    moved = index.parent.rename(index.parent.with_name("moved"))
+    assert Corpus.open(moved / "index.json").n_cells == 20
+
+
+def test_another_gene_list_is_refused(index: Path) -> None:
+    with pytest.raises(UserError, match="written with another gene list"):
+        Corpus.open(index, "b" * 64)
+    write(index.parent / "panglaodb", 2, 12, genes="b" * 64)
+    with pytest.raises(UserError, match="another gene list than the index"):
+        Corpus.open(index, GENES)
+
+
+def test_damage_is_told_in_one_line(index: Path, tmp_path: Path) -> None:
+    shard = index.parent / "panglaodb" / "shard2.safetensors"
+    content = shard.read_bytes()
+
+    def refused(message: str) -> None:
+        with pytest.raises(UserError, match=message) as caught:
+            Corpus.open(index)
+        assert "\n" not in str(caught.value)
+
+    shard.write_bytes(content[:-3])
+    refused("damaged or not a shard")
+    shard.write_bytes(b"")
+    refused("damaged or not a shard")
+    shard.write_text("<html>404</html>")
+    refused("damaged or not a shard")
+    save_file({"x": np.zeros(2)}, shard)
+    refused("not a shard of this package")
+    write(index.parent / "panglaodb", 2, 11)
+    refused("not the shard that the index describes")
+    shard.unlink()
+    refused("no such shard")
+    index.write_text("{}")
+    refused("not a corpus index")
+
+
+def test_shards_that_do_not_fit_make_no_index(tmp_path: Path) -> None:
+    out = tmp_path / "index.json"
+    for shards, message in (
+        ([write(tmp_path, 0, 3), write(tmp_path, 1, 3, genes="b" * 64)], "different gene lists"),
+        (
+            [write(tmp_path, 2, 3), write(tmp_path, 3, 3, sample="S2")],
+            "sample S2 of panglaodb is in 2 shards",
+        ),
+        ([write(tmp_path, 4, 0)], "none of the 1 shards holds a cell"),
+        ([], "no shard to make a corpus of"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run_index(shards, out)
+        assert not out.exists()
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    rows = ["index\tsymbol\tensembl_id", *(f"{i}\tG{i:02}\t" for i in range(30))]
+    (tmp_path / "genes.tsv").write_text("\n".join(rows) + "\n")
+    counts = random(9, 20, 0.5, format="csr", random_state=3)
+    obs = pd.DataFrame({"sample": "S9", "tumour": flags(9)}, index=[f"S9:{i}" for i in range(9)])
+    data = anndata.AnnData(counts, obs=obs, uns={"celllm": {"source": "cancerscem"}})
+    data.var_names = [f"G{i:02}" for i in range(5, 25)]
+    data.write_h5ad(tmp_path / "S9.h5ad")
+    return tmp_path
+
+
+def test_a_prepared_sample_becomes_a_shard(prepared: Path) -> None:
+    run_shard(prepared / "S9.h5ad", prepared / "genes.tsv", prepared / "S9.safetensors")
+    shard = Shard(prepared / "S9.safetensors")
+    counts = anndata.read_h5ad(prepared / "S9.h5ad").X
+    expected = from_csr(counts, np.arange(5, 25)).ragged
+    assert np.array_equal(shard.gene_ids, expected.gene_ids)
+    assert np.array_equal(shard.expression, expected.expression)
+    assert np.array_equal(shard.tumour, flags(9))
+    assert (shard.metadata["source"], shard.metadata["sample"], shard.metadata["n_genes"]) == (
+        "cancerscem",
+        "S9",
+        "30",
+    )
+
+
+def test_a_sample_of_no_cell_is_legal(prepared: Path) -> None:
+    data = anndata.read_h5ad(prepared / "S9.h5ad")[:0].copy()
+    data.write_h5ad(prepared / "none.h5ad")
+    run_shard(prepared / "none.h5ad", prepared / "genes.tsv", prepared / "none.safetensors")
+    assert len(Shard(prepared / "none.safetensors").tumour) == 0
+
+
+def test_a_sample_without_tumour_flags_is_refused(prepared: Path) -> None:
+    data = anndata.read_h5ad(prepared / "S9.h5ad")
+    del data.obs["tumour"]
+    data.write_h5ad(prepared / "S9.h5ad")
+    with pytest.raises(UserError, match="obs has no column 'tumour'"):
+        run_shard(prepared / "S9.h5ad", prepared / "genes.tsv", prepared / "S9.safetensors")
+    assert not (prepared / "S9.safetensors").exists()

@@ -1,0 +1,210 @@
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from scipy.sparse import csc_matrix, csr_matrix, random
+
+from celllm.data.tokens import (
+    CellBatch,
+    CellsInMemory,
+    Ragged,
+    Tokeniser,
+    bins,
+    concatenate,
+    from_csr,
+    from_h5ad,
+    truncate,
+)
+from celllm.errors import UserError
+
+COUNTS = np.array([[0, 3, 1, 0], [2, 0, 0, 2], [0, 0, 0, 0], [1, 1, 1, 97]], dtype=np.float32)
+
+
+def stored(values: list[float]) -> NDArray[np.uint16]:
+    return np.array([math.floor(4096 * x) for x in values], dtype=np.uint16)
+
+
+def random_cells(n: int = 30, n_genes: int = 50) -> tuple[csr_matrix, CellsInMemory]:
+    counts = random(n, n_genes, 0.4, format="csr", random_state=0, dtype=np.float32)
+    counts.data = np.ceil(counts.data * 20)
+    return counts, from_csr(counts, np.arange(n_genes))
+
+
+def test_expression_is_the_logarithm_of_the_share() -> None:
+    ragged = from_csr(csr_matrix(COUNTS), np.arange(4)).ragged
+    assert ragged.indptr.tolist() == [0, 2, 4, 4, 8]
+    assert ragged.gene_ids.tolist() == [1, 2, 0, 3, 0, 1, 2, 3]
+    shares = [0.75, 0.25, 0.5, 0.5, 0.01, 0.01, 0.01, 0.97]
+    assert ragged.expression.tolist() == stored([math.log(1 + 1e4 * s) for s in shares]).tolist()
+    assert ragged.gene_ids.dtype == ragged.expression.dtype == np.uint16
+
+
+@pytest.mark.parametrize("boundary", range(1, 10))
+def test_bins_are_exact_on_both_sides_of_an_integer(boundary: int) -> None:
+    """At the share where ln(1 + 10^4 share) crosses an integer, to the last places of a double."""
+    share = math.expm1(boundary) / 1e4
+    for step, expected in ((1 - 1e-12, boundary - 1), (1 + 1e-12, boundary)):
+        expression = from_csr(np.array([[share * step, 1 - share * step]]), [0, 1]).ragged.expression
+        assert expression[0] >> 12 == expected
+        assert bins(expression)[0] == min(expected, 5)
+
+
+def test_the_largest_expression_fits() -> None:
+    assert from_csr(np.array([[7.0]]), [0]).ragged.expression.tolist() == stored([math.log(10001)]).tolist()
+
+
+def test_bins_of_base_two_are_those_of_log2() -> None:
+    x = np.linspace(0.001, 9.2, 20001)
+    away = np.abs(x / math.log(2) - np.round(x / math.log(2))) > 1e-3
+    expected = np.minimum(np.floor(x / math.log(2)), 5)
+    got = bins(np.floor(4096 * x).astype(np.uint16), 6, "2")
+    assert (got == expected)[away].all()
+    exactly_three = np.array([math.floor(4096 * math.log(8))], dtype=np.uint16)
+    assert bins(exactly_three, 6, "2")[0] == 3
+
+
+def test_bins_stop_at_the_last() -> None:
+    assert bins(stored([0.0, 0.99, 1.0, 4.5, 5.0, 9.2])).tolist() == [0, 0, 1, 4, 5, 5]
+    assert bins(stored([4.5, 3.0]), n_bins=4).tolist() == [3, 3]
+
+
+def test_columns_outside_the_vocabulary_leave_the_sum_too() -> None:
+    counts = np.array([[5.0, 1.0, 3.0]])
+    ragged = from_csr(counts, [9, -1, 2]).ragged
+    assert ragged.gene_ids.tolist() == [2, 9]
+    assert (
+        ragged.expression.tolist() == stored([math.log(1 + 1e4 * 3 / 8), math.log(1 + 1e4 * 5 / 8)]).tolist()
+    )
+
+
+def test_the_input_matrix_stays_as_it_is() -> None:
+    counts = csr_matrix((np.array([1.0, 0.0, 2.0]), np.array([2, 1, 0]), np.array([0, 2, 3])), shape=(2, 3))
+    before = (counts.data.copy(), counts.indices.copy(), counts.indptr.copy())
+    assert from_csr(counts, [0, 1, 2]).lengths.tolist() == [1, 1]
+    assert all(
+        np.array_equal(a, b)
+        for a, b in zip(before, (counts.data, counts.indices, counts.indptr), strict=True)
+    )
+    assert from_csr(csc_matrix(counts), [0, 1, 2]).ragged.gene_ids.tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf])
+def test_values_that_are_no_counts_are_refused(bad: float) -> None:
+    with pytest.raises(UserError, match="negative or not a number"):
+        from_csr(np.array([[1.0, bad]]), [0, 1])
+    with pytest.raises(UserError, match="two columns of the same gene"):
+        from_csr(np.array([[1.0, 1.0]]), [3, 3])
+
+
+def test_take_follows_the_order_asked_for() -> None:
+    counts, cells = random_cells()
+    rows = [4, 0, 29, 4]
+    ragged = cells.take(rows)
+    for i, row in enumerate(rows):
+        place = slice(ragged.indptr[i], ragged.indptr[i + 1])
+        assert ragged.gene_ids[place].tolist() == sorted(counts[row].indices)
+        assert np.array_equal(
+            ragged.expression[place], from_csr(counts[row], np.arange(50)).ragged.expression
+        )
+    assert len(cells.take([])) == 0
+
+
+def test_batches_have_cls_first_and_are_padded() -> None:
+    batch = Tokeniser(4)(from_csr(csr_matrix(COUNTS), np.arange(4)).ragged)
+    assert batch.gene_ids.tolist() == [
+        [4, 1, 2, 5, 5],
+        [4, 0, 3, 5, 5],
+        [4, 5, 5, 5, 5],
+        [4, 0, 1, 2, 3],
+    ]
+    high, low = int(math.log(1 + 7500)), int(math.log(101))
+    assert batch.bins.tolist() == [
+        [6, min(high, 5), 5, 7, 7],
+        [6, 5, 5, 7, 7],
+        [6, 7, 7, 7, 7],
+        [6, low, low, low, 5],
+    ]
+    assert batch.mask.tolist() == [[True] * n + [False] * (5 - n) for n in (3, 3, 1, 5)]
+    assert str(batch.gene_ids.dtype) == str(batch.bins.dtype) == "torch.int64"
+
+
+@pytest.mark.parametrize("keep", ["highest", "first"])
+def test_truncation_keeps_the_genes_it_says_in_their_order(keep: str) -> None:
+    _, cells = random_cells()
+    kept = truncate(cells.ragged, 5, keep)  # type: ignore[arg-type]
+    for i in range(30):
+        old, new = (slice(r.indptr[i], r.indptr[i + 1]) for r in (cells.ragged, kept))
+        values = cells.ragged.expression[old].astype(int)
+        chosen = np.argsort(-values, kind="stable")[:5] if keep == "highest" else np.arange(len(values))[:5]
+        assert kept.gene_ids[new].tolist() == cells.ragged.gene_ids[old][np.sort(chosen)].tolist()
+        assert kept.expression[new].tolist() == values[np.sort(chosen)].tolist()
+
+
+def test_truncation_to_enough_places_is_nothing() -> None:
+    _, cells = random_cells()
+    assert truncate(cells.ragged, 50, "highest") is cells.ragged
+    tokeniser = Tokeniser(50, max_length=8)
+    assert tokeniser(cells.ragged).mask.sum(1).tolist() == (1 + tokeniser.lengths(cells)).tolist()
+    assert tokeniser.lengths(cells).max() == 8
+
+
+def test_full_vectors_hold_the_zeros() -> None:
+    ragged = from_csr(csr_matrix(COUNTS), np.arange(4)).ragged
+    tokeniser = Tokeniser(4, zeros=True, genes=np.array([3, 1]), log_base="2")
+    batch = tokeniser(ragged)
+    assert batch.gene_ids.tolist() == [[4, 3, 1]] * 4
+    assert batch.bins.tolist() == [[6, 0, 5], [6, 5, 0], [6, 0, 0], [6, 5, 5]]
+    assert batch.mask.all()
+    assert tokeniser.lengths(CellsInMemory(ragged)).tolist() == [2] * 4
+    assert Tokeniser(4, zeros=True)(ragged).gene_ids[0].tolist() == [4, 0, 1, 2, 3]
+
+
+def test_slices_are_cut_to_their_longest_cell() -> None:
+    batch = Tokeniser(4)(from_csr(csr_matrix(COUNTS), np.arange(4)).ragged)
+    part = batch.slice(0, 2)
+    assert len(part) == 2
+    assert part.gene_ids.tolist() == [[4, 1, 2], [4, 0, 3]]
+    assert isinstance(part.to("cpu"), CellBatch)
+    gene_ids, _, mask = part
+    assert gene_ids.shape == mask.shape
+
+
+def test_no_cell_makes_an_empty_batch() -> None:
+    assert Tokeniser(4)(concatenate([])).gene_ids.shape == (0, 1)
+
+
+def test_parts_are_put_behind_each_other() -> None:
+    _, cells = random_cells()
+    parts = [cells.take(np.arange(0, 10)), cells.take([]), cells.take(np.arange(10, 30))]
+    whole = concatenate(parts)
+    for name in ("indptr", "gene_ids", "expression"):
+        assert np.array_equal(getattr(whole, name), getattr(cells.ragged, name))
+    assert isinstance(whole, Ragged)
+
+
+def test_settings_out_of_range_are_told() -> None:
+    for settings in ({"max_length": 0}, {"keep": "last"}, {"n_bins": 7}):
+        with pytest.raises(UserError, match=f"tokens.{next(iter(settings))}"):
+            Tokeniser(4, **settings)  # type: ignore[arg-type]
+
+
+def test_prepared_files_are_read_in_blocks(tmp_path: Path) -> None:
+    counts, cells = random_cells()
+    symbols = [f"G{i}" for i in range(50)]
+    data = anndata.AnnData(counts, obs=pd.DataFrame(index=[f"c{i}" for i in range(30)]))
+    data.var_names = symbols
+    data.write_h5ad(tmp_path / "cells.h5ad")
+    index_of = {symbol: 49 - i for i, symbol in enumerate(symbols) if i != 3}
+    got = from_h5ad(tmp_path / "cells.h5ad", SimpleNamespace(index_of=index_of), block=7)  # type: ignore[arg-type]
+    expected = from_csr(counts, [index_of.get(symbol, -1) for symbol in symbols])
+    assert np.array_equal(got.ragged.indptr, expected.ragged.indptr)
+    assert np.array_equal(got.ragged.gene_ids, expected.ragged.gene_ids)
+    assert np.array_equal(got.ragged.expression, expected.ragged.expression)
+    assert got.n_cells == cells.n_cells
+    with pytest.raises(UserError, match=r"none of its 50 genes is in the vocabulary"):
+        from_h5ad(tmp_path / "cells.h5ad", SimpleNamespace(index_of={"X": 0}))  # type: ignore[arg-type]
