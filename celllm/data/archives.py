@@ -76,7 +76,12 @@ def members(
 
 
 def open_text(source: str | Path | IO[bytes], encoding: str = "utf-8", max_bytes: int = MAX_TOTAL) -> IO[str]:
-    """Open a plain or gzip-compressed text for reading; the first two bytes tell which, not the name.
+    """Open a plain or gzip-compressed text for reading; see :func:`open_bytes`."""
+    return io.TextIOWrapper(open_bytes(source, max_bytes), encoding=encoding)
+
+
+def open_bytes(source: str | Path | IO[bytes], max_bytes: int = MAX_TOTAL) -> io.BufferedReader:
+    """Open a plain or gzip-compressed file for reading; its first two bytes tell which, not its name.
 
     Parameters
     ----------
@@ -90,15 +95,11 @@ def open_text(source: str | Path | IO[bytes], encoding: str = "utf-8", max_bytes
     UserError
         For a missing file at once; for truncated or damaged data when the reading gets there.
     """
-    if isinstance(source, str | Path):
-        where = str(source)
-        raw: IO[bytes] = _opened(source)
-    else:
-        where, raw = getattr(getattr(source, "raw", source), "where", "archive member"), source
-    start = raw.peek(2)[:2]  # type: ignore[attr-defined]
-    inner: Any = gzip.GzipFile(fileobj=raw) if start == b"\x1f\x8b" else raw
-    guarded = _Guarded(inner, where, max_bytes, owned=raw if isinstance(source, str | Path) else None)
-    return io.TextIOWrapper(io.BufferedReader(guarded, 2**20), encoding=encoding)
+    own = _opened(source) if isinstance(source, str | Path) else None
+    raw: Any = own or source
+    where = str(source) if own else getattr(getattr(raw, "raw", raw), "where", "archive member")
+    inner = gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
+    return io.BufferedReader(_Guarded(inner, where, max_bytes, own), 2**20)
 
 
 @contextmanager

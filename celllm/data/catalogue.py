@@ -1,0 +1,190 @@
+"""The catalogue of inputs, config/data_sets.yaml: what stands under the raw folder and where it comes from."""
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Formatter
+from typing import Any, Literal
+
+from celllm.config import check
+from celllm.errors import UserError
+from celllm.io import read_yaml
+
+Content = Literal["text", "gzip", "text_or_gzip", "tar", "rdata", "excel", "html"]
+_CONTENT_OF: dict[str, Content] = {
+    ".gz": "gzip",
+    ".tgz": "gzip",
+    ".tar": "tar",
+    ".RData": "rdata",
+    ".xlsx": "excel",
+    ".html": "html",
+}
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file of the catalogue, its templates filled in.
+
+    ``path`` is its place under the raw folder and under a mirror, ``key`` its place in the catalogue.
+    """
+
+    key: str
+    path: str
+    urls: tuple[str, ...]
+    sha256: str | None
+    bytes: int | None
+    content: Content
+    browser: bool = False
+    supply: str | None = None
+    sample: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name among the files of its source, as in ``--files name=path``."""
+        return self.key.rpartition(".")[2]
+
+
+class Catalogue:
+    """All inputs by source and name.
+
+    Parameters
+    ----------
+    sources
+        The content of config/data_sets.yaml, already checked (:meth:`read` does).
+    where
+        The file it was read from; sample tables stand beside it.
+    """
+
+    def __init__(self, sources: Mapping[str, Any], where: Path) -> None:
+        self.sources, self.where = sources, where
+        self._tables: dict[str, dict[str, dict[str, str]]] = {}
+
+    @classmethod
+    def read(cls, path: "str | Path | Catalogue") -> "Catalogue":
+        """Read and check a catalogue; the first slip is a one-line :class:`UserError` naming the key."""
+        if isinstance(path, Catalogue):
+            return path
+        sources = read_yaml(path)
+        check(sources, "data_sets", str(path))
+        return cls(sources, Path(path))
+
+    def source(self, name: str) -> Mapping[str, Any]:
+        """Return the entry of one source; an unknown name is a :class:`UserError` with the known ones."""
+        if name not in self.sources:
+            raise UserError(f"{self.where}: unknown data set '{name}'; known are {', '.join(self.sources)}")
+        entry: Mapping[str, Any] = self.sources[name]
+        return entry
+
+    def files(self, source: str) -> list[InputFile]:
+        """List the files that a source has once, without those of its samples."""
+        return [
+            _input(row, f"{source}.files.{name}", {}) for name, row in self.source(source)["files"].items()
+        ]
+
+    def templates(self, source: str) -> list[InputFile]:
+        """List the files that a source has once per sample, with ``{sample}`` left in the path."""
+        rows = self.source(source).get("sample_files", {})
+        return [_input(row, f"{source}.sample_files.{name}", {}) for name, row in rows.items()]
+
+    def sample_files(self, source: str, sample: str) -> list[InputFile]:
+        """List the files of one sample of a pre-training source."""
+        fields = self.fields(source, sample)
+        rows = self.source(source).get("sample_files", {})
+        return [_input(row, f"{source}.sample_files.{name}", fields) for name, row in rows.items()]
+
+    def resolve(self, path: str) -> InputFile:
+        """Find the catalogue's row of a path under the raw folder, also through the sample templates.
+
+        Raises
+        ------
+        UserError
+            When no row of the catalogue has this path.
+        """
+        for source in self.sources:
+            for file in self.files(source):
+                if file.path == path:
+                    return file
+            for name, sample in self._samples_of(source, path):
+                row = self.source(source)["sample_files"][name]
+                return _input(row, f"{source}.sample_files.{name}", self.fields(source, sample))
+        raise UserError(f"{path}: no row of {self.where} has this path; `celllm fetch --list` shows all")
+
+    def fields(self, source: str, sample: str) -> dict[str, str]:
+        """Return what fills the templates of a sample: parts of its name and its row of the sample table."""
+        spec = self.source(source).get("sample", {})
+        match = re.fullmatch(spec.get("pattern", "(?!)"), sample)
+        if match is None:
+            raise UserError(
+                f"{source}: '{sample}' is no sample name; expected the form {spec.get('pattern')}"
+            )
+        fields = {k: v for k, v in match.groupdict().items() if v is not None}
+        return spec.get("defaults", {}) | fields | self.table(source).get(sample, {}) | {"sample": sample}
+
+    def table(self, source: str) -> dict[str, dict[str, str]]:
+        """Return the rows of a source's sample table by sample; none where the source has no table."""
+        name = self.source(source).get("sample", {}).get("table")
+        if name is None:
+            return {}
+        if source not in self._tables:
+            self._tables[source] = _read_table(self.where.parent / name)
+        return self._tables[source]
+
+    def _samples_of(self, source: str, path: str) -> Iterator[tuple[str, str]]:
+        """Yield (name, sample) for each sample template of the source that the path fits."""
+        entry = self.source(source)
+        for name, row in entry.get("sample_files", {}).items():
+            before, _, after = row["path"].partition("{sample}")
+            match = re.fullmatch(f"{re.escape(before)}({entry['sample']['pattern']}){re.escape(after)}", path)
+            if match:
+                yield name, match[1]
+
+
+def _input(row: Mapping[str, Any], key: str, fields: Mapping[str, str]) -> InputFile:
+    path = row["path"].format_map(fields) if fields else row["path"]
+    urls = [_filled(url, fields) for url in row["urls"]] if fields else row["urls"]
+    return InputFile(
+        key=key,
+        path=path,
+        urls=tuple(url for url in urls if url),
+        sha256=_filled(row["sha256"], fields) if row["sha256"] else None,
+        bytes=row["bytes"],
+        content=row.get("content") or _CONTENT_OF.get(Path(path).suffix, "text"),
+        browser=row.get("user_agent") == "browser",
+        supply=row.get("supply"),
+        sample=fields.get("sample"),
+    )
+
+
+def _filled(template: str, fields: Mapping[str, str]) -> str | None:
+    """Fill a template; None when one of its fields is unknown or empty."""
+    wanted = [name for _, name, _, _ in Formatter().parse(template) if name]
+    return template.format_map(fields) if all(fields.get(name) for name in wanted) else None
+
+
+def _read_table(path: Path) -> dict[str, dict[str, str]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; the catalogue names it as the table of samples") from error
+    rows = list(csv.DictReader(line for line in lines if line.strip() and not line.startswith("#")))
+    return {row["sample"]: row for row in (_checked_row(path, row) for row in rows)}
+
+
+def _checked_row(path: Path, row: dict[str, Any]) -> dict[str, str]:
+    if set(row) != {"sample", "url", "sha256"} or None in row.values():
+        raise UserError(f"{path}: expected the columns sample,url,sha256, got {','.join(map(str, row))}")
+    row = {name: value.strip() for name, value in row.items()}
+    if row["url"] and not re.match(r"https?://\S+$", row["url"]):
+        raise UserError(f"{path}: sample {row['sample']}: '{row['url']}' is no http address")
+    if row["sha256"] and not re.fullmatch("[0-9a-f]{64}", row["sha256"]):
+        raise UserError(f"{path}: sample {row['sample']}: sha256 needs 64 hexadecimal digits in lower case")
+    return row
+
+
+def choose(catalogue: Catalogue, only: Sequence[str] = ()) -> list[str]:
+    """Return the wanted sources in the catalogue's order, all when none is named; unknown ones are refused."""
+    for name in only:
+        catalogue.source(name)
+    return [name for name in catalogue.sources if not only or name in only]

@@ -1,0 +1,104 @@
+"""data.lock: what was fetched from where, with its checksum, and the locks that keep parallel jobs apart."""
+
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from celllm.errors import UserError
+from celllm.io import read_json, sha256, write_json
+from celllm.settings import fill
+
+LOCKS = ".locks"
+"""Folder of lock files under the raw folder; they stay there empty."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file as it was first seen: ``url`` is an address, ``mirror:<path>`` or ``supplied``."""
+
+    url: str
+    bytes: int
+    sha256: str
+    date: str
+
+    @classmethod
+    def of(cls, file: Path, url: str) -> "Entry":
+        """Describe a file on disk, now."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return cls(url=url, bytes=file.stat().st_size, sha256=sha256(file), date=now)
+
+
+class DataLock:
+    """The file data.lock: entries by path under the raw folder, shared by all jobs that use that folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> dict[str, Entry]:
+        """Return all entries; none when the file does not exist yet."""
+        if not self.path.exists():
+            return {}
+        content = read_json(self.path)
+        files = content.get("files") if isinstance(content, dict) else None
+        if not isinstance(files, dict):
+            raise UserError(f"{self.path}: not a data.lock; restore it, or delete it to lock all files anew")
+        return {path: fill(Entry, entry, f"{self.path}: {path}") for path, entry in files.items()}
+
+    def write(self, path: str, entry: Entry) -> None:
+        """Add or replace one entry, safe against other jobs doing the same."""
+        with held(self.path.parent / LOCKS / self.path.name):
+            entries = self.read() | {path: entry}
+            files = {name: asdict(entries[name]) for name in sorted(entries)}
+            write_json(self.path, {"version": 1, "files": files})
+
+
+@contextmanager
+def held(path: Path, waiting_for: str | None = None) -> Iterator[None]:
+    """Hold an exclusive lock between processes; the system frees it when the process ends, however it ends.
+
+    Parameters
+    ----------
+    path
+        The lock file, made when missing.
+    waiting_for
+        What to tell the log that this process is waiting for.
+
+    Raises
+    ------
+    UserError
+        When the file system knows no locks.
+    """
+    handle = _opened(path)
+    try:
+        _lock(handle, path, waiting_for)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _opened(path: Path) -> int:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); use another raw folder") from error
+
+
+def _lock(handle: int, path: Path, waiting_for: str | None) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if waiting_for:
+            log.info("waiting for %s", waiting_for)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be locked ({error.strerror}); use a raw folder on another disk"
+        ) from error

@@ -1,0 +1,145 @@
+"""Samples of the pre-training sources: which ones a run uses, and whether their cells are tumour cells."""
+
+import importlib
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from celllm.config import ROOT
+from celllm.data.catalogue import Catalogue
+from celllm.errors import UserError
+from celllm.io import atomic
+from celllm.settings import fill
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("sample", "tumour", "n_cells_expected", "sra", "srs", "tissue", "protocol", "kind")
+"""``tumour`` 0 or 1; ``n_cells_expected`` by the source's own table; ``kind`` its flag or sample type."""
+
+_NAMES = {"n_cells": "n_cells_expected", "flag": "kind", "sample_type": "kind"}
+
+log = logging.getLogger(__name__)
+
+
+def run_samples(
+    source: str,
+    files: Mapping[str, str | Path],
+    out: str | Path,
+    settings: str | Mapping[str, Any] | None = None,
+    mirror: str | Path | None = None,
+    catalogue: str | Path = ROOT / "config" / "data_sets.yaml",
+) -> None:
+    """Run ``celllm samples``: write :func:`list_samples` as a TSV with the columns :data:`COLUMNS`."""
+    found = list_samples(Catalogue.read(catalogue), source, files, settings, mirror)
+    log.info("%s: %d samples, %d of them tumours", source, len(found), found["tumour"].sum())
+    with atomic(out) as partial:
+        found.to_csv(partial, sep="\t", index=False)
+
+
+def list_samples(
+    catalogue: Catalogue,
+    source: str,
+    files: Mapping[str, str | Path],
+    options: str | Mapping[str, Any] | None = None,
+    mirror: str | Path | None = None,
+) -> "pd.DataFrame":
+    """List the samples of a pre-training source that a run uses.
+
+    Parameters
+    ----------
+    catalogue
+        Templates of the samples' files, and the table of addresses where the source has one.
+    source
+        Name of the source.
+    files
+        Its files by their names in the catalogue.
+    options
+        Options of its reader; ``samples`` is ``all``, ``mirrored`` (those whose matrix is in the mirror) or a
+        list of names. ``all`` of a source whose addresses stand in a table are the samples of that table, or
+        those in the mirror where there is one.
+    mirror
+        Folder laid out like the raw folder.
+
+    Returns
+    -------
+    One row per sample in the order of the source's table, with the columns :data:`COLUMNS`.
+
+    Raises
+    ------
+    UserError
+        For a source without samples, an unknown sample, or no sample at all.
+    """
+    catalogue.source(source)
+    if not catalogue.templates(source):
+        raise UserError(
+            f"{source}: has no samples; pre-training sources have sample_files in {catalogue.where}"
+        )
+    reader = importlib.import_module(f"celllm.data.readers.{source}")
+    chosen = fill(reader.Options, options, f"options of {source}")
+    table = reader.sample_table({name: Path(path) for name, path in files.items()}, chosen)
+    names = _chosen(catalogue, source, chosen.samples, Path(mirror) if mirror else None)
+    if names is not None:
+        _check_known(source, chosen.samples, names, table.index)
+        table = table[table.index.isin(names)]
+    if table.empty:
+        raise UserError(f"{source}: no sample is left by its options (samples: {chosen.samples})")
+    return _tidy(table)
+
+
+def _chosen(
+    catalogue: Catalogue, source: str, samples: str | Sequence[str], mirror: Path | None
+) -> Sequence[str] | None:
+    """Return the wanted names, None for all that the source's table lists."""
+    if not isinstance(samples, str):
+        return samples
+    has_table = "table" in catalogue.source(source)["sample"]
+    if samples == "mirrored" or (samples == "all" and has_table and mirror is not None):
+        return _mirrored(catalogue, source, mirror)
+    if samples != "all":
+        raise UserError(
+            f"options of {source}.samples: expected all, mirrored or a list of names, got '{samples}'"
+        )
+    return _tabled(catalogue, source) if has_table else None
+
+
+def _mirrored(catalogue: Catalogue, source: str, mirror: Path | None) -> list[str]:
+    if mirror is None:
+        raise UserError(f"options of {source}.samples: 'mirrored' needs a mirror; set one, or samples: all")
+    before, _, after = catalogue.templates(source)[0].path.partition("{sample}")
+    found = sorted(str(path.relative_to(mirror)) for path in mirror.glob(f"{before}*{after}"))
+    if not found:
+        raise UserError(f"mirror {mirror}: holds no file {before}<sample>{after}")
+    return [name.removeprefix(before).removesuffix(after) for name in found]
+
+
+def _tabled(catalogue: Catalogue, source: str) -> list[str]:
+    names = list(catalogue.table(source))
+    if not names:
+        where = catalogue.where.parent / catalogue.source(source)["sample"]["table"]
+        raise UserError(f"{where}: lists no sample of {source}; its first lines say how to fill it")
+    return names
+
+
+def _check_known(
+    source: str, samples: str | Sequence[str], names: Sequence[str], known: "pd.Index[str]"
+) -> None:
+    """Refuse unknown names that a user wrote; a mirror may hold others (another species, later projects)."""
+    unknown = [name for name in names if name not in known]
+    if unknown and not isinstance(samples, str):
+        raise UserError(f"options of {source}.samples: '{unknown[0]}' is none of its {len(known)} samples")
+    if unknown:
+        log.info(
+            "%s: %d samples are left out by its table or options, such as %s",
+            source,
+            len(unknown),
+            unknown[0],
+        )
+
+
+def _tidy(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Put the reader's table into the columns of the hand-over."""
+    tidy = table.rename(columns=_NAMES).rename_axis("sample").reset_index()
+    tidy["tumour"] = tidy["tumour"].astype(int)
+    return tidy.reindex(columns=list(COLUMNS)).fillna("")

@@ -1,0 +1,355 @@
+"""Files of the catalogue brought from their servers or from a mirror: checked, complete or absent."""
+
+import logging
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from celllm.data.catalogue import Catalogue, InputFile, choose
+from celllm.data.datalock import LOCKS, DataLock, Entry, held
+from celllm.data.download import HEAD, PATIENCE, Patience, Refused, check_start, check_whole, download, forget
+from celllm.data.samples import list_samples
+from celllm.errors import UserError
+from celllm.io import atomic, sha256
+
+PARTIAL = ".partial"
+"""Folder of half-fetched files under the raw folder; nothing half-written stands under its final name."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A raw folder and its data.lock, fed by the internet or by a mirror."""
+
+    raw: Path
+    lock: DataLock
+    mirror: Path | None = None
+    offline: bool = False
+    patience: Patience = PATIENCE
+
+    @classmethod
+    def of(
+        cls,
+        raw: str | Path,
+        mirror: str | Path | None = None,
+        offline: bool = False,
+        lock: str | Path | None = None,
+        patience: Patience = PATIENCE,
+    ) -> "Store":
+        """Make a store; ``lock`` is ``data.lock`` in the raw folder unless said otherwise."""
+        if mirror is not None and not Path(mirror).is_dir():
+            raise UserError(f"mirror: {mirror} is no folder; name a folder laid out like data/raw")
+        locked = DataLock(Path(lock) if lock else Path(raw) / "data.lock")
+        return cls(Path(raw), locked, Path(mirror) if mirror else None, offline, patience)
+
+    def place(self, file: InputFile) -> Path:
+        """Where the file stands when it is complete."""
+        return self.raw / file.path
+
+
+def fetch(
+    path: str,
+    catalogue: str | Path | Catalogue,
+    raw: str | Path,
+    mirror: str | Path | None = None,
+    offline: bool = False,
+    lock: str | Path | None = None,
+    patience: Patience = PATIENCE,
+) -> Path:
+    """Bring one file of the catalogue into the raw folder and return its place there.
+
+    Parameters
+    ----------
+    path
+        Relative path of the file, as in the catalogue, samples filled in.
+    catalogue
+        config/data_sets.yaml.
+    raw
+        The raw folder. A file that is already there is checked and not fetched again.
+    mirror
+        Folder laid out like the raw folder, to copy from instead of downloading.
+    offline
+        Refuse to download; files that are there are checked.
+    lock
+        Where checksums of first downloads are kept; ``data.lock`` in the raw folder by default.
+    patience
+        Timeouts and tries.
+
+    Raises
+    ------
+    UserError
+        In one line: unknown path, no address, no connection, wrong content, a file that has changed.
+    """
+    file = Catalogue.read(catalogue).resolve(path)
+    return _bring(file, Store.of(raw, mirror, offline, lock, patience))
+
+
+def _bring(file: InputFile, store: Store) -> Path:
+    """Fetch or check one file, alone among all processes that use this raw folder."""
+    place = store.place(file)
+    with held(store.raw / LOCKS / f"{file.path}.lock", waiting_for=f"another process fetching {file.path}"):
+        entry = _entry(file, place, store)
+        if store.mirror is not None:
+            _from_mirror(file, place, entry, store, store.mirror)
+        elif place.exists():
+            _verify(file, place, entry, store)
+        else:
+            _from_server(file, place, entry, store)
+    return place
+
+
+def _entry(file: InputFile, place: Path, store: Store) -> Entry | None:
+    """Return what data.lock has; a mirror's stand-in and the real file are never taken for one another."""
+    entry = store.lock.read().get(file.path)
+    if entry is None or entry.url.startswith("mirror:") == (store.mirror is not None):
+        return entry
+    if not place.exists():
+        return None
+    if store.mirror is None:
+        raise UserError(f"{place}: came from a mirror; use another raw folder for downloads")
+    raise UserError(f"{place}: did not come from a mirror; use another raw folder for files of a mirror")
+
+
+def _verify(file: InputFile, place: Path, entry: Entry | None, store: Store) -> None:
+    """Check a file that is there; a file that nobody has seen before is locked."""
+    found = Entry.of(place, entry.url if entry else "supplied")
+    if file.bytes is not None and found.bytes != file.bytes:
+        raise UserError(
+            f"{place}: has {found.bytes:,} bytes, expected are {file.bytes:,} ({file.key}); {_AGAIN}"
+        )
+    if file.sha256 is not None and found.sha256 != file.sha256:
+        raise UserError(
+            f"{place}: sha256 is {found.sha256}, expected is {file.sha256} ({file.key}); {_AGAIN}"
+        )
+    if entry is None:
+        _look_at(file, place)
+        store.lock.write(file.path, found)
+    elif found.sha256 != entry.sha256:
+        raise UserError(f"{place}: sha256 is {found.sha256}, {store.lock.path} has {entry.sha256}; {_AGAIN}")
+
+
+_AGAIN = "delete the file to fetch it again"
+
+
+def _look_at(file: InputFile, place: Path) -> None:
+    """Refuse a file put there by hand that is plainly not what its name says."""
+    try:
+        with open(place, "rb") as handle:
+            check_start(file.content, handle.read(HEAD))
+        check_whole(file.content, place)
+    except Refused as error:
+        what = str(error).removeprefix("sent ")
+        raise UserError(f"{place}: is {what}; put the right file there ({file.key})") from error
+
+
+def _from_mirror(file: InputFile, place: Path, entry: Entry | None, store: Store, mirror: Path) -> None:
+    """Copy from the mirror unless the same file is there already; the mirror's own checksums are held to."""
+    origin = mirror / file.path
+    if not origin.is_file():
+        raise UserError(
+            f"mirror {mirror}: {file.path} is not there ({file.key}); add it, or run without the mirror"
+        )
+    found = Entry.of(origin, f"mirror:{file.path}")
+    expected = checksums(mirror).get(file.path)
+    if expected is None:
+        _look_at(file, origin)
+    elif found.sha256 != expected:
+        raise UserError(
+            f"{origin}: sha256 is {found.sha256}, SHA256SUMS of the mirror has {expected}; copy it anew"
+        )
+    if not place.exists() or sha256(place) != found.sha256:
+        with atomic(place) as partial:
+            shutil.copyfile(origin, partial)
+    if entry is None or entry.sha256 != found.sha256:
+        store.lock.write(file.path, found)
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """Read the SHA256SUMS of a folder (the format of ``sha256sum``); empty where there is none."""
+    listing = folder / "SHA256SUMS"
+    if not listing.exists():
+        return {}
+    sums = {}
+    for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), 1):
+        digest, blank, name = line.partition(" ")
+        if not blank or len(digest) != 64:
+            raise UserError(
+                f"{listing}: line {number} is not `<sha256>  <path>`; write it anew with sha256sum"
+            )
+        sums[name[1:].removeprefix("./")] = digest
+    return sums
+
+
+def _from_server(file: InputFile, place: Path, entry: Entry | None, store: Store) -> None:
+    """Try the addresses in order; what comes must be what the catalogue and data.lock know."""
+    if not file.urls:
+        raise UserError(f"{place}: has no public address; put there {file.supply} ({file.key})")
+    if store.offline:
+        raise UserError(f"{place}: is not there, and --offline forbids to download it from {file.urls[0]}")
+    partial = store.raw / PARTIAL / file.path
+    failures = []
+    for url in file.urls:
+        try:
+            _from_address(url, file, partial, store)
+        except Refused as error:
+            log.info("%s: %s: %s", file.path, url, error)
+            failures.append(f"{url}: {error}")
+            continue
+        return _settle(url, file, partial, place, entry, store)
+    raise UserError(f"{file.path}: not fetched: {'; '.join(failures)} ({file.key})")
+
+
+def _from_address(url: str, file: InputFile, partial: Path, store: Store) -> None:
+    """Download while no other process takes anything from the same host."""
+    host = urlsplit(url).netloc
+    with held(store.raw / LOCKS / f"{host}.host", waiting_for=f"another download from {host}"):
+        log.info("%s: from %s", file.path, url)
+        download(url, file, partial, store.patience)
+
+
+def _settle(url: str, file: InputFile, partial: Path, place: Path, entry: Entry | None, store: Store) -> None:
+    """Lock a complete download and give it its name."""
+    found = Entry.of(partial, url)
+    if entry is not None and found.sha256 != entry.sha256:
+        forget(partial)
+        raise UserError(
+            f"{file.path}: sha256 of {url} is {found.sha256}, {store.lock.path} has {entry.sha256} of "
+            f"{entry.date}: the publisher changed it; to accept the new file remove its entry there"
+        )
+    if entry is None:
+        store.lock.write(file.path, found)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial.replace(place)
+    forget(partial)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One line of the overview: a file, or the files of all samples of a source."""
+
+    file: InputFile
+    state: str
+
+    @property
+    def is_there(self) -> bool:
+        """Whether nothing is to be fetched."""
+        return self.state in ("locked", "present")
+
+    @property
+    def origin(self) -> str:
+        """The first address, or what a user has to put there."""
+        address = next(iter(self.file.urls), "{url}")
+        return f"user: {self.file.supply}" if address == "{url}" else address
+
+
+def overview(catalogue: Catalogue, store: Store, only: Sequence[str] = ()) -> list[Standing]:
+    """State of every file of the catalogue: locked, present (not locked), missing or user-supplied (missing).
+
+    The files of samples are one line per template with the number that is there.
+    """
+    locked = store.lock.read()
+    lines = []
+    for source in choose(catalogue, only):
+        lines += [Standing(file, _state(file, store, locked)) for file in catalogue.files(source)]
+        lines += [Standing(file, _state_of_samples(file, store)) for file in catalogue.templates(source)]
+    return lines
+
+
+def _state(file: InputFile, store: Store, locked: Iterable[str]) -> str:
+    if store.place(file).exists():
+        return "locked" if file.path in locked else "present"
+    return "missing" if file.urls else "user-supplied"
+
+
+def _state_of_samples(file: InputFile, store: Store) -> str:
+    return f"{len(list(store.raw.glob(file.path.replace('{sample}', '*'))))} present"
+
+
+def table(lines: Sequence[Standing]) -> str:
+    """Write the overview as a text table: path, size, state, origin."""
+    rows = [(s.file.path, f"{s.file.bytes:,}" if s.file.bytes else "?", s.state, s.origin) for s in lines]
+    rows = [("path", "bytes", "state", "from"), *rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    return "\n".join(f"{p:<{widths[0]}}  {b:>{widths[1]}}  {s:<{widths[2]}}  {o}" for p, b, s, o in rows)
+
+
+def run_fetch(
+    catalogue: str | Path,
+    raw: str | Path,
+    path: Sequence[str] = (),
+    only: Sequence[str] = (),
+    mirror: str | Path | None = None,
+    offline: bool = False,
+    listing: bool = False,
+    dry_run: bool = False,
+    lock: str | Path | None = None,
+) -> None:
+    """Run ``celllm fetch``: some files, the files of some sources, or all of the catalogue.
+
+    Parameters
+    ----------
+    catalogue, raw, mirror, offline, lock
+        As in :func:`fetch`.
+    path
+        Relative paths to fetch; empty: all files of the sources, with those of the samples that the
+        options in the catalogue choose.
+    only
+        Names of the sources; empty: all.
+    listing, dry_run
+        Print the table of all files, or of those that would be fetched, and fetch nothing.
+
+    Raises
+    ------
+    UserError
+        When a file could not be brought. Of several files all are tried first and each failure is logged.
+    """
+    read, store = Catalogue.read(catalogue), Store.of(raw, mirror, offline, lock)
+    if listing or dry_run:
+        print(table([s for s in overview(read, store, only) if listing or not s.is_there]))
+    elif path:
+        _tell(_failures([read.resolve(one) for one in path], store))
+    else:
+        _tell([failure for source in choose(read, only) for failure in _bring_source(read, source, store)])
+
+
+def _bring_source(catalogue: Catalogue, source: str, store: Store) -> list[str]:
+    """Bring the files of a source, then those of its samples, which its own files list; return what failed."""
+    failures = _failures(catalogue.files(source), store)
+    if failures or not catalogue.templates(source):
+        return failures
+    try:
+        samples = _samples(catalogue, source, store)
+    except UserError as error:
+        return [str(error)]
+    return _failures([file for name in samples for file in catalogue.sample_files(source, name)], store)
+
+
+def _failures(files: Sequence[InputFile], store: Store) -> list[str]:
+    failures = []
+    for file in files:
+        try:
+            _bring(file, store)
+        except UserError as error:
+            failures.append(str(error))
+    return failures
+
+
+def _samples(catalogue: Catalogue, source: str, store: Store) -> list[str]:
+    """Names of the samples that the options choose; of a mirror all that it holds."""
+    files = {file.name: store.place(file) for file in catalogue.files(source)}
+    options = dict(catalogue.source(source)["options"])
+    if store.mirror is not None:
+        options["samples"] = "mirrored"
+    return [str(name) for name in list_samples(catalogue, source, files, options, store.mirror)["sample"]]
+
+
+def _tell(failures: Sequence[str]) -> None:
+    if len(failures) == 1:
+        raise UserError(failures[0])
+    for failure in failures:
+        log.error(failure)
+    if failures:
+        raise UserError(f"{len(failures)} files were not fetched; the lines above say why, one each")
