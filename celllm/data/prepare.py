@@ -1,0 +1,231 @@
+"""From the files of a source to a prepared data set: raw values, approved symbols, labels, provenance."""
+
+import importlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from celllm import __version__
+from celllm.data import prepared, tables
+from celllm.data.genes import GeneReport, SymbolMap, Vocabulary, harmonise
+from celllm.data.raw import CellOptions, RawCells, check_files
+from celllm.errors import UserError
+from celllm.settings import fill
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from scipy.sparse import csr_matrix
+
+log = logging.getLogger(__name__)
+
+SOURCES = ("panglaodb", "cancerscem", "zheng68k", "baron", "gse149383", "gse117872", "ccle")
+GENE_LIST = "gene_list"
+"""File of names, one a line, that ``filter_genes: list`` counts."""
+
+
+def run_prepare(
+    source: str,
+    files: Mapping[str, str | Path],
+    genes: str | Path,
+    aliases: str | Path,
+    settings: str | Mapping[str, Any] | None,
+    out: str | Path,
+    sample: str | None = None,
+    samples: str | Path | None = None,
+) -> None:
+    """Read the files of a source, map its genes to the vocabulary, filter its cells and write the prepared
+    data set.
+
+    Parameters
+    ----------
+    source
+        Name of the reader.
+    files
+        Its files by their names in the catalogue.
+    genes, aliases
+        The vocabulary and the other names of its genes.
+    settings
+        Options of the reader, as JSON or a mapping.
+    out
+        The prepared ``.h5ad``.
+    sample, samples
+        For sources with one file per sample: its name, and the table with the columns ``sample`` and
+        ``tumour``.
+
+    Raises
+    ------
+    UserError
+        For whatever is wrong with options, files or values, in one line; nothing is written then.
+    """
+    reader = _reader(source)
+    options = fill(reader.Options, settings, where=f"options of {source}")
+    paths = {name: Path(path) for name, path in files.items()}
+    check_files(source, paths, reader.FILES, (*reader.OPTIONAL_FILES, GENE_LIST))
+    symbol_map = SymbolMap.read(aliases, Vocabulary.read(genes))
+    where = paths[reader.FILES[0]]
+    raw = reader.read(paths, options)
+    if getattr(reader, "PER_SAMPLE", False):
+        _name_sample(raw, source, sample, samples)
+    raw.check(where)
+    adata = prepare(raw, symbol_map, options, where, _listed(options, paths, source))
+    adata.uns["celllm"] |= {
+        "source": source,
+        "files": json.dumps({name: path.name for name, path in paths.items()}, sort_keys=True),
+    }
+    prepared.write(adata, out)
+
+
+def prepare(
+    raw: RawCells,
+    symbol_map: SymbolMap,
+    options: CellOptions,
+    where: str | Path = "the data",
+    listed: frozenset[str] = frozenset(),
+) -> "AnnData":
+    """Map the genes of raw cells to the vocabulary and leave out the cells that the options leave out.
+
+    Parameters
+    ----------
+    raw
+        Cells as a reader gives them, checked.
+    listed
+        Names of genes that count under ``filter_genes: list``.
+
+    Returns
+    -------
+    AnnData by the contract of prepared data sets, but for source, files and checksum.
+    """
+    from anndata import AnnData
+
+    _check_orientation(raw, symbol_map, where)
+    matrix, symbols, report = harmonise(raw.matrix, raw.genes, symbol_map, where)
+    kept = _kept(raw, matrix, options, listed)
+    matrix = matrix[kept]
+    if raw.values == "log2_tpm":
+        matrix.data = np.log2(matrix.data + 1)
+    obs = raw.obs.iloc[kept].copy()
+    for column in obs.columns.difference(["tumour"]):
+        obs[column] = pd.Categorical(obs[column].astype(str))
+    counts = _label_counts(obs)
+    _tell(raw, obs, report, counts, where)
+    provenance = {
+        "source": "",
+        "values": raw.values,
+        "fractions": raw.fractions,
+        "options": json.dumps(asdict(options), sort_keys=True),
+        "n_cells_in": len(raw.obs),
+        "n_cells_out": len(obs),
+        "n_genes_in": report.n_in,
+        "n_genes_out": report.n_out,
+        "n_merged_symbols": len(report.merged),
+        "n_unmapped": report.n_unmapped,
+        "label_counts": json.dumps(counts),
+        "files": "{}",
+        "version": __version__,
+    }
+    return AnnData(matrix, obs=obs, var=pd.DataFrame(index=symbols), uns={"celllm": provenance})
+
+
+def _reader(source: str) -> ModuleType:
+    if source not in SOURCES:
+        raise UserError(f"unknown source '{source}'; known are {', '.join(SOURCES)}")
+    return importlib.import_module(f"celllm.data.readers.{source}")
+
+
+def _name_sample(raw: RawCells, source: str, sample: str | None, samples: str | Path | None) -> None:
+    """Write sample and tumour label into obs; barcodes repeat across samples, so ids begin with the sample."""
+    if sample is None or samples is None:
+        raise UserError(f"{source}: one file per sample; give --sample NAME and --samples TABLE")
+    raw.obs.index = pd.Index([f"{sample}:{barcode}" for barcode in raw.obs.index], dtype=object)
+    raw.obs["sample"] = sample
+    raw.obs["tumour"] = is_tumour(samples, sample)
+
+
+def is_tumour(samples: str | Path, sample: str) -> bool:
+    """Tumour label of a sample, by the table of samples (``0``/``1`` or ``false``/``true``)."""
+    labels = {row["sample"]: row["tumour"].lower() for row in tables.rows(samples, ("sample", "tumour"))}
+    if sample not in labels:
+        raise UserError(f"{samples}: the sample '{sample}' is not listed")
+    if labels[sample] not in ("0", "1", "false", "true"):
+        raise UserError(f"{samples}: tumour of '{sample}' is '{labels[sample]}', expected 0 or 1")
+    return labels[sample] in ("1", "true")
+
+
+def _listed(options: CellOptions, files: Mapping[str, Path], source: str) -> frozenset[str]:
+    if options.filter_genes != "list":
+        return frozenset()
+    if GENE_LIST not in files:
+        raise UserError(
+            f"{source}: filter_genes is 'list', but the file '{GENE_LIST}' is missing (one name a line)"
+        )
+    return frozenset(name for name, *_ in tables.records(files[GENE_LIST], 1, delimiter=None))
+
+
+def _check_orientation(raw: RawCells, symbol_map: SymbolMap, where: str | Path) -> None:
+    """Tell a transposed matrix apart from one without common genes: there, the cells are called like genes."""
+    if (symbol_map.genes(raw.genes) >= 0).any() or not len(raw.obs):
+        return
+    barcodes = [str(cell).rpartition(":")[2] for cell in raw.obs.index]
+    if (symbol_map.genes(barcodes) >= 0).mean() > 0.5:
+        raise UserError(
+            f"{where}: rows and columns are exchanged: the cells are named like genes ('{barcodes[0]}')"
+        )
+
+
+def _kept(
+    raw: RawCells, matrix: "csr_matrix", options: CellOptions, listed: frozenset[str]
+) -> NDArray[np.int64]:
+    """Rows that stay: wanted label, enough genes, at least one gene of the vocabulary."""
+    keep = np.diff(matrix.indptr) > 0
+    keep &= _n_genes(raw, matrix, options, listed) >= options.fewest_genes
+    if options.drop_labels:
+        labels = raw.obs["label"].astype(str)
+        unknown = sorted(set(options.drop_labels) - set(labels))
+        if unknown:
+            log.warning("no cell has the label '%s' of drop_labels", unknown[0])
+        keep &= ~labels.isin(options.drop_labels).to_numpy()
+    return np.flatnonzero(keep)
+
+
+def _n_genes(
+    raw: RawCells, matrix: "csr_matrix", options: CellOptions, listed: frozenset[str]
+) -> NDArray[Any]:
+    """Expressed genes of each cell among those that ``filter_genes`` names."""
+    if options.filter_genes == "vocabulary":
+        return np.diff(matrix.indptr)
+    counted = raw.matrix
+    if options.filter_genes == "list":
+        counted = counted[:, [name in listed for name in raw.genes]]
+    return np.asarray((counted > 0).sum(axis=1)).ravel()
+
+
+def _label_counts(obs: pd.DataFrame) -> dict[str, int]:
+    if "label" not in obs:
+        return {}
+    return {str(label): int(n) for label, n in obs["label"].value_counts().items()}
+
+
+def _tell(
+    raw: RawCells, obs: pd.DataFrame, report: GeneReport, labels: dict[str, int], where: str | Path
+) -> None:
+    for name, value in raw.report.items():
+        log.info("%s: %s %s", where, name, value)
+    log.info("%s: %d of %d cells kept", where, len(obs), len(raw.obs))
+    log.info(
+        "%s: %d gene names -> %d genes of the vocabulary (%d renamed, %d unknown, %d symbols summed from
+        several names)", where, report.n_in, report.n_out, report.n_renamed, report.n_unmapped,
+        len(report.merged),
+    )
+    if report.merged:
+        log.info("%s: summed: %s", where, ", ".join(report.merged[:20]))
+    for label, n in labels.items():
+        if n < 2:
+            log.warning("%s: the class '%s' has one cell: it cannot be split by class", where, label)

@@ -1,0 +1,106 @@
+"""Cells as a reader hands them over: the numbers and names of the source, nothing changed yet."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from celllm.data.tables import first_repeat
+from celllm.data.values import Kind, value_problem
+from celllm.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from scipy.sparse import csr_matrix
+
+
+@dataclass(frozen=True)
+class CellOptions:
+    """Which cells of a data set stay; every reader's options have these.
+
+    Attributes
+    ----------
+    min_genes
+        Fewest genes that a cell must express.
+    filter_genes
+        The genes that ``min_genes`` counts: ``vocabulary`` (after mapping to approved symbols), ``all`` genes
+        of the file, or ``list`` = names in the file ``gene_list`` of the data set (as scBERT's 16,906 genes).
+    drop_labels
+        Cells of these labels are left out.
+    """
+
+    min_genes: int = 0
+    filter_genes: Literal["vocabulary", "all", "list"] = "vocabulary"
+    drop_labels: tuple[str, ...] = ()
+
+    @property
+    def fewest_genes(self) -> int:
+        """The gene floor in force; 0 when the cells are chosen in another way."""
+        return self.min_genes
+
+
+@dataclass
+class RawCells:
+    """The content of a source.
+
+    Attributes
+    ----------
+    matrix
+        Cells x genes, CSR float32.
+    genes
+        Name of each column as the source has it; may repeat.
+    obs
+        One row per cell, indexed by cell id; ``sample``, ``label`` and whatever else the source tells.
+    values
+        ``counts``, ``tpm`` or ``log2_tpm``.
+    fractions
+        Whether counts of this source may be fractions.
+    report
+        Numbers for the log, such as cells passed over.
+    """
+
+    matrix: "csr_matrix"
+    genes: list[str]
+    obs: "pd.DataFrame"
+    values: Kind = "counts"
+    fractions: bool = False
+    report: dict[str, int | str] = field(default_factory=dict)
+
+    def check(self, where: str | Path) -> None:
+        """Refuse repeated cell ids, missing labels and values of another kind, in one line naming ``where``."""
+        if self.matrix.shape != (len(self.obs), len(self.genes)):
+            raise UserError(
+                f"{where}: a matrix of {self.matrix.shape} for {len(self.obs)} cells and {len(self.genes)} genes"
+            )
+        if (cell := first_repeat(self.obs.index)) is not None:
+            raise UserError(f"{where}: the cell '{cell}' is there twice; cell ids must be unique")
+        if "label" in self.obs:
+            check_labels(self.obs["label"], where)
+        problem = value_problem(self.matrix, self.values, self.fractions, self.obs.index, self.genes)
+        if problem:
+            raise UserError(f"{where}: {problem}")
+
+
+def check_labels(labels: "pd.Series[Any]", where: str | Path) -> None:
+    """Refuse missing or empty labels."""
+    missing = labels.isna() | (labels.astype(str).str.strip() == "")
+    if missing.any():
+        raise UserError(
+            f"{where}: {int(missing.sum())} of {len(labels)} cells have no label, e.g. '{labels.index[missing][0]}'"
+        )
+
+
+def check_files(
+    source: str, files: Mapping[str, Path], needed: Collection[str], optional: Collection[str] = ()
+) -> None:
+    """Refuse a missing, unknown or absent file of a data set."""
+    for name in needed:
+        if name not in files:
+            raise UserError(
+                f"{source}: the file '{name}' is missing; give {', '.join(f'{n}=PATH' for n in needed)}"
+            )
+    for name, path in files.items():
+        if name not in (*needed, *optional):
+            raise UserError(f"{source}: unknown file '{name}'; allowed are {', '.join((*needed, *optional))}")
+        if not Path(path).is_file():
+            raise UserError(f"{path}: no such file (the file '{name}' of {source})")

@@ -1,0 +1,55 @@
+"""Baron: human pancreas, GSE84133, one CSV per donor in a tar archive; the mouse members are passed over.
+
+Rows are cells: id, barcode, assigned cluster, then whole UMI counts by gene symbol.
+Baron et al. 2016, Cell Systems 3:346.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from scipy.sparse import vstack
+
+from celllm.data.archives import members, open_text
+from celllm.data.raw import CellOptions, RawCells
+from celllm.data.tables import NumberTable, read_numbers
+from celllm.errors import UserError
+
+FILES = ("matrix",)
+OPTIONAL_FILES = ()
+_TEXT = ("barcode", "assigned_cluster")
+_DONOR = re.compile(r"_(human\d+)_")
+
+
+@dataclass(frozen=True)
+class Options(CellOptions):
+    """The paper leaves the seven T cells out."""
+
+    drop_labels: tuple[str, ...] = ("t_cell",)
+
+
+def read(files: Mapping[str, Path], options: Options) -> RawCells:
+    """Read the human members, one after the other."""
+    archive = files["matrix"]
+    donors: list[tuple[str, NumberTable]] = []
+    for name, stream in members(archive, "*_human*_umifm_counts.csv.gz"):
+        where = f"{archive}: {name}"
+        table = read_numbers(open_text(stream), where, ",", is_text=lambda column: column in _TEXT)
+        if tuple(table.text) != _TEXT:
+            raise UserError(f"{where}: expected the columns {', '.join(_TEXT)} after the cell id")
+        if donors and table.columns != donors[0][1].columns:
+            raise UserError(f"{where}: its genes are not those of {donors[0][0]}")
+        donors.append((name, table))
+    obs = pd.concat([_obs(name, table) for name, table in donors])
+    matrix = vstack([table.matrix for _, table in donors], format="csr")
+    return RawCells(matrix, donors[0][1].columns, obs, report={"n_donors": len(donors)})
+
+
+def _obs(name: str, table: NumberTable) -> pd.DataFrame:
+    donor = _DONOR.search(name)
+    return pd.DataFrame(
+        {"sample": donor[1] if donor else name, "label": table.text["assigned_cluster"]},
+        index=table.row_names,
+    )

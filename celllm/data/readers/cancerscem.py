@@ -1,0 +1,134 @@
+"""CancerSCEM: one table of whole UMI counts per sample, and the cell type of each barcode.
+
+Neither the orientation of the tables nor the form of their header is documented, so both are found out:
+barcodes are at least twelve bases. Zeng et al. 2022, Nucleic Acids Research 50:D1147.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
+
+from celllm.data import tables
+from celllm.data.archives import open_text
+from celllm.data.raw import CellOptions, RawCells
+from celllm.errors import UserError
+
+FILES = ("matrix",)
+OPTIONAL_FILES = ("cell_types", "metadata")
+PER_SAMPLE = True
+
+_TYPES = {"Tumour", "Normal", "PBMC"}
+_BARCODE = re.compile(r"(?:^|[_:.])[ACGT]{12,}(?:[-.]\d+)?$")
+
+
+@dataclass(frozen=True)
+class Options(CellOptions):
+    """Which samples, and what their cells are called.
+
+    Attributes
+    ----------
+    samples
+        ``all``, ``mirrored`` or a list of names; for the table of samples.
+    projects
+        The first projects only, by number (28: version 1, as the paper); None for all; for the table of
+        samples.
+    label
+        ``sample_type``: cells of tumour samples are tumour cells; ``all_tumour``: all are, as the paper
+        implies; for the table of samples.
+    blood_samples
+        Under ``sample_type``, blood samples are ``normal``, ``tumour`` or left out (``drop``); for the table
+        of samples.
+    """
+
+    samples: str | tuple[str, ...] = "all"
+    projects: int | None = 28
+    label: Literal["sample_type", "all_tumour"] = "sample_type"
+    blood_samples: Literal["normal", "tumour", "drop"] = "normal"
+    min_genes: int = 200
+    filter_genes: Literal["vocabulary", "all", "list"] = "all"
+
+
+def read(files: Mapping[str, Path], options: Options) -> RawCells:
+    """Read the cells of one sample."""
+    path = files["matrix"]
+    with open_text(path) as handle:
+        table = tables.read_numbers(handle, path, "\t")
+    if cells_in_rows(table.row_names, table.columns, path):
+        matrix, cells, genes = table.matrix, table.row_names, table.columns
+    else:
+        matrix, cells, genes = csr_matrix(table.matrix.T), table.columns, table.row_names
+    obs = pd.DataFrame(index=pd.Index(cells, dtype=object))
+    if "cell_types" in files:
+        obs["cell_type"] = _cell_types(files["cell_types"], cells)
+    return RawCells(matrix, genes, obs)
+
+
+def cells_in_rows(row_names: Sequence[str], columns: Sequence[str], where: str | Path) -> bool:
+    """Whether the rows are cells, told by which side looks like barcodes; neither or both is a :class:`UserError`."""
+    rows, cols = (
+        sum(bool(_BARCODE.search(n)) for n in names) > len(names) / 2 for names in (row_names, columns)
+    )
+    if rows == cols:
+        raise UserError(
+            f"{where}: cannot tell cells from genes (row '{row_names[0]}', column '{columns[0]}'); "
+            "one side must be barcodes of at least 12 bases"
+        )
+    return rows
+
+
+def _cell_types(path: Path, cells: Sequence[str]) -> list[str]:
+    """Type of each cell, empty where the file has none; the file writes ``.`` for the ``-`` of the barcodes."""
+    types = {_plain(barcode): cell_type for barcode, cell_type in tables.records(path, 2, delimiter="\t")}
+    found = [types.get(_plain(cell), "") for cell in cells]
+    if not any(found):
+        raise UserError(
+            f"{path}: none of the {len(cells)} barcodes of the matrix is there; is it another sample's?"
+        )
+    return found
+
+
+def _plain(barcode: str) -> str:
+    return barcode.replace("-", ".")
+
+
+def sample_table(files: Mapping[str, Path], options: Options) -> pd.DataFrame:
+    """Samples of a run, ``sample, tumour, sample_type, tissue, n_cells``, by ``projects``, ``label``,
+    ``blood_samples``.
+
+    Raises
+    ------
+    UserError
+        For a sample type other than Tumour, Normal and PBMC: it must be decided on, not guessed.
+    """
+    columns = ("Project ID", "Sample ID", "Sample Type", "Cancer type", "Cell count")
+    rows = list(tables.sheet(files["metadata"], columns))
+    table = pd.DataFrame([row[1:] for row in rows], columns=["sample", "sample_type", "tissue", "n_cells"])
+    unknown = sorted(set(table["sample_type"]) - _TYPES)
+    if unknown:
+        raise UserError(
+            f"{files['metadata']}: unknown sample type '{unknown[0]}'; known are {', '.join(sorted(_TYPES))}"
+        )
+    is_blood = table["sample_type"] == "PBMC"
+    table["tumour"] = (
+        (table["sample_type"] == "Tumour")
+        | (is_blood & (options.blood_samples == "tumour"))
+        | (options.label == "all_tumour")
+    )
+    kept = pd.Series([_project(row[0]) <= (options.projects or np.inf) for row in rows], dtype=bool)
+    if options.label == "sample_type" and options.blood_samples == "drop":
+        kept &= ~is_blood
+    return table[kept].set_index("sample")
+
+
+def _project(name: str) -> int:
+    """Number of a project such as ``DCIS-028``."""
+    number = name.rpartition("-")[2]
+    if not number.isdigit():
+        raise UserError(f"the CancerSCEM project '{name}' does not end in a number, as MCC-001 does")
+    return int(number)

@@ -1,0 +1,191 @@
+"""PanglaoDB: one R workspace per sample, genes x barcodes, and the clusters of the barcodes that are cells.
+
+The workspace holds a ``dgCMatrix``, read without running any R. Row names are ``SYMBOL_ENSG00000000000.1``;
+counts can be fractions, because reads that fit several genes are shared out. Franzén et al. 2019, Database
+2019:baz046.
+"""
+
+import re
+import warnings
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from lzma import LZMAError
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import rdata
+from scipy.sparse import csc_matrix, csr_matrix
+
+from celllm.data import tables
+from celllm.data.raw import CellOptions, RawCells
+from celllm.errors import UserError
+
+FILES = ("matrix",)
+OPTIONAL_FILES = ("clusters", "metadata", "cluster_sizes")
+PER_SAMPLE = True
+
+_NAME = re.compile(r"(.*?)[_-](ENS([A-Z]*)G\d+(?:\.\d+)?(?:_PAR_Y)?)")
+_COLUMNS = (
+    "sra", "srs", "tissue", "protocol", "species", "instrument", "expressed_genes", "median_genes",
+    "clusters", "is_tumour", "is_primary_adult", "is_cell_line",
+)  # fmt: skip
+_UNREADABLE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    NotImplementedError,
+    IndexError,
+    EOFError,
+    OSError,
+)
+
+
+@dataclass(frozen=True)
+class Options(CellOptions):
+    """Which samples and which barcodes.
+
+    Attributes
+    ----------
+    samples
+        ``all`` human samples, ``mirrored`` ones or a list of names; for the table of samples.
+    tumour_samples
+        Samples flagged as tumours: ``keep`` (all normal, as the paper), ``drop`` or ``as_tumour``; for the
+        table of samples.
+    cells
+        ``clusters``: the barcodes that PanglaoDB has put into clusters; ``min_genes``: those with at least
+        ``min_genes`` genes.
+    """
+
+    samples: str | tuple[str, ...] = "all"
+    tumour_samples: Literal["keep", "drop", "as_tumour"] = "keep"
+    cells: Literal["clusters", "min_genes"] = "clusters"
+    min_genes: int = 200
+    filter_genes: Literal["vocabulary", "all", "list"] = "all"
+
+    @property
+    def fewest_genes(self) -> int:
+        """No gene floor on top of PanglaoDB's own choice of cells."""
+        return self.min_genes if self.cells == "min_genes" else 0
+
+
+def read(files: Mapping[str, Path], options: Options) -> RawCells:
+    """Read the cells of one sample; there can be none."""
+    matrix, names, barcodes = read_workspace(files["matrix"])
+    obs = pd.DataFrame(index=pd.Index(barcodes, dtype=object))
+    report: dict[str, int | str] = {"n_barcodes": len(barcodes)}
+    if options.cells == "clusters":
+        if "clusters" not in files:
+            raise UserError(
+                "panglaodb: the file 'clusters' is missing; give clusters=PATH or set cells: min_genes"
+            )
+        clusters = read_clusters(files["clusters"])
+        obs["cluster"] = [clusters.get(barcode, "") for barcode in barcodes]
+        kept = np.flatnonzero(obs["cluster"] != "")
+        matrix, obs = matrix[kept], obs.iloc[kept]
+    return RawCells(matrix, symbols(names, files["matrix"]), obs, fractions=True, report=report)
+
+
+def read_workspace(path: Path) -> tuple[csr_matrix, list[str], list[str]]:
+    """Read the ``dgCMatrix`` of an R workspace as barcodes x genes, with the names of genes and barcodes."""
+    found = _only_matrix(_load(path), path)
+    try:
+        matrix = csc_matrix((found.x, found.i, found.p), shape=tuple(int(n) for n in found.Dim))
+        genes, barcodes = ([str(name) for name in names] for names in found.Dimnames)
+        matrix.check_format(full_check=True)
+    except _UNREADABLE as error:
+        raise UserError(f"{path}: the matrix is damaged ({_one_line(error)}); {tables.AGAIN}") from error
+    if matrix.shape != (len(genes), len(barcodes)):
+        raise UserError(
+            f"{path}: {len(genes)} genes and {len(barcodes)} barcodes name a matrix of {matrix.shape}"
+        )
+    return csr_matrix(matrix.T, dtype=np.float32), genes, barcodes
+
+
+def _only_matrix(objects: dict[str, Any], path: Path) -> Any:
+    """The one object of the workspace; where there are more, the counts are the one named sm."""
+    found = objects.get("sm") if len(objects) > 1 else next(iter(objects.values()), None)
+    if "dgCMatrix" not in np.atleast_1d(getattr(found, "class", "")):
+        raise UserError(
+            f"{path}: expected one sparse matrix (dgCMatrix) named sm, found {', '.join(objects) or 'nothing'}"
+        )
+    return found
+
+
+def _load(path: Path) -> dict[str, Any]:
+    with open(path, "rb") as handle:
+        start = handle.read(64).lstrip()
+    if not start or start.startswith(b"<"):
+        what = "a web page (HTML) in place of the data" if start else "the file is empty"
+        raise UserError(f"{path}: {what}; {tables.AGAIN}")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Missing constructor")
+            return dict(rdata.read_rda(path))
+    except (*_UNREADABLE, zlib.error, LZMAError) as error:
+        raise UserError(f"{path}: not a complete R workspace ({_one_line(error)}); {tables.AGAIN}") from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def symbols(names: list[str], where: str | Path = "the matrix") -> list[str]:
+    """Cut the Ensembl id off ``SYMBOL_ENSG...`` names; names of another species are a :class:`UserError`."""
+    cut = []
+    for name in names:
+        match = _NAME.fullmatch(name)
+        if match and match[3]:
+            raise UserError(f"{where}: '{name}' is no human gene (ENS{match[3]}G); leave this sample out")
+        cut.append(match[1] if match else name)
+    return cut
+
+
+def read_clusters(path: Path) -> dict[str, str]:
+    """Cluster of each barcode that PanglaoDB counts as a cell."""
+    clusters: dict[str, str] = {}
+    for barcode, cluster in tables.records(path, 2, delimiter=None):
+        if barcode in clusters:
+            raise UserError(f"{path}: the barcode '{barcode}' is there twice")
+        clusters[barcode] = cluster
+    return clusters
+
+
+def human_samples(metadata: Path, cluster_sizes: Path | None = None) -> pd.DataFrame:
+    """List the human samples, indexed by the name of their files.
+
+    Returns
+    -------
+    The columns of ``metadata.txt``, ``flag`` (``1`` tumour, ``0`` not, ``""`` unknown), and with
+    ``cluster_sizes`` the number of clustered cells, ``n_cells``.
+    """
+    table = pd.DataFrame(list(tables.records(metadata, len(_COLUMNS))), columns=list(_COLUMNS))
+    table = table[table["species"] == "Homo sapiens"]
+    table.index = pd.Index(
+        [sample_name(a, b) for a, b in zip(table["sra"], table["srs"], strict=True)], name="sample"
+    )
+    table["flag"] = table["is_tumour"].replace(r"\N", "")
+    if cluster_sizes is not None:
+        sizes: dict[str, int] = {}
+        for sra, srs, _, n in tables.records(cluster_sizes, 4):
+            sizes[sample_name(sra, srs)] = sizes.get(sample_name(sra, srs), 0) + int(n)
+        table["n_cells"] = [sizes.get(name, 0) for name in table.index]
+    return table
+
+
+def sample_name(sra: str, srs: str) -> str:
+    """Name of a sample's files; a few samples have no SRS id."""
+    return sra if srs == "notused" else f"{sra}_{srs}"
+
+
+def sample_table(files: Mapping[str, Path], options: Options) -> pd.DataFrame:
+    """Samples of a run, ``sample, tumour, tissue, n_cells`` and more, by the option ``tumour_samples``."""
+    table = human_samples(files["metadata"], files.get("cluster_sizes"))
+    is_tumour = table["flag"] == "1"
+    if options.tumour_samples == "drop":
+        table, is_tumour = table[~is_tumour], is_tumour[~is_tumour]
+    table["tumour"] = is_tumour & (options.tumour_samples == "as_tumour")
+    return table
