@@ -1,0 +1,273 @@
+"""GraphMAE: gene embeddings from a masked auto-encoder of the gene network (Hou et al. 2022).
+
+Each epoch hides the features of half of the genes behind a [MASK] token, encodes the network with graph
+attention, hides the code of the same genes again, decodes with one more layer of graph attention and asks for
+the hidden features: only the neighbours can tell them. The encoder's output for the unmasked network is the
+embedding.
+"""
+
+import csv
+import dataclasses
+import itertools
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from celllm import io, settings
+from celllm.errors import UserError
+from celllm.graph.backend import Graph, GraphAttention, graph_with_loops
+from celllm.graph.embeddings import nearest_genes, save_gene_embeddings, standardised
+from celllm.graph.features import node_features
+from celllm.graph.network import GeneNetwork
+
+if TYPE_CHECKING:
+    from celllm.data.genes import Vocabulary
+
+WELL_KNOWN = ("CD3E", "MS4A1", "INS", "TP53", "EGFR", "CDK1", "RPL3", "MT-ND1", "COL1A1", "HLA-A")
+"""Genes whose neighbours a biologist can judge at a glance; the log shows them."""
+
+LOG_LINES = 20
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphMAESettings:
+    """Sizes and training of GraphMAE.
+
+    The CellLM paper fixes only ``dim`` (512). The rest follows GraphMAE's published settings for its own
+    protein network (residual connections, layer norm, half of the nodes masked), with fewer layers and a
+    higher learning rate for shorter training.
+    """
+
+    dim: int = 512
+    """Size of a gene's embedding."""
+    hidden: int = 512
+    """Size of the inner layers of the encoder."""
+    heads: int = 4
+    """Attention heads; a divisor of dim and hidden."""
+    layers: int = 2
+    """Layers of the encoder; the decoder has one."""
+    features: int = 128
+    """Size of the input features, made from the spectrum of the network."""
+    identity: float = 0.1
+    """Share of a gene's own random direction in its input features (squared length)."""
+    epochs: int = 200
+    learning_rate: float = 0.005
+    weight_decay: float = 2e-4
+    feature_dropout: float = 0.2
+    attention_dropout: float = 0.1
+    mask_rate: float = 0.5
+    """Share of the genes that is masked in an epoch."""
+    noise_rate: float = 0.05
+    """Share of the masked genes that get another gene's features in place of the [MASK] token."""
+    gamma: float = 3.0
+    """Exponent of the scaled cosine error; above 1 it gives less weight to what is nearly right."""
+    rms: float = 1.0
+    """Root mean square of each gene's embedding in the file."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "hidden"):
+            if getattr(self, name) % max(self.heads, 1):
+                raise UserError(
+                    f"graphmae settings: heads ({self.heads}) must divide {name} ({getattr(self, name)})"
+                )
+        for name in ("dim", "hidden", "heads", "layers", "features", "epochs"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("learning_rate", "rms", "mask_rate"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+        for name in ("mask_rate", "noise_rate", "feature_dropout", "attention_dropout", "identity"):
+            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "at least 0 and below 1")
+        _require(self.gamma >= 1, "gamma", self.gamma, "at least 1")
+
+
+def _require(holds: bool, name: str, value: float, allowed: str) -> None:
+    if not holds:
+        raise UserError(f"graphmae settings: {name} is {value}, allowed is {allowed}")
+
+
+class Encoder(nn.Module):
+    """Layers of graph attention, each with residual connection, layer norm and PReLU."""
+
+    def __init__(self, chosen: GraphMAESettings) -> None:
+        super().__init__()
+        sizes = [chosen.features] + [chosen.hidden] * (chosen.layers - 1) + [chosen.dim]
+        dropout = chosen.feature_dropout, chosen.attention_dropout
+        pairs = list(itertools.pairwise(sizes))
+        self.attention = nn.ModuleList(
+            GraphAttention(a, b, chosen.heads, *dropout, residual=True) for a, b in pairs
+        )
+        self.after = nn.ModuleList(nn.Sequential(nn.LayerNorm(size), nn.PReLU()) for size in sizes[1:])
+
+    def forward(self, graph: Graph, features: Tensor) -> Tensor:
+        """Map features (n_nodes, features) to codes (n_nodes, dim)."""
+        for attention, after in zip(self.attention, self.after, strict=True):
+            features = after(attention(graph, features))
+        return features
+
+
+class MaskedAutoencoder(nn.Module):
+    """Encoder, decoder and [MASK] token."""
+
+    def __init__(self, chosen: GraphMAESettings) -> None:
+        super().__init__()
+        self.chosen = chosen
+        self.encoder = Encoder(chosen)
+        self.between = nn.Linear(chosen.dim, chosen.dim, bias=False)
+        dropout = chosen.feature_dropout, chosen.attention_dropout
+        self.decoder = GraphAttention(chosen.dim, chosen.features, 1, *dropout)
+        self.mask_token = nn.Parameter(torch.zeros(chosen.features))
+
+    def forward(self, graph: Graph, features: Tensor) -> Tensor:
+        """Mask at random, reconstruct, and return the scaled cosine error over the masked nodes."""
+        masked, n_noised = self.draw(len(features))
+        code = self.encoder(graph, self.corrupt(features, masked, n_noised))
+        rebuilt = self.decode(graph, code, masked)
+        return scaled_cosine_error(rebuilt[masked], features[masked], self.chosen.gamma)
+
+    def draw(self, n_nodes: int) -> tuple[Tensor, int]:
+        """Return the masked nodes, in random order, and how many of them (the first) get noise."""
+        n_masked = min(max(round(self.chosen.mask_rate * n_nodes), 1), n_nodes - 1)
+        return torch.randperm(n_nodes)[:n_masked], round(self.chosen.noise_rate * n_masked)
+
+    def corrupt(self, features: Tensor, masked: Tensor, n_noised: int) -> Tensor:
+        """Return the features with noise at the first ``n_noised`` masked nodes and [MASK] at the others."""
+        noise = features[torch.randint(len(features), (n_noised,))]
+        hidden = torch.cat([noise, self.mask_token.expand(len(masked) - n_noised, -1)])
+        return features.index_copy(0, masked, hidden)
+
+    def decode(self, graph: Graph, code: Tensor, masked: Tensor) -> Tensor:
+        """Rebuild features from the codes, those of the masked nodes being hidden again (re-mask)."""
+        return self.decoder(graph, self.between(code).index_fill(0, masked, 0.0))
+
+
+def scaled_cosine_error(rebuilt: Tensor, wanted: Tensor, gamma: float) -> Tensor:
+    """Mean over rows of ``(1 - cosine) ** gamma`` (Hou et al. 2022, equation 2)."""
+    return (1 - F.cosine_similarity(rebuilt, wanted)).pow(gamma).mean()
+
+
+@dataclasses.dataclass(frozen=True)
+class Epoch:
+    """One line of the training record: loss, learning rate of its step, seconds since the start."""
+
+    epoch: int
+    loss: float
+    learning_rate: float
+    seconds: float
+
+
+def embed_genes(network: GeneNetwork, chosen: GraphMAESettings) -> tuple[Tensor, list[Epoch]]:
+    """Train GraphMAE on the network and embed all its genes.
+
+    Training sees the genes with an edge; the others have no neighbours that could tell them. The embedding of
+    a gene without an edge is the encoder's output for its own features. The result depends on the settings
+    (``seed`` among them) and, in the last digits, on the number of threads; the caller's random state stays
+    as it was.
+
+    Returns
+    -------
+    Embeddings (n_genes, dim) float32, standardised (:func:`celllm.graph.embeddings.standardised`), and the
+    record of the training.
+    """
+    features = torch.from_numpy(node_features(network, chosen.features, chosen.identity, chosen.seed))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(chosen.seed)
+        model = MaskedAutoencoder(chosen)
+        record = list(_train(model, network, features))
+    model.eval()
+    with torch.no_grad():
+        codes = model.encoder(graph_with_loops(*network.both_ways(), network.n_genes), features)
+    return standardised(codes, chosen.rms), record
+
+
+def _train(model: MaskedAutoencoder, network: GeneNetwork, features: Tensor) -> Iterator[Epoch]:
+    graph, genes = _connected(network)
+    features, chosen, start = features[genes], model.chosen, time.perf_counter()
+    optimiser = torch.optim.Adam(
+        model.parameters(), lr=chosen.learning_rate, weight_decay=chosen.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, chosen.epochs)
+    for number in range(1, chosen.epochs + 1):
+        loss = model(graph, features)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        rate = optimiser.param_groups[0]["lr"]
+        line = Epoch(number, loss.item(), rate, round(time.perf_counter() - start, 3))
+        schedule.step()
+        _report(line, chosen.epochs)
+        yield line
+
+
+def _connected(network: GeneNetwork) -> tuple[Graph, Tensor]:
+    """Return the graph of the genes that have an edge, numbered anew, and these genes."""
+    genes = np.flatnonzero(network.degrees())
+    source, target = (np.searchsorted(genes, part) for part in network.both_ways())
+    return graph_with_loops(source, target, len(genes)), torch.from_numpy(genes)
+
+
+def _report(line: Epoch, n_epochs: int) -> None:
+    if not np.isfinite(line.loss):
+        raise UserError(f"graphmae: the loss is {line.loss} in epoch {line.epoch}; try a lower learning_rate")
+    if line.epoch % max(n_epochs // LOG_LINES, 1) == 0 or line.epoch == n_epochs:
+        left = line.seconds / line.epoch * (n_epochs - line.epoch)
+        log.info(
+            "graphmae epoch %d/%d: loss %.4f, %.2f s per epoch, %.0f s left",
+            *(line.epoch, n_epochs, line.loss, line.seconds / line.epoch, left),
+        )
+
+
+def run_graphmae(
+    network: str | Path,
+    genes: str | Path,
+    options: str | dict[str, Any] | None,
+    out: str | Path,
+    metrics: str | Path,
+) -> None:
+    """Embed every gene of the vocabulary and write the embeddings and the loss of each epoch.
+
+    Parameters
+    ----------
+    network, genes
+        The gene network (``.npz``) and the vocabulary that it was made for.
+    options
+        :class:`GraphMAESettings` as JSON or mapping.
+    out
+        ``gene_embeddings.safetensors``: tensor ``gene_embeddings`` (n_genes, dim) float32.
+    metrics
+        CSV with one line per epoch.
+    """
+    from celllm.data.genes import Vocabulary
+
+    chosen = settings.fill(GraphMAESettings, options, "graphmae settings")
+    vocabulary = Vocabulary.read(genes)
+    links = GeneNetwork.read(network, vocabulary.sha256)
+    embeddings, record = embed_genes(links, chosen)
+    log_neighbours(embeddings, vocabulary)
+    write_record(metrics, record)
+    facts = {"settings": dataclasses.asdict(chosen), "network": links.facts}
+    save_gene_embeddings(out, embeddings, vocabulary.sha256, **facts)
+    log.info("%s: %d genes x %d", out, *embeddings.shape)
+
+
+def write_record(path: str | Path, record: list[Epoch]) -> None:
+    """Write the training record as CSV."""
+    with io.atomic(path) as partial, open(partial, "w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, [f.name for f in dataclasses.fields(Epoch)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(map(dataclasses.asdict, record))
+
+
+def log_neighbours(embeddings: Tensor, vocabulary: "Vocabulary", n_nearest: int = 5) -> None:
+    """Log the genes nearest to some well-known ones."""
+    for symbol in WELL_KNOWN:
+        if symbol in vocabulary.index_of:
+            near = nearest_genes(embeddings, vocabulary.index_of[symbol], n_nearest)
+            log.info("near %s: %s", symbol, ", ".join(f"{vocabulary.symbols[g]} {c:.2f}" for g, c in near))
