@@ -41,8 +41,7 @@ def run_prepare(
     sample: str | None = None,
     samples: str | Path | None = None,
 ) -> None:
-    """Read the files of a source, map its genes to the vocabulary, filter its cells and write the prepared
-    data set.
+    """Run ``celllm prepare``: files of a source -> genes mapped, cells filtered -> prepared data set.
 
     Parameters
     ----------
@@ -109,7 +108,7 @@ def prepare(
     matrix, symbols, report = harmonise(raw.matrix, raw.genes, symbol_map, where)
     kept = _kept(raw, matrix, options, listed)
     matrix = matrix[kept]
-    if raw.values == "log2_tpm":
+    if raw.take_log:
         matrix.data = np.log2(matrix.data + 1)
     obs = raw.obs.iloc[kept].copy()
     for column in obs.columns.difference(["tumour"]):
@@ -118,7 +117,7 @@ def prepare(
     _tell(raw, obs, report, counts, where)
     provenance = {
         "source": "",
-        "values": raw.values,
+        "values": "log2_tpm" if raw.take_log else raw.values,
         "fractions": raw.fractions,
         "options": json.dumps(asdict(options), sort_keys=True),
         "n_cells_in": len(raw.obs),
@@ -141,7 +140,7 @@ def _reader(source: str) -> ModuleType:
 
 
 def _name_sample(raw: RawCells, source: str, sample: str | None, samples: str | Path | None) -> None:
-    """Write sample and tumour label into obs; barcodes repeat across samples, so ids begin with the sample."""
+    """Write sample and tumour label into obs; barcodes repeat across samples, so ids start with it."""
     if sample is None or samples is None:
         raise UserError(f"{source}: one file per sample; give --sample NAME and --samples TABLE")
     raw.obs.index = pd.Index([f"{sample}:{barcode}" for barcode in raw.obs.index], dtype=object)
@@ -170,7 +169,7 @@ def _listed(options: CellOptions, files: Mapping[str, Path], source: str) -> fro
 
 
 def _check_orientation(raw: RawCells, symbol_map: SymbolMap, where: str | Path) -> None:
-    """Tell a transposed matrix apart from one without common genes: there, the cells are called like genes."""
+    """Tell a transposed matrix from one without common genes: its cells are named like genes."""
     if (symbol_map.genes(raw.genes) >= 0).any() or not len(raw.obs):
         return
     barcodes = [str(cell).rpartition(":")[2] for cell in raw.obs.index]
@@ -220,8 +219,12 @@ def _tell(
         log.info("%s: %s %s", where, name, value)
     log.info("%s: %d of %d cells kept", where, len(obs), len(raw.obs))
     log.info(
-        "%s: %d gene names -> %d genes of the vocabulary (%d renamed, %d unknown, %d symbols summed from
-        several names)", where, report.n_in, report.n_out, report.n_renamed, report.n_unmapped,
+        "%s: %d gene names -> %d genes of the vocabulary; %d renamed, %d unknown, %d summed of several",
+        where,
+        report.n_in,
+        report.n_out,
+        report.n_renamed,
+        report.n_unmapped,
         len(report.merged),
     )
     if report.merged:

@@ -68,7 +68,7 @@ def digest(adata: "AnnData") -> str:
     matrix: Any = adata.X
     content = hashlib.sha256()
     for part, kind in ((matrix.indptr, np.int64), (matrix.indices, np.int32), (matrix.data, np.float32)):
-        content.update(np.ascontiguousarray(part, dtype=kind))
+        content.update(np.ascontiguousarray(part, dtype=kind).data)
     for names in (adata.obs_names, adata.var_names):
         content.update("\n".join(names).encode())
     for column in sorted(adata.obs.columns):

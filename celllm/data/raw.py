@@ -52,7 +52,9 @@ class RawCells:
     obs
         One row per cell, indexed by cell id; ``sample``, ``label`` and whatever else the source tells.
     values
-        ``counts``, ``tpm`` or ``log2_tpm``.
+        ``counts`` or ``tpm``: linear, for values of one gene are summed.
+    take_log
+        Whether the prepared data set holds log2(value + 1).
     fractions
         Whether counts of this source may be fractions.
     report
@@ -63,20 +65,20 @@ class RawCells:
     genes: list[str]
     obs: "pd.DataFrame"
     values: Kind = "counts"
+    take_log: bool = False
     fractions: bool = False
     report: dict[str, int | str] = field(default_factory=dict)
 
     def check(self, where: str | Path) -> None:
-        """Refuse repeated cell ids, missing labels and values of another kind, in one line naming ``where``."""
+        """Refuse repeated cell ids, missing labels and values of another kind; ``where`` names the file."""
         if self.matrix.shape != (len(self.obs), len(self.genes)):
-            raise UserError(
-                f"{where}: a matrix of {self.matrix.shape} for {len(self.obs)} cells and {len(self.genes)} genes"
-            )
+            shape, named = self.matrix.shape, (len(self.obs), len(self.genes))
+            raise UserError(f"{where}: a matrix of {shape} for (cells, genes) = {named}")
         if (cell := first_repeat(self.obs.index)) is not None:
             raise UserError(f"{where}: the cell '{cell}' is there twice; cell ids must be unique")
         if "label" in self.obs:
             check_labels(self.obs["label"], where)
-        problem = value_problem(self.matrix, self.values, self.fractions, self.obs.index, self.genes)
+        problem = value_problem(self.matrix, self.values, self.fractions, list(self.obs.index), self.genes)
         if problem:
             raise UserError(f"{where}: {problem}")
 
@@ -85,8 +87,9 @@ def check_labels(labels: "pd.Series[Any]", where: str | Path) -> None:
     """Refuse missing or empty labels."""
     missing = labels.isna() | (labels.astype(str).str.strip() == "")
     if missing.any():
+        example = labels.index[missing][0]
         raise UserError(
-            f"{where}: {int(missing.sum())} of {len(labels)} cells have no label, e.g. '{labels.index[missing][0]}'"
+            f"{where}: {int(missing.sum())} of {len(labels)} cells have no label, e.g. '{example}'"
         )
 
 

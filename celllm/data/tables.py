@@ -80,8 +80,7 @@ def refuse_pages(lines: IO[str] | Iterator[str], where: str | Path) -> Iterator[
 
 
 def sheet(path: str | Path, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Iterate the rows of the first sheet of an Excel workbook: the cells under ``columns``, empty ones as
-    ``""``.
+    """Iterate the rows of an Excel workbook's first sheet: the cells under ``columns``, empty ones as ``""``.
 
     Raises
     ------

@@ -13,11 +13,11 @@ Kind = Literal["counts", "tpm", "log2_tpm"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
 LOGGED_BELOW = 15.0
-"""No count or TPM matrix of a whole sample stays below this; ln(1 + 10^4 share) ends at 9.2, log2(TPM + 1) near 17."""
+"""Raw counts and TPM of a sample pass this; ln(1 + 10^4 share) ends at 9.2, log2(TPM + 1) rarely passes."""
 UNLOGGED_ABOVE = 30.0
 """log2(TPM + 1) cannot pass log2(10^6 + 1) = 20."""
 MANY_WHOLE = 0.1
-"""Shared-out reads leave at least this share of whole numbers in every sample seen; logarithms leave almost none."""
+"""Share of whole numbers: shared-out reads leave more in every sample seen, logarithms almost none."""
 
 
 def value_problem(

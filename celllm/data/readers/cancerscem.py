@@ -70,7 +70,7 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
 
 
 def cells_in_rows(row_names: Sequence[str], columns: Sequence[str], where: str | Path) -> bool:
-    """Whether the rows are cells, told by which side looks like barcodes; neither or both is a :class:`UserError`."""
+    """Whether the rows are cells, which look like barcodes; neither side or both is a :class:`UserError`."""
     rows, cols = (
         sum(bool(_BARCODE.search(n)) for n in names) > len(names) / 2 for names in (row_names, columns)
     )
@@ -83,7 +83,7 @@ def cells_in_rows(row_names: Sequence[str], columns: Sequence[str], where: str |
 
 
 def _cell_types(path: Path, cells: Sequence[str]) -> list[str]:
-    """Type of each cell, empty where the file has none; the file writes ``.`` for the ``-`` of the barcodes."""
+    """Type of each cell, empty where the file has none; it writes ``.`` for the ``-`` of the barcodes."""
     types = {_plain(barcode): cell_type for barcode, cell_type in tables.records(path, 2, delimiter="\t")}
     found = [types.get(_plain(cell), "") for cell in cells]
     if not any(found):
@@ -98,8 +98,9 @@ def _plain(barcode: str) -> str:
 
 
 def sample_table(files: Mapping[str, Path], options: Options) -> pd.DataFrame:
-    """Samples of a run, ``sample, tumour, sample_type, tissue, n_cells``, by ``projects``, ``label``,
-    ``blood_samples``.
+    """List the samples of a run: ``sample, sample_type, tissue, n_cells, tumour``.
+
+    The options ``projects``, ``label`` and ``blood_samples`` decide.
 
     Raises
     ------

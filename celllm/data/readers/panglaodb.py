@@ -109,9 +109,8 @@ def _only_matrix(objects: dict[str, Any], path: Path) -> Any:
     """The one object of the workspace; where there are more, the counts are the one named sm."""
     found = objects.get("sm") if len(objects) > 1 else next(iter(objects.values()), None)
     if "dgCMatrix" not in np.atleast_1d(getattr(found, "class", "")):
-        raise UserError(
-            f"{path}: expected one sparse matrix (dgCMatrix) named sm, found {', '.join(objects) or 'nothing'}"
-        )
+        held = ", ".join(objects) or "nothing"
+        raise UserError(f"{path}: expected one sparse matrix (dgCMatrix) named sm, found {held}")
     return found
 
 

@@ -26,7 +26,7 @@ SAMPLE = "fresh_68k_pbmc_donor_a"
 
 @dataclass(frozen=True)
 class Options(CellOptions):
-    """The paper's 68,450 of 68,579 cells have at least 200 of the 16,906 genes of scBERT (``filter_genes: list``)."""
+    """The paper's 68,450 of 68,579 cells have 200 of scBERT's 16,906 genes (``filter_genes: list``)."""
 
     min_genes: int = 200
 
@@ -44,8 +44,8 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
     matrix, genes, barcodes = (parts[name] for name in _PARTS)
     if matrix.shape != (len(genes), len(barcodes)):
         raise UserError(
-            f"{files['matrix']}: matrix.mtx is {matrix.shape[0]} x {matrix.shape[1]}, expected genes x cells = "
-            f"{len(genes)} x {len(barcodes)} of genes.tsv and barcodes.tsv"
+            f"{files['matrix']}: matrix.mtx is {matrix.shape[0]} x {matrix.shape[1]}, "
+            f"genes.tsv and barcodes.tsv name {len(genes)} genes x {len(barcodes)} cells"
         )
     cells = csr_matrix(matrix.T, dtype=np.float32)
     labels = _labels(files["labels"]).reindex(barcodes)
