@@ -22,6 +22,7 @@ MAX_TOTAL = 32 * GIB
 MAX_MEMBERS = 100_000
 MAX_HEADER = 2**20
 """Long names and PAX records are read into memory by ``tarfile``: a megabyte is far above any honest one."""
+MAX_PADDING = 2**24
 
 _HEADERS = (
     tarfile.XHDTYPE,
@@ -158,16 +159,24 @@ def _open(path: str | Path, max_bytes: int) -> Iterator[tarfile.TarFile]:
 
     with _opened(path) as handle, tarfile.open(fileobj=handle, mode="r:*", tarinfo=Header) as archive:
         yield archive
-    if cut_short[-1]:
-        raise tarfile.ReadError("no end-of-archive mark")
+        if cut_short[-1]:
+            raise tarfile.ReadError("no end-of-archive mark")
+        _check_rest(path, archive)
+
+
+def _check_rest(path: str | Path, archive: tarfile.TarFile) -> None:
+    """Read the padding behind the last member: the checksum of a compressed archive stands behind it."""
+    stream: Any = archive.fileobj
+    for _ in range(MAX_PADDING // 2**16):
+        if not stream.read(2**16):
+            return
+    raise UserError(f"{path}: more than {MAX_PADDING} bytes behind the end of the archive; refused")
 
 
 def _check_size(path: str | Path, header: tarfile.TarInfo, max_bytes: int) -> None:
     limit = MAX_HEADER if header.type in _HEADERS else max_bytes
     if not 0 <= header.size <= limit:
-        raise UserError(
-            f"{path}: member {header.name!r} of {header.size} bytes, allowed are {limit}; refused"
-        )
+        raise UserError(f"{path}: member {header.name!r} has {header.size} bytes, over {limit}; refused")
 
 
 def _checked(path: str | Path, member: tarfile.TarInfo, seen: set[str]) -> str:
