@@ -24,18 +24,27 @@ class Argument:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def _file(name: str, help: str, required: bool = True) -> Argument:
-    return Argument(f"--{name}", help, {"required": required, "metavar": "FILE"})
+def _file(name: str, help: str, required: bool = True, **options: Any) -> Argument:
+    return Argument(f"--{name}", help, {"required": required, "metavar": "FILE"} | options)
 
 
-def _settings(help: str = "settings as JSON; the schema of the config explains the keys") -> Argument:
-    return Argument("--settings", help, {"metavar": "JSON", "default": "{}"})
+def _flag(name: str, help: str, **options: Any) -> Argument:
+    return Argument(name, help, {"action": "store_true"} | options)
+
+
+def _settings(help: str = "settings as JSON", **options: Any) -> Argument:
+    return Argument("--settings", help, {"metavar": "JSON", "default": "{}"} | options)
 
 
 OUT = _file("out", "where the result goes; complete or absent")
 GENES = _file("genes", "the vocabulary, genes.tsv")
 ALIASES = _file("aliases", "names of genes and the approved symbols they stand for, aliases.tsv")
-MODEL = Argument("--model", "the model's row as JSON, its size spelled out", {"required": True, "metavar": "JSON"})
+CATALOGUE = Argument(
+    "--catalogue", "list of all inputs", {"default": "config/data_sets.yaml", "metavar": "FILE"}
+)
+MODEL = Argument(
+    "--model", "the model's row as JSON, its size spelled out", {"required": True, "metavar": "JSON"}
+)
 NAMED_FILES = Argument(
     "--files",
     "files by their names in the catalogue",
@@ -68,6 +77,140 @@ VERBS: dict[str, Verb] = {
             Argument("--seed", "seed of everything generated", {"type": int, "default": 0}),
         ),
     ),
+    "fetch": Verb(
+        "celllm.data.sources:run_fetch",
+        "bring input files from their servers, or from a mirror, and check them",
+        (
+            CATALOGUE,
+            Argument("--raw", "folder the files go to", {"default": "data/raw", "metavar": "DIR"}),
+            Argument("--path", "only these files, as named in the catalogue", {"nargs": "+", "default": []}),
+            Argument("--only", "only these sources", {"nargs": "+", "default": [], "metavar": "SOURCE"}),
+            Argument("--mirror", "folder taken in place of the internet", {"metavar": "DIR"}),
+            _flag("--offline", "fetch nothing; check what is there"),
+            _flag("--list", "print the table of all files and their state", dest="listing"),
+            _flag("--dry-run", "print the table of the files that would be fetched"),
+            Argument("--lock", "the lock file; default: data.lock in the raw folder", {"metavar": "FILE"}),
+        ),
+    ),
+    "samples": Verb(
+        "celllm.data.samples:run_samples",
+        "list the samples of a pre-training source",
+        (
+            Argument("source", "panglaodb, cancerscem"),
+            NAMED_FILES,
+            _settings("options of the source as JSON"),
+            Argument("--mirror", "folder taken in place of the internet", {"metavar": "DIR"}),
+            CATALOGUE,
+            OUT,
+        ),
+    ),
+    "genes": Verb(
+        "celllm.data.genes:run_genes",
+        "HGNC complete set -> vocabulary and other names of its genes",
+        (_file("hgnc", "hgnc_complete_set_*.txt"), GENES, ALIASES),
+    ),
+    "prepare": Verb(
+        "celllm.data.prepare:run_prepare",
+        "raw files of a data set (or of one sample) -> prepared .h5ad",
+        (
+            Argument("source", "name of the data set in the catalogue"),
+            NAMED_FILES,
+            Argument("--sample", "name of the sample (pre-training sources)"),
+            _file("samples", "the table of samples (pre-training sources)", required=False),
+            GENES,
+            ALIASES,
+            _settings("options of the reader as JSON"),
+            OUT,
+        ),
+    ),
+    "check": Verb(
+        "celllm.data.check:run_check",
+        "say whether an .h5ad holds raw counts and known genes, prepared or your own",
+        (
+            Argument("file", "the .h5ad"),
+            _file("genes", "the vocabulary, genes.tsv", required=False),
+            _file("aliases", "other names of genes, aliases.tsv", required=False),
+        ),
+    ),
+    "network": Verb(
+        "celllm.graph.network:run_network",
+        "STRING -> gene network over the vocabulary",
+        (
+            _file("links", "protein.links"),
+            _file("info", "protein.info"),
+            GENES,
+            ALIASES,
+            _settings(dest="options"),
+            OUT,
+        ),
+    ),
+    "graphmae": Verb(
+        "celllm.graph.graphmae:run_graphmae",
+        "gene network -> GraphMAE -> one vector per gene",
+        (
+            _file("network", "the gene network, network.npz"),
+            GENES,
+            _settings(dest="options"),
+            OUT,
+            _file("metrics", "losses by epoch, CSV"),
+        ),
+    ),
+    "link-prediction": Verb(
+        "celllm.graph.link_prediction:run_link_prediction",
+        "GraphMAE held to left-out edges of the network, beside simple baselines",
+        (_file("network", "the gene network, network.npz"), GENES, _settings(dest="options"), OUT),
+    ),
+    "shard": Verb(
+        "celllm.data.corpus:run_shard",
+        "prepared cells of one sample -> token shard",
+        (_file("cells", "prepared .h5ad"), GENES, OUT),
+    ),
+    "corpus": Verb(
+        "celllm.data.corpus:run_index",
+        "token shards -> the index that makes them one corpus",
+        (Argument("--shards", "the shards", {"nargs": "+", "required": True, "metavar": "FILE"}), OUT),
+    ),
+    "pretrain": Verb(
+        "celllm.training.pretrain:run_pretrain",
+        "corpus -> pre-trained encoder; goes on from its last checkpoint",
+        (
+            _file("corpus", "index.json"),
+            GENES,
+            _file("gene-embeddings", "vectors of the genes; trained from scratch without", required=False),
+            MODEL,
+            _settings(),
+            Argument("--checkpoints", "folder of the checkpoints", {"required": True, "metavar": "DIR"}),
+            OUT,
+            _file("metrics", "losses and speed by step, CSV"),
+        ),
+    ),
+    "splits": Verb(
+        "celllm.data.splits:run_splits",
+        "cells -> saved folds",
+        (
+            _file("cells", "prepared .h5ad"),
+            Argument("--data-set", "name of the data set", {"required": True}),
+            _settings(),
+            OUT,
+        ),
+    ),
+    "annotate": Verb(
+        "celllm.tasks.annotation:run_annotate",
+        "one method on all folds of an annotated data set -> scores and predictions",
+        (
+            _file("cells", "prepared .h5ad"),
+            Argument("--data-set", "name of the data set", {"required": True}),
+            GENES,
+            _file("splits", "saved folds"),
+            _file("encoder", "pre-trained encoder", required=False),
+            MODEL,
+            _settings(),
+            Argument("--protocol", "strict or paper", {"choices": ["strict", "paper"], "required": True}),
+            Argument("--seed", "seed of the method", {"type": int, "default": 0}),
+            _file("scores", "scores, CSV", dest="out"),
+            _file("predictions", "predicted labels, CSV"),
+        ),
+    ),
 }
 
 
@@ -89,7 +232,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; return its exit status: 0, 2 for bad input, or what the verb's function returns."""
     arguments = vars(parser().parse_args(argv))
     verb = arguments.pop("verb")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
+    )
     if "files" in arguments:
         arguments["files"] = dict(arguments["files"])
     try:

@@ -1,4 +1,4 @@
-"""The configuration of a run: config/*.yaml read, laid over one another, checked, told in one line when wrong."""
+"""The configuration of a run: config/*.yaml laid over one another, checked, told in one line when wrong."""
 
 import copy
 import os
@@ -16,7 +16,7 @@ SCHEMAS = ROOT / "workflow" / "schemas"
 
 
 def lay_over(base: Mapping[str, Any], over: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return ``base`` with the keys of ``over`` put in its place, mappings merged key by key, lists replaced."""
+    """Return ``base`` with the keys of ``over`` put in place: mappings merged key by key, lists replaced."""
     merged = copy.deepcopy(dict(base))
     for key, value in (over or {}).items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
@@ -25,11 +25,13 @@ def lay_over(base: Mapping[str, Any], over: Mapping[str, Any] | None) -> dict[st
 
 
 def load(configfile: str | Path, root: Path = ROOT) -> dict[str, Any]:
-    """Read a run's configuration as the workflow sees it: ``configfile`` over config/paper.yaml, completed."""
+    """Read a run's configuration as the workflow sees it: the file over config/paper.yaml, completed."""
     return complete(lay_over(read_yaml(root / "config/paper.yaml"), read_yaml(configfile)), root=root)
 
 
-def complete(config: Mapping[str, Any], root: Path = ROOT, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+def complete(
+    config: Mapping[str, Any], root: Path = ROOT, environ: Mapping[str, str] = os.environ
+) -> dict[str, Any]:
     """Check a merged configuration and add what it refers to.
 
     Adds ``catalogue`` (config/data_sets.yaml with the run's reader options), ``models`` and ``sizes``
@@ -54,7 +56,7 @@ def complete(config: Mapping[str, Any], root: Path = ROOT, environ: Mapping[str,
 
 
 def check(value: Any, schema: str, where: str) -> None:
-    """Hold ``value`` against workflow/schemas/<schema>.schema.yaml; the first slip is a one-line UserError."""
+    """Hold ``value`` against workflow/schemas/<schema>.schema.yaml; the first slip is a UserError."""
     validator = Draft202012Validator(read_yaml(SCHEMAS / f"{schema}.schema.yaml"))
     errors = sorted(validator.iter_errors(value), key=lambda e: (len(e.absolute_path), str(e.absolute_path)))
     if errors:
@@ -93,7 +95,8 @@ def _catalogue(root: Path, options: Mapping[str, Any]) -> dict[str, Any]:
         unknown = sorted(set(options[name]) - set(known))
         if unknown:
             raise UserError(
-                f"config: reader_options.{name}: unknown option '{unknown[0]}'; allowed are {', '.join(known)}"
+                f"config: reader_options.{name}: unknown option '{unknown[0]}'; "
+                f"allowed are {', '.join(known)}"
             )
         rows[name]["options"] = lay_over(known, options[name])
     return rows
@@ -105,14 +108,18 @@ def _check_names(config: Mapping[str, Any]) -> None:
         fitting = [n for n, row in config["catalogue"].items() if row["role"] == role]
         for name in names:
             if name not in fitting:
-                raise UserError(f"config: data_sets.{role}: unknown data set '{name}'; known are {', '.join(fitting)}")
+                raise UserError(
+                    f"config: data_sets.{role}: unknown data set '{name}'; known are {', '.join(fitting)}"
+                )
     for name in config["annotation"]["models"]:
         if name not in config["models"]:
             known = ", ".join(config["models"])
             raise UserError(f"config: annotation.models: unknown model '{name}'; known are {known}")
     for name, row in config["models"].items():
         if row["kind"] == "encoder" and row["size"] not in config["sizes"]:
-            raise UserError(f"config: models.{name}: unknown size '{row['size']}'; known are {', '.join(config['sizes'])}")
+            raise UserError(
+                f"config: models.{name}: unknown size '{row['size']}'; known are {', '.join(config['sizes'])}"
+            )
 
 
 def _settle_mirror(config: dict[str, Any], environ: Mapping[str, str]) -> None:

@@ -1,7 +1,11 @@
 # Cell annotation: saved splits, one job per data set, model and protocol, tidy scores.
 def encoder_of(wildcards):
     is_encoder = config["models"][wildcards.model]["kind"] == "encoder"
-    return results(f"checkpoints/{wildcards.model}/encoder.safetensors") if is_encoder else []
+    return (
+        results(f"checkpoints/{wildcards.model}/encoder.safetensors")
+        if is_encoder
+        else []
+    )
 
 
 def encoder_flag(wildcards):
@@ -11,9 +15,17 @@ def encoder_flag(wildcards):
 
 def annotation_settings(wildcards):
     task = config["annotation"]
-    kind = "finetuning" if config["models"][wildcards.model]["kind"] == "encoder" else "baselines"
+    kind = (
+        "finetuning"
+        if config["models"][wildcards.model]["kind"] == "encoder"
+        else "baselines"
+    )
     general = task[kind] if kind == "finetuning" else {}
-    special = task.get("finetuning_by_model", {}) if kind == "finetuning" else task["baselines"]
+    special = (
+        task.get("finetuning_by_model", {})
+        if kind == "finetuning"
+        else task["baselines"]
+    )
     return as_json(lay_over(general, special.get(wildcards.model)))
 
 
@@ -53,7 +65,9 @@ rule annotate:
         splits=rules.annotation_splits.output,
     output:
         scores=results("scores/annotation/{data_set}/{model}/{protocol}.csv"),
-        predictions=results("scores/annotation/{data_set}/{model}/{protocol}.predictions.csv"),
+        predictions=results(
+            "scores/annotation/{data_set}/{model}/{protocol}.predictions.csv"
+        ),
     log:
         log_of("annotate/{data_set}/{model}/{protocol}"),
     benchmark:

@@ -1,5 +1,6 @@
 # Names of files and settings of commands; nothing here knows how anything is computed.
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -23,12 +24,13 @@ MIRROR = f"{RESULTS}/mirror" if EMBEDDED else config["mirror"]
 # What a mirror gives stays with its run; what the internet gives is shared by all runs.
 RAW = f"{RESULTS}/raw" if MIRROR else "data/raw"
 
-# Commands run as `python -m celllm`: from the environment of Snakemake itself, or from the job's conda environment.
-_conda = any(str(m).endswith("CONDA") for m in workflow.deployment_settings.deployment_method)
-_path = "" if _conda else f"export PATH='{Path(sys.executable).parent}':$PATH; "
-shell.prefix(
-    f"set -euo pipefail; export DGLBACKEND=pytorch PYTHONPATH='{ROOT}'${{PYTHONPATH:+:$PYTHONPATH}}; {_path}"
-)
+# Commands run as `python -m celllm`: from the environment of Snakemake itself, or, activated in front of it, the
+# job's conda environment.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(ROOT)] + os.environ.get("PYTHONPATH", "").split(os.pathsep)
+).rstrip(":")
+os.environ["DGLBACKEND"] = "pytorch"
 
 
 wildcard_constraints:
@@ -58,7 +60,10 @@ def as_json(value):
 
 
 def raw_files(data_set):
-    return [f"{RAW}/{row['path']}" for row in config["catalogue"][data_set].get("files", {}).values()]
+    return [
+        f"{RAW}/{row['path']}"
+        for row in config["catalogue"][data_set].get("files", {}).values()
+    ]
 
 
 def file_flags(data_set, sample=None):
@@ -66,12 +71,21 @@ def file_flags(data_set, sample=None):
     rows = dict(config["catalogue"][data_set].get("files", {}))
     if sample is not None:
         rows |= config["catalogue"][data_set]["sample_files"]
-    return [f"{name}={RAW}/{row['path'].format(sample=sample)}" for name, row in rows.items()]
+    return [
+        f"{name}={RAW}/{row['path'].format(sample=sample)}"
+        for name, row in rows.items()
+    ]
 
 
 def encoder_models():
-    return [name for name in config["annotation"]["models"] if config["models"][name]["kind"] == "encoder"]
+    return [
+        name
+        for name in config["annotation"]["models"]
+        if config["models"][name]["kind"] == "encoder"
+    ]
 
 
 def encoders():
-    return [results(f"checkpoints/{name}/encoder.safetensors") for name in encoder_models()]
+    return [
+        results(f"checkpoints/{name}/encoder.safetensors") for name in encoder_models()
+    ]

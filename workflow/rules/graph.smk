@@ -1,11 +1,14 @@
 # Protein network -> GraphMAE -> one vector for every gene of the vocabulary.
 def graphmae_settings(wildcards):
-    return as_json(config["graphmae"] | {"dim": int(wildcards.dim), "seed": config["seed"]})
+    return as_json(
+        config["graphmae"] | {"dim": int(wildcards.dim), "seed": config["seed"]}
+    )
 
 
 rule network:
     input:
-        files=raw_files("string"),
+        links=f"{RAW}/{config['catalogue']['string']['files']['links']['path']}",
+        info=f"{RAW}/{config['catalogue']['string']['files']['info']['path']}",
         genes=rules.genes.output.genes,
         aliases=rules.genes.output.aliases,
     output:
@@ -18,10 +21,9 @@ rule network:
         "../../envs/cpu.yaml"
     threads: 1
     params:
-        files=file_flags("string"),
         settings=as_json(config["network"]),
     shell:
-        "python -m celllm network --files {params.files:q} --genes {input.genes} --aliases {input.aliases}"
+        "python -m celllm network --links {input.links} --info {input.info} --genes {input.genes} --aliases {input.aliases}"
         " --settings {params.settings:q} --out {output} > {log} 2>&1"
 
 

@@ -3,7 +3,9 @@ def gene_embeddings(wildcards):
     row = config["models"][wildcards.model]
     if row["gene_embeddings"] != "graphmae":
         return []
-    return results(f"graph/gene_embeddings_{config['sizes'][row['size']]['dim']}.safetensors")
+    return results(
+        f"graph/gene_embeddings_{config['sizes'][row['size']]['dim']}.safetensors"
+    )
 
 
 def gene_embedding_flag(wildcards):
@@ -22,7 +24,8 @@ def model_row(wildcards):
 
 def pretraining_settings(wildcards):
     chosen = lay_over(
-        config["pretraining"]["settings"], config["pretraining"].get("by_model", {}).get(wildcards.model)
+        config["pretraining"]["settings"],
+        config["pretraining"].get("by_model", {}).get(wildcards.model),
     )
     return as_json(chosen | {"seed": config["seed"]})
 

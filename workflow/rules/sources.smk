@@ -8,8 +8,12 @@ def catalogue_row(wildcards):
     folder = wildcards.path.split("/")[0]
     rows = {}
     for data_set in config["catalogue"].values():
-        for name, row in (data_set.get("files", {}) | data_set.get("sample_files", {})).items():
-            if row["path"] == wildcards.path or ("{" in row["path"] and row["path"].split("/")[0] == folder):
+        for name, row in (
+            data_set.get("files", {}) | data_set.get("sample_files", {})
+        ).items():
+            if row["path"] == wildcards.path or (
+                "{" in row["path"] and row["path"].split("/")[0] == folder
+            ):
                 rows[name] = row
     return as_json(rows)
 
@@ -51,10 +55,10 @@ rule fetch:
         log_of("fetch/{path}"),
     benchmark:
         times_of("fetch/{path}")
-    conda:
-        "../../envs/cpu.yaml"
     wildcard_constraints:
         path=".+",
+    conda:
+        "../../envs/cpu.yaml"
     threads: 1
     resources:
         downloads=1,
@@ -85,6 +89,8 @@ checkpoint samples:
         files=source_flags,
         options=source_options,
         mirror=["--mirror", MIRROR] if MIRROR else [],
+        catalogue=ROOT / "config/data_sets.yaml",
     shell:
         "python -m celllm samples {wildcards.source} --files {params.files:q} {params.mirror:q}"
+        " --catalogue {params.catalogue:q}"
         " --settings {params.options:q} --out {output} > {log} 2>&1"
