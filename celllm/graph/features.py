@@ -20,8 +20,8 @@ def node_features(network: GeneNetwork, size: int, identity: float, seed: int) -
     STRING's links of 964 and more its held-out AUC is then 0.79 instead of 0.96.
 
     The spectrum alone gives genes with the same neighbours the same features (some 2,000 of the 19,283 genes
-    then have an embedding with a cosine above 0.999 to another's). As the embedding is all that tells one gene
-    from another in the cell encoder, every gene also gets a random direction of its own, with the share
+    then have an embedding with a cosine above 0.999 to another's). As the embedding is all that tells one
+    gene from another in the cell encoder, every gene also gets a random direction of its own, with the share
     ``identity`` of the squared length. A gene without an edge has only that.
     """
     place = unit_rows(spectral(network, size, seed))

@@ -84,8 +84,8 @@ class GeneNetwork:
 
     def with_edges(self, kept: NDArray[Any]) -> "GeneNetwork":
         """Return the network with only the ``kept`` edges (a mask or sorted positions), all genes staying."""
-        ends = {"source": self.source[kept], "target": self.target[kept]}
-        return dataclasses.replace(self, **ends, score=self.score[kept], facts={})
+        source, target, score = (part[kept] for part in (self.source, self.target, self.score))
+        return GeneNetwork(source, target, score, self.n_genes, self.genes_sha256)
 
     def save(self, path: str | Path) -> None:
         """Write the network as ``.npz``, whole or not at all."""
@@ -101,7 +101,7 @@ class GeneNetwork:
             )
 
     @classmethod
-    def read(cls, path: str | Path, genes_sha256: str | None = None) -> "GeneNetwork":
+    def read(cls, path: str | Path, genes_sha256: str) -> "GeneNetwork":
         """Read a network written by :meth:`save`.
 
         Raises
@@ -111,7 +111,7 @@ class GeneNetwork:
             with ``genes_sha256``.
         """
         network = cls._loaded(path)
-        if genes_sha256 is not None and network.genes_sha256 != genes_sha256:
+        if network.genes_sha256 != genes_sha256:
             raise UserError(f"{path}: made for another gene vocabulary; make the network again")
         return network
 
@@ -165,22 +165,24 @@ def run_network(
 
 
 def read_proteins(info: str | Path, symbols: "SymbolMap") -> dict[str, int]:
-    """Return the vocabulary index of every protein whose preferred name is, or was, the name of a gene in it.
+    """Return the gene of every protein whose preferred name is, or was, the name of a gene of the vocabulary.
 
     Raises
     ------
     UserError
         When the file is not STRING's ``protein.info`` or names no gene of the vocabulary.
     """
-    rows = next(_tables(info, "\t", (ID_COLUMNS, ("preferred_name",)), None))
-    names = rows["preferred_name"].astype(str).tolist()
-    indices = symbols.genes(names)
-    proteins = {p: int(i) for p, i in zip(rows.iloc[:, 0], indices, strict=True) if i >= 0}
+    proteins: dict[str, int] = {}
+    n_proteins, name = 0, ""
+    for rows in _tables(info, "\t", (ID_COLUMNS, ("preferred_name",))):
+        ids, names = (rows.iloc[:, column].tolist() for column in (0, 1))
+        proteins |= {p: gene for p, gene in zip(ids, symbols.genes(names).tolist(), strict=True) if gene >= 0}
+        n_proteins, name = n_proteins + len(rows), names[0]
     if not proteins:
         raise UserError(
-            f"{info}: none of its {len(names)} names (such as {names[0]}) is a gene of the vocabulary"
+            f"{info}: no gene in common with the vocabulary ({n_proteins} proteins, such as {name!r})"
         )
-    log.info("%s: %d of %d proteins are genes of the vocabulary", info, len(proteins), len(names))
+    log.info("%s: %d of %d proteins are genes of the vocabulary", info, len(proteins), n_proteins)
     return proteins
 
 
@@ -197,32 +199,28 @@ def read_links(
     UserError
         When the file is damaged or not STRING's ``protein.links``, or when no edge is left.
     """
-    keys, scores, n_rows, n_above = [], [], 0, 0
-    for rows in _tables(links, " ", tuple((name,) for name in LINK_COLUMNS), ROWS_AT_ONCE):
+    pieces, n_links, n_above = [], 0, 0
+    for rows in _tables(links, " ", tuple((name,) for name in LINK_COLUMNS)):
         above = rows[_scores(links, rows) > min_score]
-        ends = np.stack(
-            [above[name].map(protein_genes).fillna(-1).astype(np.int64) for name in LINK_COLUMNS[:2]]
-        )
-        low, high = ends.min(axis=0), ends.max(axis=0)
-        kept = (low >= 0) & (low != high)
-        keys.append(low[kept] * n_genes + high[kept])
-        scores.append(above["combined_score"].to_numpy(np.int32)[kept])
-        n_rows, n_above = n_rows + len(rows), n_above + len(above)
-    facts = {"min_score": min_score, "n_links": n_rows, "n_links_above": n_above}
-    if not any(len(part) for part in keys):
+        pieces.append(_edges(above, protein_genes))
+        n_links, n_above = n_links + len(rows), n_above + len(above)
+    low, high, scores = np.concatenate(pieces, axis=1) if pieces else np.empty((3, 0), np.int32)
+    if not len(low):
         raise UserError(f"{links}: no link with a score above {min_score} joins two genes of the vocabulary")
-    return _network(np.concatenate(keys), np.concatenate(scores), n_genes, genes_sha256, facts)
-
-
-def _network(
-    keys: NDArray[np.int64], scores: Ints, n_genes: int, genes_sha256: str, facts: dict[str, Any]
-) -> GeneNetwork:
-    order = np.lexsort((scores, keys))
-    keys, scores = keys[order], scores[order]
-    last = np.append(keys[1:] != keys[:-1], True)  # the highest score of each edge stands last
-    low, high = (part.astype(np.int32) for part in np.divmod(keys[last], n_genes))
-    network = GeneNetwork(low, high, scores[last], n_genes, genes_sha256)
+    order = np.lexsort((scores, high, low))
+    low, high, scores = low[order], high[order], scores[order]
+    last = np.append((low[1:] != low[:-1]) | (high[1:] != high[:-1]), True)  # the highest score stands last
+    network = GeneNetwork(low[last], high[last], scores[last], n_genes, genes_sha256)
+    facts = {"min_score": min_score, "n_links": n_links, "n_links_above": n_above}
     return dataclasses.replace(network, facts=facts | _shape(network))
+
+
+def _edges(rows: Any, protein_genes: dict[str, int]) -> Ints:
+    """Return lower gene, higher gene and score (3, n) of the links between two genes."""
+    columns = [rows[name].map(protein_genes).fillna(-1).astype(np.int32) for name in LINK_COLUMNS[:2]]
+    ends, scores = np.sort(np.stack(columns), axis=0), rows[LINK_COLUMNS[2]].to_numpy(np.int32)
+    kept = (ends[0] >= 0) & (ends[0] != ends[1])
+    return np.stack([*ends, scores])[:, kept]
 
 
 def _shape(network: GeneNetwork) -> dict[str, int]:
@@ -239,14 +237,12 @@ def _shape(network: GeneNetwork) -> dict[str, int]:
 
 def _scores(path: str | Path, rows: Any) -> NDArray[Any]:
     scores = rows["combined_score"].to_numpy()
-    if scores.dtype.kind not in "iu" or (len(scores) and not 1 <= scores.max() <= MAX_SCORE):
-        raise UserError(f"{path}: combined_score must be whole numbers up to {MAX_SCORE}; found {scores[:1]}")
+    if scores.dtype.kind not in "iu" or not 1 <= scores.max() <= MAX_SCORE:
+        raise UserError(f"{path}: combined_score must be a whole number of 1 to {MAX_SCORE} in every row")
     return scores
 
 
-def _tables(
-    path: str | Path, separator: str, wanted: tuple[tuple[str, ...], ...], rows_at_once: int | None
-) -> Iterator[Any]:
+def _tables(path: str | Path, separator: str, wanted: tuple[tuple[str, ...], ...]) -> Iterator[Any]:
     """Iterate the wanted columns (each given by its possible names) of a table, some rows at a time."""
     import pandas as pd
 
@@ -256,21 +252,21 @@ def _tables(
         header = text.readline(10_000).rstrip("\r\n").split(separator)
         found = [next((name for name in names if name in header), None) for names in wanted]
         if None in found:
-            expected = ", ".join(names[0] for names in wanted)
-            raise UserError(
-                f"{path}: expected the columns {expected}, the first line is {separator.join(header)[:60]!r}"
-            )
-        options: dict[str, Any] = {
-            "names": header,
-            "usecols": found,
-            "quoting": csv.QUOTE_NONE,
-            "sep": separator,
-        }
-        options["keep_default_na"] = False  # NA is the name of a gene as well
+            expected, line = ", ".join(names[0] for names in wanted), separator.join(header)[:60]
+            raise UserError(f"{path}: expected the columns {expected}; the first line is {line!r}")
         try:
-            if rows_at_once is None:
-                yield pd.read_csv(text, **options)[found]
-            else:
-                yield from pd.read_csv(text, **options, chunksize=rows_at_once)
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+            for rows in pd.read_csv(
+                text,
+                sep=separator,
+                names=header,
+                usecols=found,
+                index_col=False,
+                quoting=csv.QUOTE_NONE,
+                keep_default_na=False,  # NA is a name like any other
+                chunksize=ROWS_AT_ONCE,
+            ):
+                if rows.empty:
+                    raise UserError(f"{path}: nothing after its first line; fetch it again")
+                yield rows[found]
+        except (pd.errors.ParserError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: not a table of STRING ({' '.join(str(error).split())})") from error
