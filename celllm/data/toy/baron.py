@@ -1,0 +1,95 @@
+"""Toy pancreas in the layout of GSE84133 (Baron et al. 2016)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from celllm.data.toy.biology import (
+    Biology,
+    barcodes,
+    batch_effect,
+    draw_counts,
+    draw_depth,
+    stream,
+    typed_activities,
+)
+from celllm.data.toy.packing import ToyFile, gzipped, table, tarred
+from celllm.data.toy.symbols import OLD_NAME
+
+CLASSES = {  # label of the original: (cell type, cells in the toy data)
+    "beta": ("Beta cells", 92),
+    "alpha": ("Alpha cells", 80),
+    "ductal": ("Ductal cells", 48),
+    "acinar": ("Acinar cells", 42),
+    "delta": ("Delta cells", 30),
+    "activated_stellate": ("Activated stellate cells", 20),
+    "gamma": ("Gamma cells", 16),
+    "endothelial": ("Endothelial cells", 16),
+    "quiescent_stellate": ("Quiescent stellate cells", 13),
+    "macrophage": ("Macrophages", 10),
+    "mast": ("Mast cells", 8),
+    "epsilon": ("Epsilon cells", 7),
+    "schwann": ("Schwann cells", 6),
+}
+DONORS = {  # share of the cells
+    "GSM2230757_human1": 0.3,
+    "GSM2230758_human2": 0.2,
+    "GSM2230759_human3": 0.35,
+    "GSM2230760_human4": 0.15,
+}
+MICE = ("GSM2230761_mouse1", "GSM2230762_mouse2")
+
+# Genes that the toy file lists under two names at once: the reader has to sum them.
+_TWICE = {"PKM": "PKM2", "SEPTIN7": "CDC10"}
+
+
+def baron_files(biology: Biology, seed: int) -> list[ToyFile]:
+    """The archive of four human and two mouse members."""
+    rng = stream(seed, "baron")
+    labels = rng.permutation(np.repeat(list(CLASSES), [n for _, n in CLASSES.values()]))
+    donors = rng.choice(list(DONORS), size=len(labels), p=list(DONORS.values()))
+    members = {}
+    for donor in DONORS:
+        mine = labels[donors == donor].tolist()
+        t_cells = ["t_cell"] if donor.endswith(("human1", "human3")) else []
+        members[f"{donor}_umifm_counts.csv.gz"] = _human(biology, donor, [*mine, *t_cells], rng)
+    for mouse in MICE:
+        members[f"{mouse}_umifm_counts.csv.gz"] = _mouse(biology, mouse, rng)
+    archive = ToyFile(
+        "baron/GSE84133_RAW.tar", tarred(members), "generated", "GEO GSE84133, supplementary archive"
+    )
+    return [archive]
+
+
+def _human(biology: Biology, donor: str, labels: Sequence[str], rng: np.random.Generator) -> bytes:
+    types = ["CD4 T cells" if label == "t_cell" else CLASSES[label][0] for label in labels]
+    activities = typed_activities(biology, types, rng)
+    depth = draw_depth(len(types), 1800, rng)
+    counts = draw_counts(biology, activities, depth, batch_effect(biology, rng), rng).toarray()
+    symbols = [OLD_NAME.get(symbol, symbol) for symbol in biology.symbols]
+    for symbol, second in _TWICE.items():
+        column = biology.symbols.index(symbol)
+        part = rng.binomial(counts[:, column], 0.5)
+        counts[:, column] -= part
+        counts, symbols = np.column_stack([counts, part]), [*symbols, second]
+    order = np.argsort(symbols)
+    return _member(donor, labels, [symbols[i] for i in order], counts[:, order], rng)
+
+
+def _mouse(biology: Biology, mouse: str, rng: np.random.Generator) -> bytes:
+    """Five cells of noise: the reader has to pass over these members."""
+    symbols = [symbol.capitalize() for symbol in biology.symbols[:100]]
+    return _member(mouse, ["beta"] * 5, symbols, rng.poisson(1.5, (5, len(symbols))), rng)
+
+
+def _member(
+    sample: str, labels: Sequence[str], symbols: Sequence[str], counts: np.ndarray, rng: np.random.Generator
+) -> bytes:
+    donor = sample.split("_")[1]
+    first = barcodes(len(labels), 11, rng)
+    second = barcodes(len(labels), 8, rng)
+    rows = [
+        [f"{donor}_lib1.final_cell_{i + 1:04d}", f"{first[i]}-{second[i]}", label, *counts[i].tolist()]
+        for i, label in enumerate(labels)
+    ]
+    return gzipped(table([["", "barcode", "assigned_cluster", *symbols], *rows], ","))

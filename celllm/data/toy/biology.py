@@ -1,0 +1,214 @@
+"""The made-up biology behind the generated toy data: genes, programmes, cell types, counts.
+
+A cell has an activity in every programme; log expression is linear in the activities,
+
+    log mu_cg = baseline_g + sum_p activity_cp * loading_pg + batch_g,
+
+and counts are negative binomial around a library size. Genes of one programme therefore move together, within
+a cell type as well as between types; the toy STRING network joins the same genes.
+"""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from celllm.data.toy.cell_types import (
+    CELL_TYPES,
+    EVERYDAY,
+    MALIGNANT,
+    RESPONSES,
+    TUMOUR_NEIGHBOUR_SHIFT,
+    TUMOUR_SHIFT,
+)
+from celllm.data.toy.symbols import NON_CODING, OLD_NAME, PROGRAMMES
+
+
+def stream(seed: int, name: str) -> np.random.Generator:
+    """Random numbers of one source: another source may draw more or fewer without a change here."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])
+
+
+@dataclass(frozen=True)
+class Biology:
+    """Genes and programmes.
+
+    Attributes
+    ----------
+    symbols
+        Approved symbols of protein-coding genes, sorted.
+    programmes
+        Names of the programmes, the rows of ``loadings``.
+    baseline
+        Log abundance of each gene in a cell where no programme is active, shape (genes,).
+    loadings
+        Natural-log change of a gene at activity 1, shape (programmes, genes).
+    """
+
+    symbols: tuple[str, ...]
+    programmes: tuple[str, ...]
+    baseline: np.ndarray
+    loadings: np.ndarray
+
+    def members(self, programme: str) -> np.ndarray:
+        """Indices of the genes that a programme moves."""
+        return np.flatnonzero(self.loadings[self.programmes.index(programme)])
+
+    def activities(self, levels: Mapping[str, float], n: int = 1) -> np.ndarray:
+        """Activities (n, programmes) with the same ``levels`` in every row, zero where none is given."""
+        row = np.zeros(len(self.programmes))
+        for name, level in levels.items():
+            row[self.programmes.index(name)] = level
+        return np.tile(row, (n, 1))
+
+
+def approved(symbol: str) -> str:
+    """The symbol of today for one that older tables use."""
+    return _TODAY.get(symbol, symbol)
+
+
+_TODAY = {old: new for new, old in OLD_NAME.items()} | {"SELT": "SELENOT"}
+
+
+def real_gene_names() -> tuple[str, ...]:
+    """The 765 gene names, of about 2016, of the real cells that scanpy ships."""
+    import scanpy
+
+    return tuple(scanpy.datasets.pbmc68k_reduced().var_names)
+
+
+def is_coding(symbol: str) -> bool:
+    """Whether a name of :func:`real_gene_names` or of the toy lists is that of a protein-coding gene."""
+    clone = symbol.startswith(("RP11-", "RP3-", "CTD-", "AC0", "AL9", "TMBIM4-"))
+    return not clone and symbol not in (*NON_CODING, "C6orf48", "KIAA0125")
+
+
+def build_biology(seed: int) -> Biology:
+    """Draw baseline and loadings for all toy genes."""
+    rng = stream(seed, "biology")
+    inside = {gene for genes in PROGRAMMES.values() for gene in genes}
+    symbols = sorted(inside | {approved(name) for name in real_gene_names() if is_coding(name)})
+    place = {symbol: i for i, symbol in enumerate(symbols)}
+    baseline = rng.normal(-0.7, 1.1, len(symbols))
+    loadings = np.zeros((len(PROGRAMMES), len(symbols)))
+    for row, (name, genes) in zip(loadings, PROGRAMMES.items(), strict=True):
+        where = [place[gene] for gene in genes]
+        row[where] = _loadings(name, len(where), rng)
+        baseline[where] = _baseline(name, len(where), rng)
+    _add_followers(loadings, rng)
+    return Biology(tuple(symbols), tuple(PROGRAMMES), baseline, loadings)
+
+
+def _loadings(name: str, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Everyday programmes vary gently; responses change a gene threefold, cell types tenfold."""
+    if name in EVERYDAY:
+        return rng.uniform(0.15, 0.45, n)
+    if name in RESPONSES:
+        return np.clip(rng.normal(1.1, 0.35, n), 0.3, None)
+    return np.clip(rng.normal(2.3, 0.6, n), 0.8, None)
+
+
+def _baseline(name: str, n: int, rng: np.random.Generator) -> np.ndarray:
+    if name in EVERYDAY:
+        return rng.normal(EVERYDAY[name], 0.7, n)
+    return rng.normal(-1.0 if name in RESPONSES else -2.2, 0.8, n)
+
+
+def _add_followers(loadings: np.ndarray, rng: np.random.Generator) -> None:
+    """Two of three genes outside all programmes follow one of them weakly; the others stay alone."""
+    outside = np.flatnonzero(~loadings.any(axis=0))
+    followers = rng.choice(outside, size=len(outside) * 2 // 3, replace=False)
+    leaders = rng.integers(len(loadings), size=len(followers))
+    typical = np.array([row[row > 0].mean() for row in loadings])
+    loadings[leaders, followers] = typical[leaders] * rng.uniform(0.3, 0.7, len(followers))
+
+
+def vary(activities: np.ndarray, biology: Biology, rng: np.random.Generator) -> np.ndarray:
+    """Differences between cells of one kind: scaled programmes, drifting responses and everyday ones."""
+    spread = np.full(len(biology.programmes), 0.06)
+    spread[[biology.programmes.index(name) for name in RESPONSES]] = 0.3
+    spread[[biology.programmes.index(name) for name in EVERYDAY]] = 1.0
+    scaled = activities * rng.lognormal(-0.05, 0.32, activities.shape)
+    return scaled + rng.normal(0.0, 1.0, activities.shape) * spread
+
+
+def typed_activities(biology: Biology, types: Sequence[str], rng: np.random.Generator) -> np.ndarray:
+    """Activities of cells of the given :data:`CELL_TYPES`, shape (cells, programmes)."""
+    return vary(np.concatenate([biology.activities(CELL_TYPES[name]) for name in types]), biology, rng)
+
+
+def malignant_activities(biology: Biology, cancer: str, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Tumour cells: what is left of the tissue plus a share of the tumour programmes that differs by cell."""
+    strength = 1.6 * rng.beta(2.0, 2.0, (n, 1))
+    levels = biology.activities(MALIGNANT[cancer], n) + strength * biology.activities(TUMOUR_SHIFT, n)
+    return vary(levels, biology, rng)
+
+
+def tumour_activities(
+    biology: Biology, cancer: str, types: Sequence[str], rng: np.random.Generator
+) -> np.ndarray:
+    """Activities of the cells of a tumour; the type ``Malignant cells`` is that of ``cancer``."""
+    activities = np.zeros((len(types), len(biology.programmes)))
+    sick = np.array([name == "Malignant cells" for name in types])
+    activities[sick] = malignant_activities(biology, cancer, int(sick.sum()), rng)
+    healthy = [name for name in types if name != "Malignant cells"]
+    nearby = biology.activities(TUMOUR_NEIGHBOUR_SHIFT) * rng.beta(2.0, 2.0, (len(healthy), 1)) * 2
+    activities[~sick] = typed_activities(biology, healthy, rng) + nearby
+    return activities
+
+
+def batch_effect(biology: Biology, rng: np.random.Generator, sd: float = 0.25) -> np.ndarray:
+    """What a sample does to every gene of all its cells, as log change."""
+    return rng.normal(0.0, sd, len(biology.symbols))
+
+
+def draw_counts(
+    biology: Biology,
+    activities: np.ndarray,
+    depth: np.ndarray,
+    batch: np.ndarray,
+    rng: np.random.Generator,
+    ambient: float = 0.12,
+    dispersion: float = 6.0,
+) -> sparse.csr_matrix:
+    """Negative binomial counts (cells, genes), with a share ``ambient`` of every cell from the sample's soup.
+
+    Parameters
+    ----------
+    activities
+        (cells, programmes).
+    depth
+        Expected total counts of each cell.
+    batch
+        Log change of each gene in this sample.
+    dispersion
+        Shape of the gamma: variance = mean + mean² / dispersion.
+    """
+    share = np.exp(biology.baseline + batch + activities @ biology.loadings)
+    share /= share.sum(axis=1, keepdims=True)
+    share = (1 - ambient) * share + ambient * share.mean(axis=0)
+    rate = depth[:, None] * share * rng.gamma(dispersion, 1 / dispersion, share.shape)
+    return sparse.csr_matrix(rng.poisson(rate))
+
+
+def draw_depth(n: int, median: float, rng: np.random.Generator, sd: float = 0.35) -> np.ndarray:
+    """Library sizes, log-normal around ``median``."""
+    return median * np.exp(rng.normal(0.0, sd, n))
+
+
+def barcodes(n: int, length: int, rng: np.random.Generator, suffix: str = "") -> list[str]:
+    """Distinct random DNA barcodes."""
+    found: dict[str, None] = {}
+    while len(found) < n:
+        found["".join(rng.choice(list("ACGT"), length)) + suffix] = None
+    return list(found)
+
+
+def mixture(n: int, shares: Mapping[str, float], rng: np.random.Generator) -> list[str]:
+    """``n`` names in random order, in proportion to ``shares``, each at least once."""
+    weights = np.array(list(shares.values()))
+    numbers = np.maximum(1, np.floor(n * weights / weights.sum()).astype(int))
+    numbers[np.argmax(numbers)] += n - numbers.sum()
+    return list(rng.permutation(np.repeat(list(shares), numbers)))

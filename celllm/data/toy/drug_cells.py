@@ -1,0 +1,150 @@
+"""Toy cells under a drug: erlotinib (GSE149383, counts) and cisplatin (GSE117872, TPM)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from celllm.data.toy.biology import (
+    Biology,
+    barcodes,
+    batch_effect,
+    draw_counts,
+    draw_depth,
+    malignant_activities,
+    stream,
+)
+from celllm.data.toy.packing import ToyFile, count_table, gzipped, table
+
+ERLOTINIB_SHIFT = {  # of cells that die of the drug, against those that outlive it
+    "growth_signal": 0.5,
+    "s_phase": 0.4,
+    "g2m_phase": 0.4,
+    "oxidative_stress": -0.4,
+    "mesenchymal_shift": -0.4,
+}
+CISPLATIN_SHIFT = {  # of cells that became resistant
+    "oxidative_stress": 0.7,
+    "hypoxia": 0.3,
+    "damage_response": -0.6,
+    "tumour_suppression": -0.3,
+}
+N_SENSITIVE, N_RESISTANT = 130, 110
+
+
+def shifted_activities(
+    biology: Biology, cancer: str, shift: Mapping[str, float], strength: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Tumour cells moved by ``strength`` (one number per cell) times ``shift``."""
+    activities = malignant_activities(biology, cancer, len(strength), rng)
+    return activities + strength[:, None] * biology.activities(shift)
+
+
+def erlotinib_files(biology: Biology, seed: int) -> list[ToyFile]:
+    """Count table and headerless label table, sensitive cells first, cells by falling UMI total."""
+    rng = stream(seed, "gse149383")
+    sensitive = np.arange(N_SENSITIVE + N_RESISTANT) < N_SENSITIVE
+    strength = np.where(sensitive, 2 * rng.beta(2.0, 2.0, len(sensitive)), 0.0)
+    activities = shifted_activities(biology, "LUAD", ERLOTINIB_SHIFT, strength, rng)
+    depth = draw_depth(len(sensitive), 1900, rng)
+    counts = draw_counts(biology, activities, depth, batch_effect(biology, rng), rng).toarray()
+    order = np.lexsort((-counts.sum(axis=1), ~sensitive))
+    counts, sensitive = counts[order], sensitive[order]
+    prefix = np.where(sensitive, "sens_", "resis_")
+    names = [p + barcode for p, barcode in zip(prefix, barcodes(len(prefix), 12, rng), strict=True)]
+    drug = np.where(sensitive, "erl", "erlres")
+    labels = np.where(sensitive, "sensitive", "resistant")
+    meta = zip(names, drug, counts.sum(axis=1).tolist(), labels, strict=True)
+    header = ",".join(["", *names]) + "\n"
+    stands_for = "GSE149383 as scDEAL prepared it"
+    return [
+        ToyFile(
+            "gse149383/erl_total_data_2K.csv",
+            header.encode() + count_table(biology.symbols, counts.T, ","),
+            "generated",
+            f"{stands_for}: counts",
+        ),
+        ToyFile("gse149383/erl_total_2K_meta.csv", table(meta, ","), "generated", f"{stands_for}: labels"),
+    ]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Cells of one patient, site and state, and the code that GSE117872 has for them."""
+
+    code: str
+    patient: str
+    site: str
+    state: str
+    n_cells: int
+
+
+_GROUPS = (
+    _Group("HN120P", "HN120", "Primary", "Sensitive", 32),
+    _Group("HN120M", "HN120", "Metastatic", "Sensitive", 28),
+    _Group("HN120PCR", "HN120", "Primary", "Resistant", 28),
+    _Group("HN120MCR", "HN120", "Metastatic", "Resistant", 22),
+    _Group("HN120PCRDH", "HN120", "Primary", "Holiday", 14),
+    _Group("HN137P", "HN137", "Primary", "Sensitive", 22),
+    _Group("HN137M", "HN137", "Metastatic", "Sensitive", 20),
+    _Group("HN137PCR", "HN137", "Primary", "Resistant", 22),
+    _Group("HN137MCR", "HN137", "Metastatic", "Resistant", 18),
+    _Group("HN137PCRDH", "HN137", "Primary", "Holiday", 12),
+    _Group("HN148M", "HN148", "Metastatic", "Sensitive", 22),
+)
+_STATE_STRENGTH = {"Sensitive": 0.0, "Resistant": 2.0, "Holiday": 0.5}
+_COLOURS = ("steelblue", "bisque", "firebrick", "brown", "plum", "olivedrab")
+
+
+def cisplatin_files(biology: Biology, seed: int) -> list[ToyFile]:
+    """TPM table, header one field short, and cell table, header shifted by one and too long by one."""
+    rng = stream(seed, "gse117872")
+    patient_batch = {name: batch_effect(biology, rng, 0.5) for name in ("HN120", "HN137", "HN148")}
+    tpm = np.concatenate([_tpm(biology, group, patient_batch[group.patient], rng) for group in _GROUPS])
+    groups = [group for group in _GROUPS for _ in range(group.n_cells)]
+    order = rng.permutation(len(groups))
+    groups = [groups[i] for i in order]
+    names = [f"RH{'CH'[i % 2]}{9001 + i}" for i in range(len(groups))]
+    lines = zip(biology.symbols, tpm[order].T, strict=True)
+    body = table(
+        [symbol, *(f"{value:.3f}".rstrip("0").rstrip(".") for value in row)] for symbol, row in lines
+    )
+    header = "\t".join(names) + "\n"
+    return [
+        ToyFile(
+            "gse117872/GSE117872_good_Data_TPM.txt.gz",
+            gzipped(header.encode() + body),
+            "generated",
+            "GEO GSE117872: TPM",
+        ),
+        ToyFile(
+            "gse117872/GSE117872_good_Data_cellinfo.txt.gz",
+            gzipped(table(_cell_rows(names, groups))),
+            "generated",
+            "GEO GSE117872: cells",
+        ),
+    ]
+
+
+def _tpm(biology: Biology, group: _Group, batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Transcripts per million of the cells of one group, shape (cells, genes)."""
+    strength = _STATE_STRENGTH[group.state] * rng.beta(2.0, 2.0, group.n_cells)
+    activities = shifted_activities(biology, "PAAD", CISPLATIN_SHIFT, strength, rng)
+    if group.site == "Metastatic":
+        activities = activities + biology.activities({"mesenchymal_shift": 0.5})
+    depth = draw_depth(group.n_cells, 2500, rng)
+    counts = draw_counts(biology, activities, depth, batch, rng).toarray()
+    return counts * (1e6 / counts.sum(axis=1, keepdims=True))
+
+
+def _cell_rows(names: Sequence[str], groups: Sequence[_Group]) -> list[list[str]]:
+    """Every named column holds what the next name says; the column called ``cluster`` is the drug status."""
+    header = "groups cell_color patient_id origin drug_status cluster pca_clusters pagoda_clusters"
+    codes = [group.code for group in _GROUPS]
+    rows = [[*header.split(), ""]]
+    for name, group in zip(names, groups, strict=True):
+        number = codes.index(group.code)
+        cluster = str(1 + number % 3)
+        known = [group.code, _COLOURS[number % len(_COLOURS)], group.patient, group.site, group.state]
+        rows.append([name, *known, cluster, cluster, cluster])
+    return rows
