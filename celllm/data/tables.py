@@ -68,6 +68,12 @@ def records(
             yield fields
 
 
+def header(path: str | Path, delimiter: str = "\t", encoding: str = "utf-8-sig") -> list[str]:
+    """Return the fields of the first line."""
+    with damage(path), open_text(path, encoding=encoding) as handle:
+        return next(csv.reader(refuse_pages(handle, path), delimiter=delimiter))
+
+
 def refuse_pages(lines: IO[str] | Iterator[str], where: str | Path) -> Iterator[str]:
     """Pass lines on; an empty text or one that starts like a web page is a :class:`UserError`."""
     first = next(iter(lines), "")

@@ -1,0 +1,29 @@
+"""DepMap's table of cell lines: ``sample_info.csv`` (to 22Q2) or ``Model.csv`` (later)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from celllm.data import tables
+
+_OLD = ("DepMap_ID", "cell_line_name", "primary_disease", "COSMICID", "Sanger_Model_ID")
+_NEW = ("ModelID", "CellLineName", "OncotreePrimaryDisease", "COSMICID", "SangerModelID")
+
+
+@dataclass(frozen=True)
+class CellLine:
+    """A cell line and its ids; an id that DepMap does not know is empty."""
+
+    name: str
+    disease: str
+    cosmic: str
+    sanger: str
+
+
+def read_lines(path: Path) -> dict[str, CellLine]:
+    """Read the cell lines by their DepMap id (``ACH-000001``)."""
+    columns = _NEW if "ModelID" in tables.header(path, ",") else _OLD
+    lines = {}
+    for row in tables.rows(path, columns, ","):
+        model, name, disease, cosmic, sanger = row.values()
+        lines[model] = CellLine(name, disease, cosmic.removesuffix(".0"), sanger)
+    return lines

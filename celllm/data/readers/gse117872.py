@@ -1,0 +1,67 @@
+"""GSE117872: cisplatin on oral squamous cell carcinoma, TPM of Fluidigm C1 cells.
+
+The header of the cell table is shifted: the column named ``cluster`` holds the drug status, ``patient_id`` a
+colour. So columns are taken by position. Sharma et al. 2018, Nature Communications 9:4931.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
+
+from celllm.data import tables
+from celllm.data.archives import open_text
+from celllm.data.raw import CellOptions, RawCells
+from celllm.errors import UserError
+
+FILES = ("matrix", "labels")
+OPTIONAL_FILES = ()
+STATUS = ("Sensitive", "Resistant", "Holiday")
+_HEADER = ("groups", "cell_color", "patient_id", "origin", "drug_status", "cluster")
+_COLUMNS = ("cell", "sample", "colour", "patient", "site", "drug_status")
+
+
+@dataclass(frozen=True)
+class Options(CellOptions):
+    """What cells are called that were taken off the drug.
+
+    Attributes
+    ----------
+    holiday
+        ``sensitive`` (as scDEAL), ``resistant`` or ``drop``. The paper has two classes and all 1,302 cells,
+        so it cannot have dropped them.
+    """
+
+    holiday: Literal["sensitive", "resistant", "drop"] = "sensitive"
+
+
+def read(files: Mapping[str, Path], options: Options) -> RawCells:
+    """Read the cells, labels joined by cell id."""
+    with open_text(files["matrix"]) as handle:
+        table = tables.read_numbers(handle, files["matrix"], "\t")
+    obs = _cells(files["labels"]).reindex(table.columns)
+    status = obs["drug_status"]
+    obs["label"] = status.str.lower().where(status != "Holiday", options.holiday)
+    kept = np.flatnonzero(obs["label"] != "drop")
+    report: dict[str, int | str] = {f"n_{name.lower()}": int((status == name).sum()) for name in STATUS}
+    matrix = csr_matrix(table.matrix.T)[kept]
+    return RawCells(matrix, table.row_names, obs.iloc[kept], values="tpm", report=report)
+
+
+def _cells(path: Path) -> pd.DataFrame:
+    """Sample, patient, site and drug status by cell id."""
+    lines = tables.records(path, 9, delimiter="\t")
+    header = tuple(next(lines)[: len(_HEADER)])
+    if header != _HEADER:
+        raise UserError(f"{path}: the header starts with {', '.join(header)}; expected {', '.join(_HEADER)}")
+    found = pd.DataFrame([row[: len(_COLUMNS)] for row in lines], columns=list(_COLUMNS)).set_index("cell")
+    if (cell := tables.first_repeat(found.index)) is not None:
+        raise UserError(f"{path}: the cell '{cell}' is there twice")
+    unknown = sorted(set(found["drug_status"]) - set(STATUS))
+    if unknown:
+        raise UserError(f"{path}: the sixth column holds '{unknown[0]}', expected {', '.join(STATUS)}")
+    return found.drop(columns="colour")

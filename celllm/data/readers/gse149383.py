@@ -1,0 +1,54 @@
+"""GSE149383: erlotinib on PC9 lung cancer cells, as scDEAL's prepared pair of tables.
+
+A CSV of whole UMI counts, genes x cells, and a table without a header: cell id, ``erl`` or ``erlres``, UMI
+count, label. Aissa et al. 2021, Nature Communications 12:1628; Chen et al. 2022, Nature Communications
+13:6494.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from scipy.sparse import csr_matrix
+
+from celllm.data import tables
+from celllm.data.archives import open_text
+from celllm.data.raw import CellOptions, RawCells
+from celllm.errors import UserError
+
+FILES = ("matrix", "labels")
+OPTIONAL_FILES = ()
+LABELS = ("resistant", "sensitive")
+
+
+@dataclass(frozen=True)
+class Options(CellOptions):
+    """The paper's 2,739 cells are all of the file."""
+
+
+def read(files: Mapping[str, Path], options: Options) -> RawCells:
+    """Read the cells, labels joined by cell id."""
+    with open_text(files["matrix"]) as handle:
+        table = tables.read_numbers(handle, files["matrix"], ",")
+    groups = _groups(files["labels"])
+    obs = pd.DataFrame(index=pd.Index(table.columns, dtype=object))
+    obs["sample"] = [groups.get(cell, ("", None))[0] for cell in table.columns]
+    obs["label"] = [groups.get(cell, ("", None))[1] for cell in table.columns]
+    report: dict[str, int | str] = {"n_labels_without_cell": len(set(groups) - set(table.columns))}
+    return RawCells(csr_matrix(table.matrix.T), table.row_names, obs, report=report)
+
+
+def _groups(path: Path) -> dict[str, tuple[str, str]]:
+    """Group and label of each cell; as in scDEAL a group with ``res`` in its name is resistant."""
+    groups: dict[str, tuple[str, str]] = {}
+    for number, (cell, group, _, label) in enumerate(tables.records(path, 4), start=1):
+        if label not in LABELS or ("res" in group) != (label == "resistant"):
+            raise UserError(
+                f"{path}: line {number}: the group '{group}' and the label '{label}' do not go together; "
+                "expected erl, sensitive or erlres, resistant"
+            )
+        if cell in groups:
+            raise UserError(f"{path}: the cell '{cell}' is there twice")
+        groups[cell] = (group, label)
+    return groups
