@@ -1,0 +1,340 @@
+"""Fine-tuning: the upper layers of a pre-trained encoder learn the classes of labelled cells.
+
+As in the authors' released code, the last Performer layer, the final norm and the head are trained and all
+else stays as pre-trained; where the paper's Table F.1 gives a number it is the default here.
+"""
+
+import copy
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from celllm.data.tokens import Cells, Tokeniser
+from celllm.errors import UserError
+from celllm.model import ClassificationHead, Encoder
+from celllm.model.heads import Activation
+from celllm.training.frozen import FrozenStates, States, Store
+
+log = logging.getLogger(__name__)
+
+# Takes true and predicted classes of the selection part; higher is better.
+Score = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """Settings of fine-tuning; "Table F.1" and "released" say where a default comes from."""
+
+    epochs: int = 100  # at most; the paper omits it, released: 100
+    patience: int = 10  # epochs without a better selection score; the paper omits it, released: 10
+    select_by: Literal["macro_f1", "accuracy"] = "macro_f1"  # the paper omits it, released: accuracy
+    batch_size: int = 32  # Table F.1
+    accumulation: int = 8  # batches of one optimiser step; Table F.1
+    learning_rate: float = 1e-4  # of Adam, constant; Table F.1
+    weight_decay: float = 1e-4  # Table F.1; released: 0
+    dropout: float = 0.1  # of the trained layers and of the head; Table F.1
+    head: tuple[int, ...] = (512, 128)  # feed-forward widths before the classes; Table F.1
+    activation: Activation = "relu"  # Table F.1
+    class_weights: Literal["released", "balanced", "none"] = "released"  # the paper omits them
+    trainable_layers: int = 1  # upper layers that are trained; released: 1. 0: only the head, -1: all layers
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the matrix products
+    # What follows changes time and memory. Only a bfloat16 store changes a number, in its third digit.
+    store_mib: int = 4096  # for the output of the frozen layers; cells beyond it are computed again; 0: none
+    store_dtype: Literal["float32", "bfloat16"] = "float32"
+    token_budget: int = (
+        0  # tokens, padding included, of one pass; 0: what suits a processor's or a GPU's memory
+    )
+
+    def __post_init__(self) -> None:
+        for name, least in {
+            "epochs": 1,
+            "batch_size": 1,
+            "accumulation": 1,
+            "store_mib": 0,
+            "token_budget": 0,
+        }.items():
+            if getattr(self, name) < least:
+                raise UserError(f"settings.{name}: expected at least {least}, got {getattr(self, name)}")
+
+
+class FineTuned(nn.Module):
+    """The trained part: upper layers and final norm of an encoder, and a classification head.
+
+    The head reads the places of the data set's genes only. All other places of the paper's full gene vector
+    are zero for every cell of the data set: their weights would get no gradient and change no output.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Its upper layers are copied, it stays as it is.
+    n_frozen : int
+        Number of lower layers that are not part of this.
+    genes : int array
+        Vocabulary indices of the genes that cells of the data set can have.
+    n_classes : int
+        Outputs.
+    settings : FinetuneSettings
+        Head and dropout.
+    """
+
+    places: Tensor
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        n_frozen: int,
+        genes: NDArray[np.int64],
+        n_classes: int,
+        settings: FinetuneSettings,
+    ) -> None:
+        super().__init__()
+        config = encoder.config
+        self.layers = copy.deepcopy(encoder.layers[n_frozen:])
+        self.norm = copy.deepcopy(encoder.norm) if n_frozen < config.depth else nn.Identity()
+        for module in self.layers.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = settings.dropout
+        sizes = (*settings.head, n_classes)
+        self.head = ClassificationHead(len(genes), config.dim, sizes, settings.activation, settings.dropout)
+        _shrink(self.head, (len(genes) + 1) / (config.n_genes + 1))
+        self.register_buffer("places", _places(genes, config.n_genes), persistent=False)
+
+    def forward(self, states: States) -> Tensor:
+        """States of B cells -> logits (B, n_classes)."""
+        x = states.x
+        for layer in self.layers:
+            x = layer(x, states.mask)
+        return self.head(self.norm(x), self.places[states.gene_ids], states.mask).float()
+
+
+@torch.no_grad()
+def _shrink(head: ClassificationHead, share: float) -> None:
+    """Start the first linear layer as if it read the full gene vector: its length sets the first range."""
+    for parameter in head.layers[0].parameters():
+        parameter.mul_(share**0.5)
+
+
+def _places(genes: NDArray[np.int64], n_genes: int) -> Tensor:
+    """Vocabulary index -> place among ``genes``; [CLS] and [PAD] come after them."""
+    places = torch.full((n_genes + 2,), len(genes) + 1)
+    places[torch.as_tensor(genes)] = torch.arange(len(genes))
+    places[n_genes] = len(genes)
+    return places
+
+
+def class_weights(targets: NDArray[np.int64], n_classes: int, kind: str) -> NDArray[np.float64]:
+    """Weight of each class in the loss.
+
+    ``released`` is (1 - share of the class)^2 as in the authors' code, ``balanced`` n / (classes * n_class),
+    ``none`` 1. A class without training cells has weight 1; it takes no part in the loss.
+    """
+    counts = np.bincount(targets, minlength=n_classes)
+    if kind == "released":
+        return (1 - counts / counts.sum()) ** 2
+    if kind == "balanced":
+        return np.where(counts > 0, len(targets) / (n_classes * np.maximum(counts, 1)), 1.0)
+    return np.ones(n_classes)
+
+
+@dataclass
+class _Best:
+    """The best epoch so far; of equal scores (frequent in small parts) the one with the lower loss."""
+
+    key: tuple[float, float] = (-np.inf, -np.inf)
+    epoch: int = -1
+    state: dict[str, Tensor] | None = None
+
+    def offer(self, key: tuple[float, float], epoch: int, model: nn.Module) -> None:
+        if key > self.key:
+            state = {name: value.clone() for name, value in model.state_dict().items()}
+            self.key, self.epoch, self.state = key, epoch, state
+
+
+class Finetuner:
+    """Fits classifiers on one data set; what the frozen layers make of a cell is shared by all of them.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Pre-trained, on the device to be used; never changed.
+    cells, tokeniser
+        The data set, and how the encoder reads it.
+    genes : int array
+        Vocabulary indices of the data set's genes.
+    n_classes : int
+        Classes of the data set.
+    settings : FinetuneSettings
+        See there.
+
+    Raises
+    ------
+    UserError
+        When more layers are to be trained than the encoder has.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        cells: Cells,
+        tokeniser: Tokeniser,
+        genes: NDArray[np.int64],
+        n_classes: int,
+        settings: FinetuneSettings,
+    ) -> None:
+        depth, wanted = encoder.config.depth, settings.trainable_layers
+        if not -1 <= wanted <= depth:
+            raise UserError(f"settings.trainable_layers: expected -1 to {depth}, got {wanted}")
+        self.n_frozen = 0 if wanted == -1 else depth - wanted
+        self.encoder, self.settings, self.n_classes = encoder, settings, n_classes
+        self.genes = tokeniser.genes if tokeniser.zeros and tokeniser.genes is not None else genes
+        # On a processor a pass should stay in its cache: 8192 tokens are a third slower than 2048.
+        on_cpu = encoder.norm.weight.device.type == "cpu"
+        self.token_budget = settings.token_budget or (2048 if on_cpu else 65536)
+        store = Store(settings.store_mib, getattr(torch, settings.store_dtype), self.token_budget)
+        self.states = FrozenStates(encoder, cells, tokeniser, self.n_frozen, store)
+
+    def fit(
+        self,
+        rows: ArrayLike,
+        targets: ArrayLike,
+        selection_rows: ArrayLike,
+        selection_targets: ArrayLike,
+        score: Score,
+        seed: int,
+    ) -> Callable[[ArrayLike], NDArray[np.int64]]:
+        """Train on some cells, choose the epoch on others.
+
+        Parameters
+        ----------
+        rows, targets : int arrays (n,)
+            Places of the training cells in the data set, and their classes.
+        selection_rows, selection_targets : int arrays (m,)
+            Cells on which the best epoch is chosen.
+        score : callable
+            ``score(true, predicted)``, higher is better.
+        seed : int
+            Of the head's first weights, of dropout and of the order of the cells.
+
+        Returns
+        -------
+        callable
+            From places of cells to their predicted classes, by the best epoch.
+        """
+        train = np.asarray(rows, dtype=np.int64), np.asarray(targets, dtype=np.int64)
+        selection = (
+            np.asarray(selection_rows, dtype=np.int64),
+            np.asarray(selection_targets, dtype=np.int64),
+        )
+        device = self.states.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            model = FineTuned(self.encoder, self.n_frozen, self.genes, self.n_classes, self.settings)
+            self._train(model.to(device), train, selection, score, np.random.default_rng(seed))
+        return lambda wanted: self.logits(model, np.asarray(wanted, dtype=np.int64)).argmax(1)
+
+    def _train(
+        self,
+        model: FineTuned,
+        train: tuple[NDArray[np.int64], NDArray[np.int64]],
+        selection: tuple[NDArray[np.int64], NDArray[np.int64]],
+        score: Score,
+        order: np.random.Generator,
+    ) -> None:
+        """Train ``model`` until patience ends and put its best epoch back."""
+        chosen = self.settings
+        optimiser = torch.optim.Adam(
+            model.parameters(), lr=chosen.learning_rate, weight_decay=chosen.weight_decay, fused=True
+        )
+        weights = torch.as_tensor(class_weights(train[1], self.n_classes, chosen.class_weights)).float()
+        best = _Best()
+        for epoch in range(chosen.epochs):
+            start = time.perf_counter()
+            loss = self._epoch(model, optimiser, train, weights.to(self.states.device), order)
+            seconds = time.perf_counter() - start
+            logits = self.logits(model, selection[0])
+            value = score(selection[1], logits.argmax(1))
+            best.offer((value, -_cross_entropy(logits, selection[1])), epoch, model)
+            log.info(
+                "epoch %d: loss %.4f, selection score %.4f (best: epoch %d), %.0f cells/s",
+                epoch + 1,
+                loss,
+                value,
+                best.epoch + 1,
+                len(train[0]) / seconds,
+            )
+            if epoch - best.epoch >= chosen.patience:
+                break
+        if best.state is None:
+            raise FloatingPointError("the selection score or the loss was not a number in every epoch")
+        model.load_state_dict(best.state)
+
+    def _epoch(
+        self,
+        model: FineTuned,
+        optimiser: torch.optim.Optimizer,
+        train: tuple[NDArray[np.int64], NDArray[np.int64]],
+        weights: Tensor,
+        order: np.random.Generator,
+    ) -> float:
+        """Go once over the training cells; return the mean loss of its steps.
+
+        A step is batch_size x accumulation random cells. It is cut by length, not at random: the gradient is
+        that of the whole step, with less padding.
+        """
+        rows, targets = train
+        model.train()
+        losses = []
+        for step in _steps(len(rows), self.settings.batch_size * self.settings.accumulation, order):
+            losses.append(self.backward(model, rows[step], targets[step], weights))
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        return float(np.mean(losses))
+
+    def backward(
+        self, model: FineTuned, rows: NDArray[np.int64], targets: NDArray[np.int64], weights: Tensor
+    ) -> float:
+        """Add the gradient of the weighted mean cross entropy of these cells; return that loss.
+
+        However the cells are cut into passes, the mean is over all of them: the token budget changes nothing.
+        """
+        wanted = torch.as_tensor(targets, device=weights.device)
+        total = weights[wanted].sum()
+        loss = 0.0
+        for chunk in self.states.chunks(rows, self.token_budget):
+            with self._autocast():
+                logits = model(self.states.take(rows[chunk]))
+            part = F.cross_entropy(logits, wanted[chunk], weights, reduction="sum") / total
+            part.backward()
+            loss += part.item()
+        return loss
+
+    @torch.no_grad()
+    def logits(self, model: FineTuned, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Logits of cells, (n, n_classes), in their order."""
+        model.eval()
+        out = np.empty((len(rows), self.n_classes), dtype=np.float32)
+        for chunk in self.states.chunks(rows, self.token_budget):
+            with self._autocast():
+                out[chunk] = model(self.states.take(rows[chunk])).cpu().numpy()
+        return out
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.settings.precision == "bfloat16"
+        return torch.autocast(self.states.device.type, torch.bfloat16, enabled=enabled)
+
+
+def _steps(n: int, size: int, order: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    shuffled = order.permutation(n)
+    yield from (shuffled[start : start + size] for start in range(0, n, size))
+
+
+def _cross_entropy(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> float:
+    return float(F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(targets)))

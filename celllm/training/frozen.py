@@ -1,0 +1,128 @@
+"""What the frozen lower layers of an encoder make of each cell: computed once, kept without padding.
+
+Layers below the first trained one never change and run without dropout, so their output for a cell is the
+same in every epoch, fold and protocol. Attention is exact under padding: it does not depend on the batch either.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from celllm.data.batches import length_buckets
+from celllm.data.tokens import Cells, Tokeniser
+from celllm.model import Encoder
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Store:
+    """How the states of cells are kept.
+
+    Attributes
+    ----------
+    limit_mib : int
+        Memory for states on the device; cells beyond it are computed whenever they are asked for.
+    dtype : torch.dtype
+        Of what is kept; bfloat16 halves it, at three significant digits.
+    token_budget : int
+        Tokens, padding included, that go through the frozen layers at a time.
+    """
+
+    limit_mib: int = 4096
+    dtype: torch.dtype = torch.float32
+    token_budget: int = 2048
+
+
+@dataclass(frozen=True)
+class States:
+    """Input of the first trained layer for some cells, padded to the longest.
+
+    Attributes
+    ----------
+    x : Tensor
+        (B, L, dim) float32, zero at padded places.
+    gene_ids : Tensor
+        (B, L) int64, [PAD] at padded places.
+    mask : Tensor
+        (B, L) bool, True at real tokens.
+    """
+
+    x: Tensor
+    gene_ids: Tensor
+    mask: Tensor
+
+
+class FrozenStates:
+    """States of the cells of one data set after the first ``n_frozen`` layers of an encoder.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        On the device where the states are to be; put into evaluation mode.
+    cells, tokeniser
+        The cells and how the encoder reads them.
+    n_frozen : int
+        Layers to run; when it is all of them, the final norm is applied too.
+    store : Store
+        How the states are kept.
+    """
+
+    def __init__(
+        self, encoder: Encoder, cells: Cells, tokeniser: Tokeniser, n_frozen: int, store: Store = Store()
+    ) -> None:
+        self.encoder, self.cells, self.tokeniser = encoder.eval(), cells, tokeniser
+        self.n_frozen, self.store = n_frozen, store
+        self.lengths = tokeniser.lengths(cells)
+        self.n_computed = 0
+        self._room = store.limit_mib * MIB
+        self._kept: dict[int, tuple[Tensor, Tensor]] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder is."""
+        return self.encoder.norm.weight.device
+
+    def chunks(self, rows: NDArray[np.int64], token_budget: int) -> list[NDArray[np.int64]]:
+        """Cut ``rows`` into chunks of cells of like length; a chunk holds places in ``rows``."""
+        return length_buckets(self.lengths[rows], token_budget)
+
+    def take(self, rows: NDArray[np.int64]) -> States:
+        """States of these cells, in this order; those not kept yet are computed now."""
+        fresh = dict(
+            self._compute(np.array([row for row in rows.tolist() if row not in self._kept], dtype=int))
+        )
+        found = [fresh[row] if row in fresh else self._kept[row] for row in rows.tolist()]
+        return self._padded([x for x, _ in found], [genes for _, genes in found])
+
+    def _padded(self, xs: Sequence[Tensor], genes: Sequence[Tensor]) -> States:
+        pad = self.tokeniser.n_genes + 1
+        gene_ids = pad_sequence(list(genes), batch_first=True, padding_value=pad).long()
+        return States(pad_sequence(list(xs), batch_first=True).float(), gene_ids, gene_ids != pad)
+
+    @torch.no_grad()
+    def _compute(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+        for chunk in self.chunks(rows, self.store.token_budget):
+            batch = self.tokeniser(self.cells.take(rows[chunk])).to(self.device)
+            x = self.encoder.run_layers(
+                self.encoder.embed(batch.gene_ids, batch.bins), batch.mask, 0, self.n_frozen
+            )
+            x = self.encoder.norm(x) if self.n_frozen == len(self.encoder.layers) else x
+            for i, (row, length) in enumerate(
+                zip(rows[chunk].tolist(), batch.mask.sum(1).tolist(), strict=True)
+            ):
+                states = x[i, :length].to(self.store.dtype, copy=True), batch.gene_ids[i, :length].int()
+                self._keep(row, states)
+                yield row, states
+        self.n_computed += len(rows)
+
+    def _keep(self, row: int, states: tuple[Tensor, Tensor]) -> None:
+        size = sum(tensor.numel() * tensor.element_size() for tensor in states)
+        if size <= self._room:
+            self._room -= size
+            self._kept[row] = states
