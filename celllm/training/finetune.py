@@ -22,6 +22,7 @@ from celllm.errors import UserError
 from celllm.model import ClassificationHead, Encoder
 from celllm.model.heads import Activation
 from celllm.training.frozen import FrozenStates, States, Store
+from celllm.training.trainer import resolve_precision
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,9 @@ class FinetuneSettings:
     activation: Activation = "relu"  # Table F.1
     class_weights: Literal["released", "balanced", "none"] = "released"  # the paper omits them
     trainable_layers: int = 1  # upper layers that are trained; released: 1. 0: only the head, -1: all layers
-    precision: Literal["float32", "bfloat16"] = "float32"  # of the matrix products
+    precision: Literal["auto", "float32", "bfloat16"] = (
+        "auto"  # of matrix products; auto: bfloat16 in hardware
+    )
     # What follows changes time and memory. Only a bfloat16 store changes a number, in its third digit.
     store_mib: int = 4096  # for the output of the frozen layers; cells beyond it are computed again; 0: none
     store_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -200,6 +203,7 @@ class Finetuner:
         self.token_budget = settings.token_budget or (2048 if on_cpu else 65536)
         store = Store(settings.store_mib, getattr(torch, settings.store_dtype), self.token_budget)
         self.states = FrozenStates(encoder, cells, tokeniser, self.n_frozen, store)
+        self.precision = resolve_precision(settings.precision, self.states.device)
 
     def fit(
         self,
@@ -327,8 +331,8 @@ class Finetuner:
         return out
 
     def _autocast(self) -> torch.autocast:
-        enabled = self.settings.precision == "bfloat16"
-        return torch.autocast(self.states.device.type, torch.bfloat16, enabled=enabled)
+        enabled = self.precision != torch.float32
+        return torch.autocast(self.states.device.type, self.precision if enabled else None, enabled=enabled)
 
 
 def _steps(n: int, size: int, order: np.random.Generator) -> Iterator[NDArray[np.int64]]:

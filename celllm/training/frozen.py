@@ -1,7 +1,7 @@
 """What the frozen lower layers of an encoder make of each cell: computed once, kept without padding.
 
 Layers below the first trained one never change and run without dropout, so their output for a cell is the
-same in every epoch, fold and protocol. Attention is exact under padding: it does not depend on the batch either.
+same in every epoch, fold and protocol. Attention is exact under padding, so the batch does not matter either.
 """
 
 from collections.abc import Iterator, Sequence

@@ -15,7 +15,7 @@ from celllm.training.frozen import FrozenStates, Store
 
 N_GENES = 90  # of the vocabulary
 GENES = np.arange(5, 75)  # of the data set
-QUICK = FinetuneSettings(epochs=6, accumulation=1, learning_rate=3e-3)
+QUICK = FinetuneSettings(epochs=6, accumulation=1, learning_rate=3e-3, precision="float32")
 
 
 def planted(n: int = 120, seed: int = 0) -> tuple[CellsInMemory, NDArray[np.int64]]:
