@@ -27,7 +27,8 @@ def node_features(network: GeneNetwork, size: int, identity: float, seed: int) -
     place = unit_rows(spectral(network, size, seed))
     own = unit_rows(np.random.default_rng(seed).standard_normal((network.n_genes, size)))
     share = np.where(network.degrees() > 0, identity, 1.0)[:, None]
-    return ((np.sqrt(1 - share) * place + np.sqrt(share) * own) * np.sqrt(size)).astype(np.float32)
+    mixed = unit_rows(np.sqrt(1 - share) * place + np.sqrt(share) * own)
+    return (mixed * np.sqrt(size)).astype(np.float32)
 
 
 def spectral(network: GeneNetwork, size: int, seed: int) -> Floats:
