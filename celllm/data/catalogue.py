@@ -1,4 +1,4 @@
-"""The catalogue of inputs, config/data_sets.yaml: what stands under the raw folder and where it comes from."""
+"""The catalogue of inputs, config/data_sets.yaml: what stands in the raw folder and where it comes from."""
 
 import csv
 import re
@@ -184,7 +184,7 @@ def _checked_row(path: Path, row: dict[str, Any]) -> dict[str, str]:
 
 
 def choose(catalogue: Catalogue, only: Sequence[str] = ()) -> list[str]:
-    """Return the wanted sources in the catalogue's order, all when none is named; unknown ones are refused."""
+    """Return the wanted sources in the catalogue's order, all when none is named; refuse unknown ones."""
     for name in only:
         catalogue.source(name)
     return [name for name in catalogue.sources if not only or name in only]

@@ -316,7 +316,7 @@ def run_fetch(
 
 
 def _bring_source(catalogue: Catalogue, source: str, store: Store) -> list[str]:
-    """Bring the files of a source, then those of its samples, which its own files list; return what failed."""
+    """Bring the files of a source, then those of the samples that its own files list; return what failed."""
     failures = _failures(catalogue.files(source), store)
     if failures or not catalogue.templates(source):
         return failures
