@@ -107,7 +107,8 @@ def _chosen(
 def _mirrored(catalogue: Catalogue, source: str, mirror: Path | None) -> list[str]:
     if mirror is None:
         raise UserError(f"options of {source}.samples: 'mirrored' needs a mirror; set one, or samples: all")
-    before, _, after = catalogue.templates(source)[0].path.partition("{sample}")
+    matrix = next(file.path for file in catalogue.templates(source) if file.name == "matrix")
+    before, _, after = matrix.partition("{sample}")
     found = sorted(str(path.relative_to(mirror)) for path in mirror.glob(f"{before}*{after}"))
     if not found:
         raise UserError(f"mirror {mirror}: holds no file {before}<sample>{after}")
