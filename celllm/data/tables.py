@@ -42,7 +42,7 @@ def rows(
                 f"{', '.join(columns)}"
             )
         for row in reader:
-            if any(row[c] is None for c in columns):
+            if None in row.values():
                 raise UserError(f"{path}: line {reader.line_num} ends early; {AGAIN}")
             yield {c: row[c].strip() for c in columns}
 

@@ -21,10 +21,10 @@ RELEASE_FILES = ("response", "lines", "drugs", "smiles")
 COLUMNS = ("cell_line", "drug", "drug_name", "smiles", "screen", "ln_ic50")
 """DepMap id, PubChem compound id, GDSC's name of the drug, SMILES, GDSC's drug id, ln of IC50 in µM."""
 
-TCGA_LABELS = frozenset(
-    "ALL BLCA BRCA CESC COAD/READ DLBC ESCA GBM HNSC KIRC LAML LCML LGG LIHC LUAD LUSC MESO MM NB OV PAAD"
-    " SCLC SKCM STAD THCA".split()
-)
+TCGA_LABELS = frozenset((
+    "ALL", "BLCA", "BRCA", "CESC", "COAD/READ", "DLBC", "ESCA", "GBM", "HNSC", "KIRC", "LAML", "LCML", "LGG",
+    "LIHC", "LUAD", "LUSC", "MESO", "MM", "NB", "OV", "PAAD", "SCLC", "SKCM", "STAD", "THCA",
+))  # fmt: skip
 """The cancer types that DeepCDR's code lists; its test for them is commented out there."""
 
 

@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 
 from celllm.data import tables
 from celllm.data.archives import open_text
-from celllm.data.raw import CellOptions, RawCells
+from celllm.data.raw import CellOptions, RawCells, check_labels
 from celllm.errors import UserError
 
 FILES = ("matrix", "labels")
@@ -46,6 +46,7 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
     obs = _cells(files["labels"]).reindex(table.columns)
     status = obs["drug_status"]
     obs["label"] = status.str.lower().where(status != "Holiday", options.holiday)
+    check_labels(obs["label"], files["labels"])
     kept = np.flatnonzero(obs["label"] != "drop")
     report: dict[str, int | str] = {f"n_{name.lower()}": int((status == name).sum()) for name in STATUS}
     matrix = csr_matrix(table.matrix.T)[kept]

@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 
 from celllm.data import tables
 from celllm.data.archives import open_text
-from celllm.data.raw import CellOptions, RawCells
+from celllm.data.raw import CellOptions, RawCells, check_labels
 from celllm.errors import UserError
 
 FILES = ("matrix", "labels")
@@ -35,6 +35,7 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
     obs = pd.DataFrame(index=pd.Index(table.columns, dtype=object))
     obs["sample"] = [groups.get(cell, ("", None))[0] for cell in table.columns]
     obs["label"] = [groups.get(cell, ("", None))[1] for cell in table.columns]
+    check_labels(obs["label"], files["labels"])
     report: dict[str, int | str] = {"n_labels_without_cell": len(set(groups) - set(table.columns))}
     return RawCells(csr_matrix(table.matrix.T), table.row_names, obs, report=report)
 

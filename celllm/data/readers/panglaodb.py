@@ -33,15 +33,10 @@ _COLUMNS = (
     "clusters", "is_tumour", "is_primary_adult", "is_cell_line",
 )  # fmt: skip
 _UNREADABLE = (
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    NotImplementedError,
-    IndexError,
-    EOFError,
-    OSError,
-)
+    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError,
+    TypeError, ValueError,
+)  # fmt: skip
+"""A damaged workspace runs into any of these somewhere in the parser."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +117,7 @@ def _load(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: {what}; {tables.AGAIN}")
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Missing constructor")
+            warnings.simplefilter("ignore")  # on the missing constructor of dgCMatrix, and on every oddity
             return dict(rdata.read_rda(path))
     except (*_UNREADABLE, zlib.error, LZMAError) as error:
         raise UserError(f"{path}: not a complete R workspace ({_one_line(error)}); {tables.AGAIN}") from error

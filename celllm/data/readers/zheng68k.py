@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix
 
 from celllm.data import tables
 from celllm.data.archives import damage, members, open_text
-from celllm.data.raw import CellOptions, RawCells
+from celllm.data.raw import CellOptions, RawCells, check_labels
 from celllm.errors import UserError
 
 FILES = ("matrix", "labels")
@@ -48,14 +48,17 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
             f"genes.tsv and barcodes.tsv name {len(genes)} genes x {len(barcodes)} cells"
         )
     cells = csr_matrix(matrix.T, dtype=np.float32)
-    labels = _labels(files["labels"]).reindex(barcodes)
-    obs = pd.DataFrame({"sample": SAMPLE, "label": labels.to_numpy()}, index=barcodes)
+    labels = _labels(files["labels"])
+    obs = pd.DataFrame({"sample": SAMPLE, "label": [labels.get(b) for b in barcodes]}, index=barcodes)
+    check_labels(obs["label"], files["labels"])
     return RawCells(cells, [fields[1] for fields in genes], obs)
 
 
-def _labels(path: Path) -> "pd.Series[str]":
-    found = {row["barcodes"]: row["celltype"] for row in tables.rows(path, ("barcodes", "celltype"))}
-    return pd.Series(found, dtype=object)
+def _labels(path: Path) -> dict[str, str]:
+    pairs = [(row["barcodes"], row["celltype"]) for row in tables.rows(path, ("barcodes", "celltype"))]
+    if (barcode := tables.first_repeat([barcode for barcode, _ in pairs])) is not None:
+        raise UserError(f"{path}: the barcode '{barcode}' is there twice")
+    return dict(pairs)
 
 
 def _matrix(stream: IO[bytes], where: str) -> Any:
