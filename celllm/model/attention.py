@@ -7,89 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from celllm.model.favor import draw_projection, favor_attention, features
+
 AttentionKind = Literal["favor", "softmax", "released"]
-
-# Added to every random feature by performer-pytorch, so that no query is left without a key.
-FEATURE_FLOOR = 1e-4
-
-
-def draw_projection(n_features: int, dim_head: int, generator: torch.Generator | None = None) -> Tensor:
-    """Draw the orthogonal random features of one layer (Choromanski et al. 2021, FAVOR+).
-
-    Parameters
-    ----------
-    n_features, dim_head : int
-        Rows and columns of the projection.
-    generator : torch.Generator, optional
-        Where the seed of this draw comes from; the global CPU generator without it.
-
-    Returns
-    -------
-    Tensor
-        (n_features, dim_head) float32 on the CPU. The global random state moves by the draw of the seed at
-        most: the matrix itself is drawn on the side.
-    """
-    from performer_pytorch.performer_pytorch import gaussian_orthogonal_random_matrix
-
-    seed = int(torch.randint(2**62, (), generator=generator))
-    with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed: that would seed the accelerators too, which fork_rng leaves alone here.
-        torch.random.default_generator.manual_seed(seed)
-        return gaussian_orthogonal_random_matrix(n_features, dim_head)
-
-
-def favor_attention(
-    q: Tensor, k: Tensor, v: Tensor, projection: Tensor, mask: Tensor | None = None
-) -> Tensor:
-    """Linear attention through positive random features of the softmax kernel.
-
-    Equal to performer-pytorch on unpadded input. With a mask the padded keys leave the numerator, the
-    normaliser and the stabiliser, so that a cell's output does not depend on how far it was padded.
-
-    Parameters
-    ----------
-    q, k, v : Tensor
-        (B, H, L, dim_head).
-    projection : Tensor
-        (n_features, dim_head).
-    mask : Tensor, optional
-        (B, L) bool, True at real tokens; every row holds at least one.
-
-    Returns
-    -------
-    Tensor
-        (B, H, L, dim_head).
-    """
-    ones = v.new_ones((*v.shape[:-1], 1))
-    values = torch.cat([v, ones], dim=-1)
-    if mask is not None:
-        values = values.masked_fill(~mask[:, None, :, None], 0)
-    k_features = _features(k, projection, mask, per_row=False)
-    q_features = _features(q, projection, None, per_row=True)
-    # The floor is added to the sums, not to each feature: the same numbers, two passes over memory less.
-    sums = k_features.transpose(-1, -2) @ values
-    sums = sums + FEATURE_FLOOR * values.sum(-2, keepdim=True)
-    out = q_features @ sums + FEATURE_FLOOR * sums.sum(-2, keepdim=True)
-    return out[..., :-1] / out[..., -1:]
-
-
-def _features(x: Tensor, projection: Tensor, mask: Tensor | None, per_row: bool) -> Tensor:
-    """Return exp(<x, w> - |x|^2 / 2 - stabiliser), (B, H, L, n_features), zero where ``mask`` is False.
-
-    The stabiliser is the largest <x, w> of the row (queries) or of all real rows of the head (keys).
-    performer-pytorch's factor 1 / sqrt(n_features) cancels between numerator and normaliser.
-    """
-    scale = x.shape[-1] ** -0.25
-    dash = x @ (projection.to(x.dtype) * scale).T
-    shift = x.square().sum(-1, keepdim=True) * (scale**2 / 2)
-    largest = dash.detach().amax(-1, keepdim=True)
-    if mask is not None:
-        pads = ~mask[:, None, :, None]
-        largest = largest.masked_fill(pads, -math.inf)
-        shift = shift.masked_fill(pads, math.inf)
-    if not per_row:
-        largest = largest.amax(-2, keepdim=True)
-    return torch.exp(dash - (shift + largest))
 
 
 class SelfAttention(nn.Module):
@@ -121,7 +41,7 @@ class SelfAttention(nn.Module):
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of (B, L, dim), each (B, heads, L, dim_head)."""
         qkv = self.to_qkv(x).unflatten(-1, (3, self.heads, self.dim_head))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).contiguous()
         return q, k, v
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -165,8 +85,8 @@ class FavorAttention(SelfAttention):
 
     def scores(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
         """See :meth:`SelfAttention.scores`."""
-        k_features = _features(k, self.projection, mask, per_row=False) + FEATURE_FLOOR
-        q_features = _features(q, self.projection, None, per_row=True) + FEATURE_FLOOR
+        k_features = features(k, self.projection, mask, per_row=False)
+        q_features = features(q, self.projection, None, per_row=True)
         weights = q_features @ k_features.transpose(-1, -2)
         return weights if mask is None else weights.masked_fill(~mask[:, None, None], 0)
 

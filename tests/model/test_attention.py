@@ -4,14 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from celllm.model.attention import (
-    FEATURE_FLOOR,
-    FavorAttention,
-    ReleasedAttention,
-    SoftmaxAttention,
-    draw_projection,
-    favor_attention,
-)
+from celllm.model.attention import FavorAttention, ReleasedAttention, SoftmaxAttention
+from celllm.model.favor import FEATURE_FLOOR, draw_projection, favor_attention
 
 
 @pytest.fixture(autouse=True)
