@@ -3,7 +3,8 @@
 import csv
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from celllm.graph.graphmae import GraphMAESettings, embed_genes
 from celllm.graph.network import GeneNetwork
 
 Pairs = NDArray[np.int64]
+Judge = Callable[[Pairs], NDArray[Any]]
 Kind = Literal["uniform", "degree"]
 KINDS: tuple[Kind, ...] = ("uniform", "degree")
 MAX_ROUNDS = 100
@@ -107,7 +109,7 @@ def score_methods(network: GeneNetwork, chosen: LinkPredictionSettings) -> list[
         rows = unit_rows(embeddings) * np.sqrt(embeddings.shape[1])
         for kind in KINDS:
             scores += [
-                _measured(method, "cosine", kind, split, lambda p, rows=rows: _product(rows, p).sum(axis=1)),
+                _measured(method, "cosine", kind, split, partial(_cosine, rows)),
                 _measured(method, "logistic", kind, split, _logistic(rows, split, kind)),
             ]
     return scores
@@ -138,12 +140,13 @@ def split_links(network: GeneNetwork, chosen: LinkPredictionSettings) -> Split:
     kept = np.sort(order[n_held_out:])
     links = np.stack([network.source, network.target], axis=1).astype(np.int64)
     shown = rng.permutation(kept)[: chosen.training_pairs]
+    others = {kind: non_links(network, kind, n_held_out + len(shown), rng) for kind in KINDS}
     return Split(
         training=network.with_edges(kept),
         links=links[order[:n_held_out]],
-        others={kind: non_links(network, kind, n_held_out, rng) for kind in KINDS},
+        others={kind: pairs[:n_held_out] for kind, pairs in others.items()},
         training_links=links[shown],
-        training_others={kind: non_links(network, kind, len(shown), rng) for kind in KINDS},
+        training_others={kind: pairs[n_held_out:] for kind, pairs in others.items()},
     )
 
 
@@ -174,7 +177,7 @@ def non_links(network: GeneNetwork, kind: Kind, n_pairs: int, rng: np.random.Gen
     )
 
 
-def _measured(method: str, score: str, kind: Kind, split: Split, judge: Any) -> Score:
+def _measured(method: str, score: str, kind: Kind, split: Split, judge: Judge) -> Score:
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     pairs = np.concatenate([split.links, split.others[kind]])
@@ -187,7 +190,11 @@ def _product(rows: Floats, pairs: Pairs) -> Floats:
     return rows[pairs[:, 0]] * rows[pairs[:, 1]]
 
 
-def _logistic(rows: Floats, split: Split, kind: Kind) -> Any:
+def _cosine(rows: Floats, pairs: Pairs) -> Floats:
+    return _product(rows, pairs).mean(axis=1)
+
+
+def _logistic(rows: Floats, split: Split, kind: Kind) -> Judge:
     """Return a judge of pairs: logistic regression on products of embeddings, fitted to training pairs."""
     from sklearn.linear_model import LogisticRegression
 

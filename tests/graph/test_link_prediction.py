@@ -41,6 +41,10 @@ def test_nothing_held_out_is_left_in_training(planted: GeneNetwork) -> None:
     assert keys(split.training_links) <= left
     assert len(split.training_links) == 50
     assert split.training.n_genes == planted.n_genes
+    for kind in KINDS:
+        assert len(split.others[kind]) == len(held_out)
+        assert len(split.training_others[kind]) == 50
+        assert not keys(split.others[kind]) & keys(split.training_others[kind])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -72,7 +76,7 @@ def test_embedding_tells_held_out_links(scores: dict[tuple[str, str, str], Score
         assert scores["spectral", "cosine", kind].auc > 0.8
         assert scores["random_walk", "cosine", kind].auc > 0.8
         assert abs(scores["random", "cosine", kind].auc - 0.5) < 0.15
-        assert abs(scores["degree", "product", kind].auc - 0.5) < 0.15  # all planted degrees are alike
+        assert scores["degree", "product", kind].auc < 0.6  # all planted degrees are alike
 
 
 def test_every_method_is_judged_in_each_way(scores: dict[tuple[str, str, str], Score]) -> None:
