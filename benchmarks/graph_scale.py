@@ -69,7 +69,7 @@ def made_up_network(n_genes: int, n_edges: int) -> GeneNetwork:
 
 def seconds_per_epoch(network: GeneNetwork, dim: int, epochs: int) -> float:
     """Mean over the epochs after the first."""
-    _, record = embed_genes(network, GraphMAESettings(dim=dim, hidden=dim, epochs=epochs + 1))
+    _, record = embed_genes(network, GraphMAESettings(dim=dim, epochs=epochs + 1))
     return (record[-1].seconds - record[0].seconds) / epochs
 
 

@@ -48,8 +48,8 @@ class GraphMAESettings:
 
     dim: int = 512
     """Size of a gene's embedding."""
-    hidden: int = 512
-    """Size of the inner layers of the encoder."""
+    hidden: int | None = None
+    """Size of the inner layers of the encoder; null: the same as dim, as in GraphMAE."""
     heads: int = 4
     """Attention heads; a divisor of dim and hidden."""
     layers: int = 2
@@ -74,18 +74,20 @@ class GraphMAESettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("dim", "hidden"):
-            if getattr(self, name) % max(self.heads, 1):
-                raise UserError(
-                    f"graphmae settings: heads ({self.heads}) must divide {name} ({getattr(self, name)})"
-                )
-        for name in ("dim", "hidden", "heads", "layers", "features", "epochs"):
+        for name in ("dim", "width", "heads", "layers", "features", "epochs"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for size in (self.dim, self.width):
+            _require(size % self.heads == 0, "heads", self.heads, f"a divisor of dim and hidden, here {size}")
         for name in ("learning_rate", "rms", "mask_rate"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
         for name in ("mask_rate", "noise_rate", "feature_dropout", "attention_dropout", "identity"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "at least 0 and below 1")
         _require(self.gamma >= 1, "gamma", self.gamma, "at least 1")
+
+    @property
+    def width(self) -> int:
+        """Size of the inner layers of the encoder."""
+        return self.dim if self.hidden is None else self.hidden
 
 
 def _require(holds: bool, name: str, value: float, allowed: str) -> None:
@@ -98,7 +100,7 @@ class Encoder(nn.Module):
 
     def __init__(self, chosen: GraphMAESettings) -> None:
         super().__init__()
-        sizes = [chosen.features] + [chosen.hidden] * (chosen.layers - 1) + [chosen.dim]
+        sizes = [chosen.features] + [chosen.width] * (chosen.layers - 1) + [chosen.dim]
         dropout = chosen.feature_dropout, chosen.attention_dropout
         pairs = list(itertools.pairwise(sizes))
         self.attention = nn.ModuleList(

@@ -17,7 +17,7 @@ from celllm.graph.link_prediction import (
 )
 from celllm.graph.network import GeneNetwork
 
-GRAPHMAE = {"dim": 16, "hidden": 16, "features": 16, "epochs": 60}
+GRAPHMAE = {"dim": 16, "features": 16, "epochs": 60}
 
 
 @pytest.fixture(scope="module")
