@@ -137,6 +137,7 @@ def _persist(session: requests.Session, url: str, file: InputFile, partial: Path
 def _session(file: InputFile, patience: Patience) -> requests.Session:
     retries = Retry(
         total=patience.tries - 1,
+        connect=min(2, patience.tries - 1),  # a machine without a network is told so soon
         backoff_factor=patience.pause,
         status_forcelist=(429, 500, 502, 503, 504),
         raise_on_status=False,

@@ -531,6 +531,27 @@ def test_parallel_jobs_lock_both_files_and_trouble_a_host_once_at_a_time(
     assert server.busiest == 1 and sorted(path for path, _ in server.requests) == ["/a", "/b"]
 
 
+def test_a_killed_job_leaves_nothing_under_the_final_name_and_the_next_goes_on(
+    server: Server, raw: Path, tmp_path: Path
+) -> None:
+    body = gzip.compress(BODY * 12, 0)
+    server.pages["/x"] = Page(body, pause=0.05)
+    catalogue = _catalogue(tmp_path, [server.url("/x")])
+    job = multiprocessing.get_context("spawn").Process(target=fetch, args=("x/data.bin.gz", catalogue, raw))
+    job.start()
+    partial = raw / ".partial/x/data.bin.gz"
+    while not (partial.exists() and partial.stat().st_size):
+        assert job.is_alive()
+        time.sleep(0.01)
+    job.kill()
+    job.join()
+    assert _left(raw) == [".partial/x/data.bin.gz", ".partial/x/data.bin.gz.json"]
+    size = partial.stat().st_size
+    server.pages["/x"].pause = 0.0
+    assert fetch("x/data.bin.gz", catalogue, raw).read_bytes() == body
+    assert server.asked("/x") == [None, f"bytes={size}-"] and 0 < size < len(body)
+
+
 def test_run_fetch_tries_all_and_says_all(
     server: Server,
     raw: Path,

@@ -1,4 +1,5 @@
 import copy
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import yaml
 from celllm.config import ROOT
 from celllm.data.catalogue import Catalogue, InputFile, choose
 from celllm.errors import UserError
+from celllm.settings import fill
 
 CATALOGUE = ROOT / "config/data_sets.yaml"
 SAMPLE = "SRA605557_SRS2493626"
@@ -180,3 +182,12 @@ def test_yaml_that_would_run_something_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("a: !!python/object/apply:os.system ['true']\n")
     with pytest.raises(UserError, match="not valid YAML"):
         Catalogue.read(tmp_path / "x.yaml")
+
+
+def test_the_options_are_those_of_the_readers_with_their_defaults() -> None:
+    """What the catalogue says about an option is what the reader does without one."""
+    for name, source in Catalogue.read(CATALOGUE).sources.items():
+        if source.get("options"):
+            module = importlib.import_module(f"celllm.data.readers.{'gdsc' if name == 'gdsc2' else name}")
+            given = fill(module.Options, source["options"], name)
+            assert given == module.Options(), name
