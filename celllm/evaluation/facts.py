@@ -1,0 +1,128 @@
+"""Facts that a run measured and no score holds: sizes of data sets, parameters, settings actually used.
+
+Facts are JSON objects, merged key by key. The paths that tables and claims look up stand in paper.yaml as
+``fact``.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from celllm.errors import UserError
+from celllm.evaluation.paper import FactRow, FactTable
+from celllm.io import read_json
+
+SAME = "same"
+DIFFERS = "differs"
+NOT_MEASURED = "not-measured"
+
+
+def read_facts(paths: Sequence[str | Path]) -> dict[str, Any]:
+    """Merge JSON files of facts; the same fact with two values is refused.
+
+    Raises
+    ------
+    UserError
+        Naming the file for anything that is no JSON object, and the key for a contradiction.
+    """
+    merged: dict[str, Any] = {}
+    for path in paths:
+        facts = read_json(path)
+        if not isinstance(facts, Mapping):
+            raise UserError(f"{path}: expected a JSON object of facts, got {type(facts).__name__}")
+        _merge(merged, facts, str(path))
+    return merged
+
+
+def _merge(into: dict[str, Any], facts: Mapping[str, Any], where: str) -> None:
+    for key, value in facts.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key, {}), Mapping):
+            _merge(into.setdefault(key, {}), value, f"{where}: {key}")
+        elif key in into and into[key] != value:
+            raise UserError(f"{where}: fact '{key}' is {value!r}, another file says {into[key]!r}")
+        else:
+            into[key] = value
+
+
+def find(facts: Mapping[str, Any], path: Sequence[Any]) -> Any:
+    """The fact at a path of keys (and list positions), None where there is none."""
+    here: Any = facts
+    for key in path:
+        if (isinstance(here, Mapping) and key in here) or (
+            isinstance(here, list) and isinstance(key, int) and key < len(here)
+        ):
+            here = here[key]
+        else:
+            return None
+    return here
+
+
+def fact_frame(table: FactTable, facts: Mapping[str, Any], run: str, toy: bool) -> pd.DataFrame:
+    """The tidy form of a table of facts: one line per row and column with the paper's value and ours."""
+    total = _total(table, facts)
+    cells = []
+    for row in table.rows:
+        for position, column in enumerate(table.columns):
+            ours, reason = _ours(row, position, table.shares[position], facts, total)
+            cells.append(
+                {
+                    "run": run,
+                    "size": "toy" if toy else "full",
+                    "table": table.name,
+                    "group": row.group,
+                    "title": row.title,
+                    "column": column,
+                    "paper": as_text(row.values[position]),
+                    "ours": as_text(ours),
+                    "status": _verdict(row.values[position], ours),
+                    "reason": reason,
+                }
+            )
+    return pd.DataFrame(cells)
+
+
+def _total(table: FactTable, facts: Mapping[str, Any]) -> float:
+    """Sum of everything that stands beside the first row's fact, classes that the paper lacks included."""
+    first = table.rows[0].fact
+    if not any(table.shares) or first is None:
+        return 0.0
+    siblings = find(facts, first[:-1])
+    return float(sum(siblings.values())) if isinstance(siblings, Mapping) else 0.0
+
+
+def _ours(
+    row: FactRow, position: int, share: bool, facts: Mapping[str, Any], total: float
+) -> tuple[Any, str]:
+    fact = _fact(row, facts, total) if position == 0 or share else None
+    if fact is None:
+        return None, "nothing to measure" if position and not share else "not measured in this run"
+    return (round(100 * fact / total, 2) if share and total else fact), ""
+
+
+def _fact(row: FactRow, facts: Mapping[str, Any], total: float) -> Any:
+    """The fact of a row; a class that is missing among counted classes has no cells."""
+    fact = find(facts, row.fact) if row.fact else None
+    return 0 if fact is None and total else fact
+
+
+def _verdict(paper: Any, ours: Any) -> str:
+    if ours is None:
+        return NOT_MEASURED
+    return SAME if as_text(paper) == as_text(ours) else DIFFERS
+
+
+def as_text(value: Any) -> str:
+    """A fact as it is printed: thousands separated, lists joined, no needless zeros, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value == int(value) and abs(value) >= 1 else f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(as_text(v) for v in value)
+    return str(value)

@@ -1,0 +1,89 @@
+"""The last step of a run: failures are data, but one that nobody expected ends the run with an error."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from celllm.errors import UserError
+from celllm.evaluation import scores as score_files
+from celllm.io import write_json
+from celllm.settings import fill
+
+_UNIT = ["task", "data_set", "model", "protocol", "split", "seed"]
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """Expected failures: patterns ``model/data_set`` or ``model/data_set/status`` with ``*`` and ``?``."""
+
+    allowed: list[str] = field(default_factory=list)
+
+
+def run_gate(scores: Sequence[str | Path], settings: Mapping[str, Any] | str | None, out: str | Path) -> None:
+    """Write a summary of all scores (JSON) when every row is ok, not applicable or an allowed failure.
+
+    Parameters
+    ----------
+    scores
+        All score files of the run.
+    settings
+        :class:`GateSettings` as mapping or JSON.
+
+    Raises
+    ------
+    UserError
+        Naming model, data set and reason of what failed unexpectedly, or when there are no scores at all;
+        nothing is written then.
+    """
+    allowed = fill(GateSettings, settings, "gate: settings").allowed
+    frame = score_files.read_many(scores)
+    if frame.empty:
+        raise UserError("gate: the score files hold no row; nothing was scored in this run")
+    bad = failures(frame)
+    expected = [any(_fits(pattern, row) for pattern in allowed) for row in bad.to_dict("records")]
+    unexpected = bad[[not e for e in expected]]
+    if len(unexpected):
+        raise UserError(_message(unexpected))
+    write_json(out, _summary(frame, bad, allowed))
+
+
+def failures(frame: pd.DataFrame) -> pd.DataFrame:
+    """One line per split that failed, whatever number of metrics it would have had."""
+    failed = frame["status"].isin([score_files.FAILED, score_files.OUT_OF_MEMORY])
+    return frame[failed].drop_duplicates([*_UNIT, "status"])
+
+
+def _fits(pattern: str, row: Mapping[Any, Any]) -> bool:
+    name = f"{row['model']}/{row['data_set']}"
+    return fnmatchcase(name, pattern) or fnmatchcase(f"{name}/{row['status']}", pattern)
+
+
+def _message(rows: pd.DataFrame) -> str:
+    """One line: each failing model and data set with its splits and first reason."""
+    parts = []
+    for (model, data_set, protocol), group in rows.groupby(["model", "data_set", "protocol"], sort=False):
+        splits = ", ".join(group["split"].astype(str))
+        first = group.iloc[0]
+        parts.append(
+            f"{model} on {data_set} ({protocol}, split {splits}): {first['status']}, {first['reason']}"
+        )
+    return (
+        f"{len(rows)} unexpected failures: {'; '.join(parts)}. The tables are made, with the reasons; "
+        "allow a failure with 'model/data_set' under allowed_failures in the config"
+    )
+
+
+def _summary(frame: pd.DataFrame, bad: pd.DataFrame, allowed: Sequence[str]) -> dict[str, Any]:
+    return {
+        "complete": True,
+        "rows": len(frame),
+        "statuses": {str(k): int(v) for k, v in frame["status"].value_counts().items()},
+        "allowed": list(allowed),
+        "allowed_failures": bad[["model", "data_set", "protocol", "split", "status", "reason"]].to_dict(
+            "records"
+        ),
+    }

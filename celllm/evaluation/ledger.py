@@ -1,0 +1,114 @@
+"""How the ledger is shown: numbers as text, one entry per claim, counts per verdict."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from celllm.evaluation.facts import as_text
+from celllm.evaluation.paper import DIGITS
+from celllm.evaluation.run import labelled
+
+HOLDS = "holds"
+FAILS = "fails"
+INCONCLUSIVE = "inconclusive"
+TOY = "not comparable: toy"
+NOT_RUN = "not run"
+CONTRADICTION = "paper disagrees with itself"
+VERDICTS = (HOLDS, FAILS, INCONCLUSIVE, CONTRADICTION, NOT_RUN, TOY)
+
+MULTIPLICITY = (
+    "Verdicts use 95 % intervals, claim by claim. With many claims some intervals miss by chance: p (Holm) "
+    "is the p value adjusted over all differences and orderings of the ledger (Holm 1979)."
+)
+
+
+def ledger_view(frame: pd.DataFrame) -> dict[str, Any]:
+    """What the templates show of a ledger: counts per verdict and one entry per claim."""
+    toy = bool((frame["size"] == "toy").all())
+    counts = frame["verdict"].value_counts()
+    return {
+        "title": labelled("Claims of the paper", toy),
+        "run": str(frame["run"].iloc[0]),
+        "toy": toy,
+        "multiplicity": MULTIPLICITY,
+        "counts": [
+            {"verdict": v, "tone": tone(v), "n": int(counts.get(v, 0))} for v in VERDICTS if counts.get(v, 0)
+        ],
+        "sections": list(dict.fromkeys(frame["section"].astype(str))),
+        "claims": [_entry(row) for row in frame.to_dict("records")],
+    }
+
+
+def tone(verdict: str) -> str:
+    """The colour class of a verdict."""
+    return {HOLDS: "holds", FAILS: "fails", CONTRADICTION: "paper"}.get(verdict, "open")
+
+
+def _entry(row: Mapping[Any, Any]) -> dict[str, Any]:
+    unit = str(row["unit"])
+    sign = "+" if row["kind"] != "value" else ""
+    suffix = {"percent": " points" if sign else " %"}.get(unit, "")
+    return {
+        "id": row["id"],
+        "section": str(row["section"]),
+        "statement": row["statement"],
+        "paper": _shown(row["paper_value"], unit, sign, suffix),
+        "ours": _shown(row["our_value"], unit, sign, suffix),
+        "interval": _interval(row["low"], row["high"], unit),
+        "n": "" if _absent(row["n"]) else str(int(float(row["n"]))),
+        "tolerance": "" if _absent(row["tolerance"]) else number_text(_native(row["tolerance"]), unit),
+        "p_holm": "" if _absent(row["p_holm"]) else f"{float(row['p_holm']):.2g}",
+        "other": "" if row["other_verdict"] in ("", row["verdict"]) else _other(row),
+        "verdict": row["verdict"],
+        "tone": tone(row["verdict"]),
+        "note": row["note"],
+    }
+
+
+def _other(row: Mapping[Any, Any]) -> str:
+    return f"Under protocol {row['other_protocol']}: {row['other_verdict']}."
+
+
+def _shown(value: Any, unit: str, sign: str, suffix: str) -> str:
+    if _absent(value):
+        return ""
+    value = _native(value)
+    text = number_text(value, unit)
+    return (sign if isinstance(value, float) and value > 0 else "") + text + suffix
+
+
+def _interval(low: Any, high: Any, unit: str) -> str:
+    if _absent(low) or _absent(high):
+        return ""
+    return f"{number_text(_native(low), unit)} to {number_text(_native(high), unit)}"
+
+
+def _absent(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
+def _native(value: Any) -> Any:
+    """A number read back from a CSV column that also holds text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return int(value) if value.lstrip("-").isdigit() else float(value)
+    except ValueError:
+        return value
+
+
+def read_ledger(path: str | Path) -> dict[str, Any]:
+    """The view of a ledger's CSV, as written by :func:`run_claims`."""
+    return ledger_view(pd.read_csv(path, dtype=str, keep_default_na=False))
+
+
+def number_text(value: Any, unit: str) -> str:
+    """A number with the digits of its unit; more where it was printed with more (8.25), a true minus sign."""
+    if not isinstance(value, float) or unit not in DIGITS or unit == "none":
+        return as_text(value)
+    decimals = len(repr(value).partition(".")[2])
+    digits = decimals if decimals <= DIGITS[unit] + 1 else DIGITS[unit]
+    return f"{value:.{max(digits, DIGITS[unit])}f}".replace("-", "−")

@@ -1,0 +1,39 @@
+"""Scores by what was scored: the rows and the per-split values behind one cell of a table."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from celllm.evaluation.paper import Column
+from celllm.evaluation.scores import OK
+
+_KEY = ["task", "data_set", "model", "protocol", "metric"]
+
+
+class Lookup:
+    """Score rows by task, data set, model, protocol and metric, whatever table they were made for."""
+
+    def __init__(self, scores: pd.DataFrame) -> None:
+        self._rows = dict(iter(scores.groupby(_KEY, sort=False))) if len(scores) else {}
+        self._empty = scores.iloc[:0]
+
+    def rows(self, column: Column, model: str, protocol: str) -> pd.DataFrame:
+        """Score rows of one cell, any status; empty where there are none."""
+        key = (column.task, column.data_set, model, protocol, column.metric.name)
+        return self._rows.get(key, self._empty)
+
+    def values(self, column: Column, model: str, protocol: str, scale: float = 1.0) -> "pd.Series[float]":
+        """Values of the splits that went well, times ``scale``, by (split, seed)."""
+        rows = self.rows(column, model, protocol)
+        good = rows[rows["status"] == OK]
+        index = pd.MultiIndex.from_arrays([good["split"].astype(str), good["seed"]], names=["split", "seed"])
+        return pd.Series(good["value"].to_numpy(dtype=float) * scale, index=index, dtype=float).sort_index()
+
+    def n_splits(self, column: Column, protocol: str, models: Iterable[str]) -> int:
+        """The most splits that any of the models has in this column: what a complete cell holds."""
+        return max((len(self.rows(column, name, protocol)) for name in models), default=0)
+
+
+def paired(a: "pd.Series[float]", b: "pd.Series[float]") -> "pd.Series[float]":
+    """``a - b`` on the splits (and seeds) that both have."""
+    return (a - b).dropna()

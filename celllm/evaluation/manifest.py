@@ -1,0 +1,219 @@
+"""What a run was: versions, code, configuration, seeds, inputs, machine and times, in one JSON file."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from celllm import __version__
+from celllm.errors import UserError
+from celllm.io import read_json, read_yaml, write_json
+from celllm.settings import fill
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class ManifestSettings:
+    """Name and size of the run; seeds beyond those found in the configuration."""
+
+    run: str = ""
+    toy: bool = False
+    seeds: dict[str, int] = field(default_factory=dict)
+
+
+def run_manifest(
+    config: str | Path | Mapping[str, Any],
+    settings: Mapping[str, Any] | str | None,
+    out: str | Path,
+    benchmarks: str | Path | None = None,
+    checksums: Sequence[str | Path] = (),
+) -> None:
+    """Write the manifest of a run.
+
+    Parameters
+    ----------
+    config
+        The merged configuration: a YAML or JSON file, JSON text, or a mapping.
+    settings
+        :class:`ManifestSettings` as mapping or JSON.
+    benchmarks
+        Folder of Snakemake benchmark files, ``<rule>.tsv`` or ``<rule>/.../*.tsv``.
+    checksums
+        ``data.lock`` and ``SHA256SUMS`` files of the inputs.
+
+    Raises
+    ------
+    UserError
+        For a configuration or a checksum file that cannot be read.
+    """
+    chosen = fill(ManifestSettings, settings, "manifest: settings")
+    document = _config(config)
+    times = rule_times(Path(benchmarks)) if benchmarks else {}
+    manifest = {
+        "schema": 1,
+        "run": chosen.run,
+        "size": "toy" if chosen.toy else "full",
+        "uuid": str(uuid.uuid4()),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "celllm": __version__,
+        "git": git_state(ROOT),
+        "config": document,
+        "config_sha256": config_hash(document),
+        "seeds": dict(_seeds(document)) | dict(chosen.seeds),
+        "inputs": {path: digest for file in checksums for path, digest in read_checksums(file).items()},
+        "machine": machine(),
+        "python": platform.python_version(),
+        "packages": packages(),
+        "times": times,
+        "job_seconds": round(sum(rule["seconds"] for rule in times.values()), 2),
+    }
+    write_json(out, manifest)
+
+
+def _config(config: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(config, str) and config.lstrip().startswith("{"):
+        try:
+            return json.loads(config)
+        except json.JSONDecodeError as error:
+            raise UserError(f"manifest: config: not valid JSON ({error})") from error
+    document = config if isinstance(config, Mapping) else read_yaml(config)
+    if not isinstance(document, Mapping):
+        raise UserError(f"{config}: expected a mapping of settings, got {type(document).__name__}")
+    return dict(document)
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """SHA-256 of the configuration, whatever the order of its keys."""
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _seeds(config: Any, path: str = "") -> Iterator[tuple[str, int]]:
+    """Every key called seed (or ending in _seed), by its dotted path."""
+    if not isinstance(config, Mapping):
+        return
+    for key, value in config.items():
+        here = f"{path}.{key}" if path else str(key)
+        if isinstance(value, int) and (key == "seed" or str(key).endswith("_seed")):
+            yield here, value
+        yield from _seeds(value, here)
+
+
+def git_state(root: Path) -> dict[str, Any]:
+    """Commit, branch and whether tracked files differ from it; all None outside a repository."""
+    commit = _git(root, "rev-parse", "HEAD")
+    if commit is None:
+        return {"commit": None, "branch": None, "dirty": None, "changed": []}
+    changed = (_git(root, "status", "--porcelain", "--untracked-files=no") or "").splitlines()
+    return {
+        "commit": commit,
+        "branch": _git(root, "rev-parse", "--abbrev-ref", "HEAD"),
+        "dirty": bool(changed),
+        "changed": [line[3:] for line in changed],
+    }
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=root, capture_output=True, text=True, check=False, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.rstrip("\n") if done.returncode == 0 else None
+
+
+def read_checksums(path: str | Path) -> dict[str, str]:
+    """SHA-256 by file, from a ``data.lock`` (JSON) or a ``SHA256SUMS`` file.
+
+    Raises
+    ------
+    UserError
+        When it is neither.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such file; the manifest lists the inputs from it")
+    if path.name != "SHA256SUMS":
+        files = read_json(path).get("files", {})
+        return {name: entry["sha256"] for name, entry in files.items()}
+    pairs = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if any(len(pair) != 2 or len(pair[0]) != 64 for pair in pairs):
+        raise UserError(f"{path}: expected lines of '<64 hexadecimal digits>  <file>'")
+    return {name.lstrip("*").strip(): digest for digest, name in pairs}
+
+
+def packages() -> dict[str, str]:
+    """Version of every installed distribution, by name."""
+    found = {
+        str(d.metadata["Name"]): d.version for d in importlib.metadata.distributions() if d.metadata["Name"]
+    }
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def machine() -> dict[str, Any]:
+    """Host, operating system, processor, memory in GiB and graphics processors."""
+    return {
+        "host": platform.node(),
+        "system": platform.platform(),
+        "cpu": _cpu_name(),
+        "n_cpus": _n_cpus(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        **_gpus(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _n_cpus() -> int:
+    """Cores this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _gpus() -> dict[str, Any]:
+    import torch
+
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {"gpus": names, "cuda": torch.version.cuda if names else None}
+
+
+def rule_times(folder: Path) -> dict[str, dict[Any, Any]]:
+    """Jobs, wall seconds, processor seconds and highest resident memory (MiB) per rule, the longest first."""
+    frames = [_benchmark(file, file.relative_to(folder).parts[0]) for file in sorted(folder.rglob("*.tsv"))]
+    if not frames:
+        return {}
+    table = pd.concat(frames, ignore_index=True)
+    times = table.groupby("rule").agg(
+        jobs=("s", "size"),
+        seconds=("s", "sum"),
+        cpu_seconds=("cpu_time", "sum"),
+        max_rss_mib=("max_rss", "max"),
+    )
+    times = times.sort_values("seconds", ascending=False).fillna(0.0).round(2)
+    return {str(row.pop("rule")): row for row in times.reset_index().to_dict("records")}
+
+
+def _benchmark(file: Path, rule: str) -> pd.DataFrame:
+    """One benchmark file; a job too short to be measured has a dash for its memory."""
+    frame = pd.read_csv(file, sep="\t").reindex(columns=["s", "cpu_time", "max_rss"])
+    numbers = frame.apply(pd.to_numeric, errors="coerce")
+    return numbers.assign(rule=rule.removesuffix(".tsv"))

@@ -1,0 +1,284 @@
+"""What the paper prints: its tables, its claims, its names of classes (paper.yaml), as typed values."""
+
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from celllm.errors import UserError
+from celllm.io import read_yaml
+
+PAPER = Path(__file__).with_name("paper.yaml")
+_NUMBER = re.compile(r"^\s*(-?[\d.]+)\s*±\s*([\d.]+)\s*$")
+
+# Scores are fractions; a percent column prints them times 100. Digits as the paper prints them.
+SCALE = {"percent": 100.0, "fraction": 1.0, "none": 1.0}
+DIGITS = {"percent": 1, "fraction": 3, "none": 3}
+
+
+@dataclass(frozen=True)
+class Number:
+    """A printed mean and standard deviation, in the unit of its table."""
+
+    value: float
+    sd: float
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score: how it is written and which direction is better."""
+
+    name: str
+    title: str
+    tex: str
+    better: str
+
+    @property
+    def sign(self) -> int:
+        """+1 where higher is better, -1 where lower is better."""
+        return 1 if self.better == "higher" else -1
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table of scores: a metric of one task on one data set."""
+
+    group: str
+    group_title: str
+    task: str
+    data_set: str
+    metric: Metric
+
+    @property
+    def key(self) -> str:
+        """The column in a claim's cell: group/metric."""
+        return f"{self.group}/{self.metric.name}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One printed row; ``model`` is the model of this benchmark that stands for it."""
+
+    name: str
+    title: str
+    model: str
+    numbers: tuple[Number, ...]
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """A table of scores as the paper prints it."""
+
+    name: str
+    title: str
+    section: str
+    unit: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+    def row(self, name: str) -> Row | None:
+        """The row called ``name`` (its key or its title), if the paper has it."""
+        return next((r for r in self.rows if name in (r.name, r.title)), None)
+
+    def number(self, row: str, key: str) -> Number | None:
+        """The printed number of a row in the column ``group/metric``."""
+        found = self.row(row)
+        return found.numbers[self.index(key)] if found else None
+
+    def index(self, key: str) -> int:
+        """Position of the column ``group/metric``."""
+        return [c.key for c in self.columns].index(key)
+
+
+@dataclass(frozen=True)
+class FactRow:
+    """One printed row of a table of facts and the place of the measured fact (None: nothing to measure)."""
+
+    group: str
+    title: str
+    values: tuple[Any, ...]
+    fact: tuple[Any, ...] | None
+
+
+@dataclass(frozen=True)
+class FactTable:
+    """A table of facts; ``shares`` marks the columns that are per cent of the first one."""
+
+    name: str
+    title: str
+    section: str
+    columns: tuple[str, ...]
+    shares: tuple[bool, ...]
+    rows: tuple[FactRow, ...]
+
+
+@dataclass(frozen=True)
+class CellOf:
+    """Address of a printed cell: table, row, column (group/metric)."""
+
+    table: str
+    row: str
+    key: str
+
+    @classmethod
+    def parse(cls, text: str) -> "CellOf":
+        """Read ``table/row/group/metric``."""
+        table, row, key = text.split("/", 2)
+        return cls(table, row, key)
+
+    def of_row(self, row: str) -> "CellOf":
+        """The same column in another row."""
+        return CellOf(self.table, row, self.key)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One quantitative statement of the paper and how it is recomputed (see paper.yaml)."""
+
+    id: str
+    section: str
+    statement: str
+    kind: str
+    unit: str
+    paper: float | str | None
+    cells: tuple[CellOf, ...]
+    over: tuple[str, ...]
+    fact: tuple[Any, ...] | None
+    bound: str | None
+    tolerance: float | None
+    also: tuple[Any, ...]
+    note: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task: its title and the size of its test parts in training parts."""
+
+    name: str
+    title: str
+    test_over_train: float
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Everything that paper.yaml holds."""
+
+    title: str
+    tables: Mapping[str, ScoreTable]
+    fact_tables: Mapping[str, FactTable]
+    tasks: Mapping[str, Task]
+    claims: tuple[Claim, ...]
+    classes: Mapping[str, Mapping[str, str]]
+
+    def table(self, name: str) -> ScoreTable | FactTable:
+        """The table called ``name``.
+
+        Raises
+        ------
+        UserError
+            When the paper has no such table.
+        """
+        found = self.tables.get(name) or self.fact_tables.get(name)
+        if found is None:
+            known = ", ".join([*self.tables, *self.fact_tables])
+            raise UserError(f"table '{name}': the paper has no such table; known are {known}")
+        return found
+
+    def number(self, cell: CellOf) -> Number | None:
+        """The printed number at ``cell``; None for a row that the paper does not have."""
+        return self.tables[cell.table].number(cell.row, cell.key)
+
+    def numbers(self) -> list[dict[str, Any]]:
+        """Every printed score: table, row, column, task, data_set, metric, value, sd, unit."""
+        return [
+            {
+                "table": table.name,
+                "row": row.name,
+                "column": f"{column.group_title} {column.metric.title}",
+                "task": column.task,
+                "data_set": column.data_set,
+                "metric": column.metric.name,
+                "value": number.value,
+                "sd": number.sd,
+                "unit": table.unit,
+            }
+            for table in self.tables.values()
+            for row in table.rows
+            for column, number in zip(table.columns, row.numbers, strict=True)
+        ]
+
+
+@functools.cache
+def load() -> Paper:
+    """Read paper.yaml (once per process)."""
+    raw = read_yaml(PAPER)
+    metrics = {name: Metric(name, **entry) for name, entry in raw["metrics"].items()}
+    return Paper(
+        title=raw["source"]["title"],
+        tables={name: _score_table(name, entry, metrics) for name, entry in raw["tables"].items()},
+        fact_tables={name: _fact_table(name, entry) for name, entry in raw["fact_tables"].items()},
+        tasks={name: Task(name, **entry) for name, entry in raw["tasks"].items()},
+        claims=tuple(_claim(entry, raw["tables"]) for entry in raw["claims"]),
+        classes=raw["classes"],
+    )
+
+
+def _score_table(name: str, entry: Mapping[str, Any], metrics: Mapping[str, Metric]) -> ScoreTable:
+    columns = tuple(
+        Column(key, group["title"], group["task"], group["data_set"], metrics[metric])
+        for key, group in entry["groups"].items()
+        for metric in entry["metrics"]
+    )
+    rows = tuple(
+        Row(key, row["title"], row.get("model", key), tuple(_number(text) for text in row["numbers"]))
+        for key, row in entry["rows"].items()
+    )
+    for row in rows:
+        if len(row.numbers) != len(columns):
+            raise ValueError(
+                f"{PAPER.name}: {name}/{row.name} has {len(row.numbers)} numbers for {len(columns)} columns"
+            )
+    return ScoreTable(name, entry["title"], entry["section"], entry["unit"], columns, rows)
+
+
+def _number(text: str) -> Number:
+    match = _NUMBER.match(text)
+    if match is None:
+        raise ValueError(f"{PAPER.name}: '{text}' is not 'mean ± sd'")
+    return Number(float(match[1]), float(match[2]))
+
+
+def _fact_table(name: str, entry: Mapping[str, Any]) -> FactTable:
+    rows = tuple(
+        FactRow(row.get("group", ""), row["title"], tuple(row["values"]), _path(row.get("fact")))
+        for row in entry["rows"]
+    )
+    columns = tuple(column["title"] for column in entry["columns"])
+    shares = tuple(bool(column.get("share")) for column in entry["columns"])
+    return FactTable(name, entry["title"], entry["section"], columns, shares, rows)
+
+
+def _path(fact: list[Any] | None) -> tuple[Any, ...] | None:
+    return tuple(fact) if fact else None
+
+
+def _claim(entry: Mapping[str, Any], tables: Mapping[str, Any]) -> Claim:
+    cells = tuple(CellOf.parse(cell) for cell in entry.get("cells", []))
+    also = tuple(CellOf.parse(a) if isinstance(a, str) else a for a in entry.get("also", []))
+    return Claim(
+        id=entry["id"],
+        section=entry["section"],
+        statement=entry["statement"],
+        kind=entry["kind"],
+        unit=entry.get("unit") or tables[cells[0].table]["unit"],
+        paper=entry.get("paper"),
+        cells=cells,
+        over=tuple(entry.get("over", [])),
+        fact=_path(entry.get("fact")),
+        bound=entry.get("bound"),
+        tolerance=entry.get("tolerance"),
+        also=also,
+        note=entry.get("note", ""),
+    )

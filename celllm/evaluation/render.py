@@ -1,0 +1,280 @@
+"""From the tidy form of a table to Markdown, LaTeX and HTML: one view, one template per format."""
+
+import functools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from celllm.evaluation import paper as printed
+from celllm.evaluation.facts import DIFFERS, NOT_MEASURED
+from celllm.evaluation.paper import DIGITS, SCALE, Metric, ScoreTable
+from celllm.evaluation.run import TOY_NOTE, labelled
+from celllm.evaluation.scores import FAILED, NOT_APPLICABLE, OUT_OF_MEMORY
+
+TEMPLATES = Path(__file__).with_name("templates")
+GROUPS = {"paper": "Rows of the paper", "added": "Added methods", "control": "Controls"}
+PROTOCOLS = {
+    "strict": "Protocol strict: every choice on a validation part, the test part scored once",
+    "paper": "Protocol paper: early stopping on the very part that is reported, as in the released code",
+}
+OPTIMISM = "Optimism: protocol paper minus protocol strict, on the same splits"
+MISSING = {
+    "not-run": "not run",
+    FAILED: "failed",
+    OUT_OF_MEMORY: "out of memory",
+    NOT_APPLICABLE: "not applicable",
+    NOT_MEASURED: "not measured",
+}
+_TEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "±": r"$\pm$", "−": "$-$", "²": "$^2$", "Δ": r"$\Delta$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
+    "<": r"\textless{}", ">": r"\textgreater{}", "—": "---",
+}  # fmt: skip
+
+
+def tex(text: str) -> str:
+    """Escape text for LaTeX; the signs used in tables become mathematics."""
+    return "".join(_TEX.get(character, character) for character in str(text))
+
+
+def markdown(text: str) -> str:
+    """Escape what would end a Markdown cell or start markup in it."""
+    return re.sub(r"([\\|*_<>`\[\]])", r"\\\1", " ".join(str(text).split()))
+
+
+def signed(value: float, digits: int) -> str:
+    """``+0.3`` or ``−1.2``; what rounds to nothing has no sign."""
+    text = f"{abs(value):.{digits}f}"
+    if float(text) == 0:
+        return text
+    return ("+" if value > 0 else "−") + text
+
+
+@functools.cache
+def environment() -> Environment:
+    """Templates of this package: HTML is escaped by itself, LaTeX and Markdown by their filters."""
+    jinja = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=select_autoescape(enabled_extensions=("html.j2",)),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    jinja.filters |= {"tex": tex, "markdown": markdown}
+    jinja.policies["json.dumps_kwargs"] = {"sort_keys": False}
+    return jinja
+
+
+def render(template: str, **context: Any) -> str:
+    """Fill a template of this package."""
+    return environment().get_template(template).render(toy_note=TOY_NOTE, **context)
+
+
+class Notes:
+    """Numbered reasons of missing cells; the same reason keeps its number."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def mark(self, reason: str) -> str:
+        """The number of a reason, empty for none."""
+        if not reason:
+            return ""
+        if reason not in self.texts:
+            self.texts.append(reason)
+        return str(self.texts.index(reason) + 1)
+
+
+def score_view(frame: pd.DataFrame, title: str) -> dict[str, Any]:
+    """What the templates show of a table of scores: a block per protocol, optimism, numbered reasons."""
+    table = printed.load().table(str(frame["table"].iloc[0]))
+    if not isinstance(table, ScoreTable):
+        raise ValueError(f"{table.name} is no table of scores")
+    toy = bool((frame["size"] == "toy").all())
+    notes = Notes()
+    usual = int(frame["n"].max())
+    protocols = list(dict.fromkeys(frame["protocol"]))
+    blocks = [_score_block(table, frame[frame["protocol"] == p], p, usual, notes) for p in protocols]
+    if set(protocols) >= {"strict", "paper"}:
+        blocks.append(_optimism_block(table, frame[frame["protocol"] == "paper"], notes))
+    return {
+        "name": table.name,
+        "kind": "scores",
+        "title": labelled(title, toy),
+        "run": str(frame["run"].iloc[0]),
+        "toy": toy,
+        "unit": "percent" if table.unit == "percent" else "fractions; RMSE and MAE in ln µM",
+        "blocks": blocks,
+        "notes": notes.texts,
+        "legend": f"Mean ± sample standard deviation over {usual} splits (n where it is another number); "
+        "best in bold; below it the paper's number and Δ = ours − paper.",
+    }
+
+
+def _score_block(
+    table: ScoreTable, rows: pd.DataFrame, protocol: str, usual: int, notes: Notes
+) -> dict[str, Any]:
+    digits = DIGITS[table.unit]
+    toy = bool((rows["size"] == "toy").all())
+    metrics = {c.key: c.metric for c in table.columns}
+
+    def show(cell: Mapping[str, Any]) -> dict[str, Any]:
+        tone = "" if toy else _tone(cell, metrics[cell["column"]], 0.01 * SCALE[table.unit])
+        n = "" if cell["n"] in (0, usual) else f"n = {cell['n']}"
+        return _score_cell(cell, digits, notes) | {"tone": tone, "n": n}
+
+    return _block(table, rows, protocol, PROTOCOLS[protocol], show)
+
+
+def _score_cell(cell: Mapping[str, Any], digits: int, notes: Notes) -> dict[str, Any]:
+    has_paper = cell["paper_value"] == cell["paper_value"] and cell["paper_value"] is not None
+    has_mean = int(cell["n"]) > 0
+    paper = f"{cell['paper_value']:.{digits}f} ± {cell['paper_sd']:.{digits}f}" if has_paper else ""
+    return {
+        "text": cell["text"] if has_mean else MISSING[cell["status"]],
+        "missing": not has_mean,
+        "best": bool(cell["best"]),
+        "paper": paper,
+        "difference": signed(cell["difference"], digits) if has_paper and has_mean else "",
+        "mark": notes.mark(cell["reason"]),
+        "order": cell["mean"] if has_mean else "",
+    }
+
+
+def _tone(cell: Mapping[str, Any], metric: Metric, point: float) -> str:
+    """near: within two printed standard deviations, or a point, of the paper; else better or worse."""
+    gap = cell["difference"]
+    if gap is None or gap != gap:
+        return ""
+    if abs(gap) <= max(2 * cell["paper_sd"], point):
+        return "near"
+    return "better" if metric.sign * gap > 0 else "worse"
+
+
+def _optimism_block(table: ScoreTable, rows: pd.DataFrame, notes: Notes) -> dict[str, Any]:
+    digits = DIGITS[table.unit]
+
+    def show(cell: Mapping[str, Any]) -> dict[str, Any]:
+        known = cell["optimism"] is not None and cell["optimism"] == cell["optimism"]
+        spread = (
+            f" ± {cell['optimism_sd']:.{digits}f}"
+            if known and cell["optimism_sd"] == cell["optimism_sd"]
+            else ""
+        )
+        return {
+            "text": signed(cell["optimism"], digits) + spread if known else "no pair",
+            "missing": not known,
+            "best": False,
+            "paper": "",
+            "difference": "",
+            "n": "",
+            "mark": ""
+            if known
+            else notes.mark(cell["reason"] or f"{cell['title']}: no split scored under both protocols"),
+            "order": cell["optimism"] if known else "",
+            "tone": "",
+        }
+
+    return _block(table, rows, "optimism", OPTIMISM, show)
+
+
+def _block(table: ScoreTable, rows: pd.DataFrame, key: str, caption: str, show: Any) -> dict[str, Any]:
+    spans: dict[str, int] = {}
+    for column in table.columns:
+        spans[column.group_title] = spans.get(column.group_title, 0) + 1
+    return {
+        "key": key,
+        "caption": caption,
+        "groups": [{"title": title, "span": span} for title, span in spans.items()],
+        "columns": [
+            {"title": c.metric.title, "tex": c.metric.tex, "arrow": "↑" if c.metric.sign > 0 else "↓"}
+            for c in table.columns
+        ],
+        "sections": _sections(rows, show),
+    }
+
+
+def _sections(rows: pd.DataFrame, show: Any) -> list[dict[str, Any]]:
+    sections = []
+    for group, members in rows.groupby("group", sort=False):
+        lines = [
+            {"title": cells["title"].iloc[0], "cells": [show(cell) for cell in cells.to_dict("records")]}
+            for _, cells in members.groupby("model", sort=False)
+        ]
+        sections.append({"title": GROUPS.get(str(group), str(group)), "rows": lines})
+    order = list(GROUPS.values())
+    return sorted(sections, key=lambda s: order.index(s["title"]) if s["title"] in order else len(order))
+
+
+def fact_view(frame: pd.DataFrame, title: str) -> dict[str, Any]:
+    """What the templates show of a table of facts: the paper's value and ours, differences marked."""
+    toy = bool((frame["size"] == "toy").all())
+    columns = list(dict.fromkeys(frame["column"]))
+    notes = Notes()
+    block = {
+        "key": "facts",
+        "caption": "The paper's value and the one of this run; differences in bold",
+        "groups": [{"title": column, "span": 2} for column in columns],
+        "columns": [{"title": t, "tex": t, "arrow": ""} for _ in columns for t in ("paper", "this run")],
+        "sections": _fact_sections(frame, notes),
+    }
+    return {
+        "name": str(frame["table"].iloc[0]),
+        "kind": "facts",
+        "title": labelled(title, toy),
+        "run": str(frame["run"].iloc[0]),
+        "toy": toy,
+        "unit": "",
+        "blocks": [block],
+        "notes": notes.texts,
+        "legend": "",
+    }
+
+
+def _fact_sections(frame: pd.DataFrame, notes: Notes) -> list[dict[str, Any]]:
+    sections = []
+    for group, members in frame.groupby("group", sort=False):
+        lines = [
+            {
+                "title": title,
+                "cells": [c for cell in cells.to_dict("records") for c in _fact_cells(cell, notes)],
+            }
+            for title, cells in members.groupby("title", sort=False)
+        ]
+        sections.append({"title": group, "rows": lines})
+    return sections
+
+
+def _fact_cells(cell: Mapping[Any, Any], notes: Notes) -> Iterable[dict[str, Any]]:
+    plain = {"missing": False, "best": False, "paper": "", "difference": "", "n": "", "mark": "", "tone": ""}
+    missing = cell["status"] == NOT_MEASURED
+    differs = cell["status"] == DIFFERS
+    yield plain | {"text": cell["paper"], "order": cell["paper"]}
+    yield plain | {
+        "text": MISSING[NOT_MEASURED] if missing else cell["ours"],
+        "missing": missing,
+        "best": differs,
+        "mark": notes.mark(cell["reason"]),
+        "order": cell["ours"],
+        "tone": "differs" if differs else "",
+    }
+
+
+def read_table(path: str | Path) -> dict[str, Any]:
+    """The view of a table's tidy CSV, as written by :func:`celllm.evaluation.tables.run_table`."""
+    frame = pd.read_csv(
+        path, keep_default_na=False, na_values={c: [""] for c in _NUMERIC}, dtype={"run": str}
+    )
+    title = printed.load().table(str(frame["table"].iloc[0])).title
+    return fact_view(frame.astype(str), title) if "ours" in frame else score_view(frame, title)
+
+
+_NUMERIC: Sequence[str] = (
+    "mean", "sd", "paper_value", "paper_sd", "difference", "optimism", "optimism_sd",
+)  # fmt: skip

@@ -1,0 +1,64 @@
+"""What a run says of itself wherever its numbers are shown: its name, its size, the models it made."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from celllm.errors import UserError
+from celllm.io import read_yaml
+
+TOY_NOTE = "toy size: numbers say that the code runs, not that the paper holds"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A row of the models' table: title as printed, group (paper, control or any other), the paper's row."""
+
+    name: str
+    title: str
+    group: str
+    paper_row: str | None
+
+
+def labelled(title: str, toy: bool) -> str:
+    """``title``, with the word toy behind it where the run is one."""
+    return f"{title} (toy)" if toy else title
+
+
+def read_models(source: str | Path | Mapping[str, Any]) -> dict[str, Model]:
+    """Models from config/models.yaml (a path), JSON text or a mapping: name -> title, or name -> row.
+
+    Of a row the keys ``title``, ``group`` and ``paper_row`` are read, all optional. A document with the key
+    ``models`` is taken to hold them there.
+
+    Raises
+    ------
+    UserError
+        When the text is no JSON or the document no mapping of models.
+    """
+    document = _document(source)
+    rows = document.get("models", document) if isinstance(document, Mapping) else document
+    if not isinstance(rows, Mapping):
+        raise UserError(
+            f"models: expected a mapping of model name to title or row, got {type(rows).__name__}"
+        )
+    return {str(name): _model(str(name), row) for name, row in rows.items()}
+
+
+def _document(source: str | Path | Mapping[str, Any]) -> Any:
+    if isinstance(source, str) and source.lstrip().startswith("{"):
+        try:
+            return json.loads(source)
+        except json.JSONDecodeError as error:
+            raise UserError(f"models: not valid JSON ({error})") from error
+    return source if isinstance(source, Mapping) else read_yaml(source)
+
+
+def _model(name: str, row: Any) -> Model:
+    if isinstance(row, str):
+        return Model(name, row, "paper", None)
+    if not isinstance(row, Mapping):
+        raise UserError(f"models: '{name}': expected a title or a row, got {row!r}")
+    return Model(name, str(row.get("title", name)), str(row.get("group", "paper")), row.get("paper_row"))

@@ -1,0 +1,232 @@
+"""Tables from score files: what the paper prints beside what a run measured, under each protocol.
+
+A table is described by its entry in paper.yaml and by the run's models; there is one code path for all of
+them. The tidy CSV holds one line per row, column and protocol and is what the other formats (and the report)
+are rendered from.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from celllm.evaluation import paper as printed
+from celllm.evaluation import scores as score_files
+from celllm.evaluation.facts import fact_frame, read_facts
+from celllm.evaluation.lookup import Lookup, paired
+from celllm.evaluation.paper import DIGITS, SCALE, Column, FactTable, Number, Row, ScoreTable
+from celllm.evaluation.render import fact_view, render, score_view
+from celllm.evaluation.run import Model, read_models
+from celllm.evaluation.statistics import summarise
+from celllm.io import write_text
+from celllm.settings import fill
+
+NOT_RUN = "not-run"
+PARTIAL = "partial"
+
+
+@dataclass(frozen=True)
+class TableSettings:
+    """Name and size of the run, and the protocols to render."""
+
+    run: str = ""
+    toy: bool = False
+    protocols: list[Literal["strict", "paper"]] = field(default_factory=lambda: ["strict", "paper"])
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a table: a model, and the paper's row beside it where there is one."""
+
+    model: str
+    title: str
+    group: str
+    paper: Row | None
+    in_run: bool
+
+
+def run_table(
+    name: str,
+    scores: Sequence[str | Path],
+    models: str | Path | Mapping[str, Any],
+    settings: Mapping[str, Any] | str | None,
+    out: str | Path,
+    facts: Sequence[str | Path] = (),
+) -> None:
+    """Write ``<out>.csv``, ``.md``, ``.tex`` and ``.html`` of one table of the paper.
+
+    Parameters
+    ----------
+    name
+        ``table1``, ``table2``, ``table3``, ``tableb1``, ``tableb2`` (from scores) or ``tablec1``,
+        ``tabled1``, ``tabled2``, ``tabled3``, ``tablef1`` (from facts).
+    scores
+        Score files; rows of other tasks are ignored.
+    models
+        The models this table is made for (see :func:`celllm.evaluation.run.read_models`). The paper's rows
+        come first, then the models that the paper does not print, in the order given.
+    settings
+        :class:`TableSettings` as mapping or JSON.
+    facts
+        JSON files of measured facts, merged; used by the tables of facts.
+
+    Raises
+    ------
+    UserError
+        For an unknown table and for malformed score or facts files.
+    """
+    chosen = fill(TableSettings, settings, f"{name}: settings")
+    table = printed.load().table(name)
+    if isinstance(table, FactTable):
+        frame = fact_frame(table, read_facts(facts), chosen.run, chosen.toy)
+        view = fact_view(frame, table.title)
+    else:
+        frame = score_frame(table, score_files.read_many(scores), read_models(models), chosen)
+        view = score_view(frame, table.title)
+    write_text(f"{out}.csv", frame.to_csv(index=False, lineterminator="\n"))
+    for suffix in ("md", "tex", "html"):
+        write_text(f"{out}.{suffix}", render(f"table.{suffix}.j2", table=view))
+
+
+def score_frame(
+    table: ScoreTable, scores: pd.DataFrame, models: Mapping[str, Model], settings: TableSettings
+) -> pd.DataFrame:
+    """The tidy form of a table of scores: one line per row, column and protocol, in printed order.
+
+    Means, standard deviations and differences stand in the unit of the table (percent or fraction).
+    """
+    lookup = Lookup(scores)
+    rows = lines(table, models)
+    known = [line.model for line in rows]
+    cells = []
+    for protocol in settings.protocols:
+        for column in table.columns:
+            expected = lookup.n_splits(column, protocol, known)
+            of_column = [_cell(table, line, column, protocol, lookup, expected) for line in rows]
+            _mark_best(of_column, column.metric.sign)
+            cells += of_column
+    frame = pd.DataFrame(cells)
+    frame.insert(0, "run", settings.run)
+    frame.insert(1, "size", "toy" if settings.toy else "full")
+    return frame
+
+
+def lines(table: ScoreTable, models: Mapping[str, Model]) -> list[Line]:
+    """The paper's rows in printed order, then the run's other models: added ones, then controls."""
+    of_row = {row.name: _model_of(row, models) for row in table.rows}
+    rows = [
+        Line(m.name, row.title, "paper", row, True)
+        if (m := of_row[row.name])
+        else Line(row.model, row.title, "paper", row, False)
+        for row in table.rows
+    ]
+    taken = {line.model for line in rows} | _printed_elsewhere(table)
+    extra = [m for m in models.values() if m.name not in taken]
+    rows += [Line(m.name, m.title, "added", None, True) for m in extra if m.group != "control"]
+    return rows + [Line(m.name, m.title, "control", None, True) for m in extra if m.group == "control"]
+
+
+def _model_of(row: Row, models: Mapping[str, Model]) -> Model | None:
+    named = [m for m in models.values() if m.paper_row in (row.name, row.title)]
+    return named[0] if named else models.get(row.model)
+
+
+def _printed_elsewhere(table: ScoreTable) -> set[str]:
+    """Models that the paper prints in other tables only: they are no rows of this one."""
+    others = (t for t in printed.load().tables.values() if t.name != table.name)
+    return {row.model for other in others for row in other.rows}
+
+
+def _cell(
+    table: ScoreTable, line: Line, column: Column, protocol: str, lookup: Lookup, expected: int
+) -> dict[str, Any]:
+    """One line of the tidy form."""
+    scale, digits = SCALE[table.unit], DIGITS[table.unit]
+    values = lookup.values(column, line.model, protocol, scale)
+    status, reason = _status(line, lookup.rows(column, line.model, protocol), protocol, column, expected)
+    summary = summarise(values.to_list()) if len(values) else None
+    number = line.paper.numbers[table.index(column.key)] if line.paper else None
+    return {
+        "table": table.name,
+        "group": line.group,
+        "model": line.model,
+        "title": line.title,
+        "task": column.task,
+        "data_set": column.data_set,
+        "column": column.key,
+        "metric": column.metric.name,
+        "protocol": protocol,
+        "unit": table.unit,
+        "n": summary.n if summary else 0,
+        "mean": summary.mean if summary else None,
+        "sd": summary.sd if summary else None,
+        "text": mean_sd(summary.mean, summary.sd, digits) if summary else "",
+        "best": False,
+        **_paper_value(number, summary.mean if summary else None),
+        **_optimism(lookup, column, line.model, scale, protocol),
+        "status": status,
+        "reason": reason,
+    }
+
+
+def mean_sd(mean: float, sd: float, digits: int) -> str:
+    """``71.8 ± 1.0``; the mean alone where one split gives no spread."""
+    return f"{mean:.{digits}f}" if sd != sd else f"{mean:.{digits}f} ± {sd:.{digits}f}"
+
+
+def _paper_value(number: Number | None, mean: float | None) -> dict[str, float | None]:
+    difference = mean - number.value if number and mean is not None else None
+    return {
+        "paper_value": number.value if number else None,
+        "paper_sd": number.sd if number else None,
+        "difference": difference,
+    }
+
+
+def _optimism(
+    lookup: Lookup, column: Column, model: str, scale: float, protocol: str
+) -> dict[str, float | None]:
+    """Paper protocol minus strict protocol on the same splits: what choosing on the reported part adds."""
+    paper, strict = (lookup.values(column, model, p, scale) for p in ("paper", "strict"))
+    gap = paired(paper, strict)
+    if protocol != "paper" or gap.empty:
+        return {"optimism": None, "optimism_sd": None}
+    summary = summarise(gap.to_list())
+    return {"optimism": summary.mean, "optimism_sd": summary.sd}
+
+
+def _status(line: Line, rows: pd.DataFrame, protocol: str, column: Column, expected: int) -> tuple[str, str]:
+    """Status of a cell and, unless it is complete, the reason."""
+    if not line.in_run:
+        return NOT_RUN, f"{line.title}: not among the models of this run"
+    if rows.empty:
+        return NOT_RUN, f"{line.title} on {column.group_title}: no scores under protocol {protocol}"
+    bad = rows[rows["status"] != score_files.OK]
+    if len(bad) == len(rows):
+        return str(bad["status"].iloc[0]), f"{line.title} on {column.group_title}: {_reasons(bad)}"
+    if len(rows) - len(bad) == expected:
+        return score_files.OK, ""
+    count = f"{len(rows) - len(bad)} of {expected} splits"
+    why = f" ({_reasons(bad)})" if len(bad) else ", the others have no scores"
+    return PARTIAL, f"{line.title} on {column.group_title}: {count}{why}"
+
+
+def _reasons(bad: pd.DataFrame) -> str:
+    """The distinct reasons, each with its splits: ``split 0, 3: out-of-memory, batch of 32 needs 40 GiB``."""
+    texts = []
+    for (status, reason), rows in bad.groupby(["status", "reason"], sort=False):
+        texts.append(f"split {', '.join(rows['split'].astype(str))}: {status}, {reason}")
+    return "; ".join(texts)
+
+
+def _mark_best(cells: list[dict[str, Any]], sign: int) -> None:
+    """Mark the best printed mean of a column among complete cells; equal print is an equal place."""
+    complete = [cell for cell in cells if cell["status"] == score_files.OK]
+    if not complete:
+        return
+    digits = DIGITS[complete[0]["unit"]]
+    top = max(sign * round(cell["mean"], digits) for cell in complete)
+    for cell in complete:
+        cell["best"] = sign * round(cell["mean"], digits) == top

@@ -1,0 +1,228 @@
+"""Fig. 3 of the paper: which classes are taken for which, as a heatmap of shares per true class."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from celllm.evaluation import paper as printed
+from celllm.evaluation.run import TOY_NOTE, labelled
+from celllm.evaluation.scores import read_predictions
+from celllm.figures.theme import (
+    MM,
+    PAGE_WIDTH,
+    SEQUENTIAL,
+    SMALLEST_TYPE,
+    SOFT,
+    TYPE,
+    literal,
+    save,
+    short,
+    theme,
+)
+from celllm.io import write_text
+from celllm.settings import fill
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PERCENT_AND_COUNT = 15  # classes up to which a cell holds its share and, in its corner, its count
+PERCENT = 30  # classes up to which a cell holds its share
+
+
+@dataclass(frozen=True)
+class ConfusionSettings:
+    """What the heatmap says of itself and the order of its classes.
+
+    ``order``: ``lineage`` takes the paper's classes in order of descent (classes that the paper lacks follow
+    by frequency); ``frequency`` puts the largest class first.
+    """
+
+    data_set: str
+    model: str = "CellLM"
+    protocol: str = ""
+    run: str = ""
+    toy: bool = False
+    order: Literal["lineage", "frequency"] = "lineage"
+
+
+def run_confusion(predictions: str | Path, settings: Mapping[str, Any] | str, out: str | Path) -> None:
+    """Write ``<out>.png``, ``<out>.svg`` and the numbers behind them, ``<out>.csv``.
+
+    The CSV has one line per pair of classes: label, predicted, count, share (of the cells with that label).
+
+    Parameters
+    ----------
+    predictions
+        A file of predictions (cell, split, label, predicted); all its splits are pooled. Of a model that
+        failed on every split it is empty, and the figure says so.
+    settings
+        :class:`ConfusionSettings` as mapping or JSON.
+    """
+    chosen = fill(ConfusionSettings, settings, "confusion: settings")
+    frame = read_predictions(predictions)
+    names = printed.load().classes.get(chosen.data_set, {})
+    counts = confusion(frame, names, chosen.order)
+    write_text(f"{out}.csv", _tidy(counts, names).to_csv(index=False, lineterminator="\n"))
+    with theme():
+        empty = frame.empty
+        save(_gap(chosen) if empty else draw(counts, names, chosen, n_splits=frame["split"].nunique()), out)
+
+
+def confusion(frame: pd.DataFrame, names: Mapping[str, str], order: str) -> pd.DataFrame:
+    """Counts of label (rows) x predicted (columns), every class on both sides, in the order asked for."""
+    frequency = frame["label"].value_counts()
+    present = set(frame["label"]) | set(frame["predicted"])
+    rest = sorted(present, key=lambda c: (-int(frequency.get(c, 0)), c))
+    known = [c for c in names if c in present] if order == "lineage" else []
+    classes = known + [c for c in rest if c not in known]
+    return pd.crosstab(frame["label"], frame["predicted"]).reindex(
+        index=classes, columns=classes, fill_value=0
+    )
+
+
+def shares(counts: pd.DataFrame) -> np.ndarray:
+    """Rows divided by their sums; NaN for a class that was predicted but is nobody's label."""
+    table = counts.to_numpy(dtype=float)
+    totals = table.sum(axis=1, keepdims=True)
+    return np.divide(table, totals, out=np.full_like(table, np.nan), where=totals > 0)
+
+
+def _tidy(counts: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    titles = [names.get(c, c) for c in counts.index]
+    n = len(titles)
+    return pd.DataFrame(
+        {
+            "label": np.repeat(titles, n),
+            "predicted": np.tile(titles, n),
+            "count": counts.to_numpy().ravel(),
+            "share": shares(counts).ravel(),
+        }
+    )
+
+
+def draw(
+    counts: pd.DataFrame, names: Mapping[str, str], settings: ConfusionSettings, n_splits: int
+) -> "Figure":
+    """The heatmap; cells have a fixed size on paper: many classes make a larger figure, not smaller type."""
+    from matplotlib.figure import Figure
+
+    n = len(counts)
+    labels = [short(names.get(c, c)) for c in counts.index]
+    cell = _cell_size(n)
+    margin = _label_length(labels)
+    grid = max(n * cell, 30.0)
+    # A sheet wider than a page is looked at from further away: its titles grow with it.
+    zoom = max(1.0, grid / PAGE_WIDTH)
+    bottom = (margin if n > PERCENT else 0.72 * margin) + 9 * zoom
+    left, top, right = margin + 9 * zoom, 15.0 * zoom, 20.0 * zoom
+    width, height = max(left + grid + right, 80.0), bottom + grid + top
+    figure = Figure(figsize=(width * MM, height * MM))
+    axes = figure.add_axes((left / width, bottom / height, grid / width, grid / height))
+    _heatmap(axes, shares(counts), counts.to_numpy(), labels, zoom)
+    bar = (left + grid + 3 * zoom) / width, bottom / height, 3 * zoom / width, min(grid, 60.0 * zoom) / height
+    _colour_bar(figure, axes, bar, zoom)
+    size = f"{int(counts.to_numpy().sum()):,} cells in {n_splits} splits"
+    legend = "; % of the true class" + (", number of cells in the corner" if n <= PERCENT_AND_COUNT else "")
+    _titles(figure, settings, size + (legend if n <= PERCENT else ""), zoom / height, zoom)
+    return figure
+
+
+def _gap(settings: ConfusionSettings) -> "Figure":
+    """What stands in the place of a heatmap that cannot be drawn."""
+    from matplotlib.figure import Figure
+
+    width, height = 80.0, 30.0
+    figure = Figure(figsize=(width * MM, height * MM))
+    _titles(
+        figure,
+        settings,
+        "No predictions: the model failed on every split.\nThe score file says why",
+        1 / height,
+        1.0,
+    )
+    return figure
+
+
+def _cell_size(n: int) -> float:
+    """Side of a cell in mm: room for what is written in it, and for type of the smallest size on the axes."""
+    if n <= PERCENT_AND_COUNT:
+        return 9.0
+    return 6.0 if n <= PERCENT else 2.3
+
+
+def _label_length(labels: list[str]) -> float:
+    """Room in mm for the longest label; a letter is some 0.6 of its type size wide."""
+    return max(10.0, max(len(label) for label in labels) * 0.6 * (TYPE - 1) / 72 / MM)
+
+
+def _heatmap(axes: "Axes", share: np.ndarray, counts: np.ndarray, labels: list[str], zoom: float) -> None:
+    n = len(labels)
+    axes.imshow(100 * share, cmap=SEQUENTIAL, vmin=0, vmax=100, aspect="equal", interpolation="nearest")
+    size = TYPE - 1 if n <= PERCENT else SMALLEST_TYPE
+    slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if n <= PERCENT else {"rotation": 90}
+    axes.set_xticks(range(n), labels, fontsize=size, **slanted)
+    axes.set_yticks(range(n), labels, fontsize=size)
+    literal([*axes.get_xticklabels(), *axes.get_yticklabels()])
+    axes.set_xlabel("Predicted class", fontsize=TYPE * zoom)
+    axes.set_ylabel("True class", fontsize=TYPE * zoom)
+    axes.tick_params(length=1.5, pad=1.5)
+    axes.set_xticks(np.arange(n + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(n + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=0.6 if n <= PERCENT else 0.15)
+    axes.tick_params(which="minor", length=0)
+    axes.spines[:].set_visible(False)
+    if n <= PERCENT:
+        _annotate(axes, share, counts, with_counts=n <= PERCENT_AND_COUNT)
+
+
+def _annotate(axes: "Axes", share: np.ndarray, counts: np.ndarray, with_counts: bool) -> None:
+    """Per cent in the middle, count in the lower right corner; nothing where there is nothing."""
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        value = share[row, column]
+        ink = "white" if value > 0.55 else "black"
+        text = f"{100 * value:.0f}" if value >= 0.005 else "<1"
+        lift = 0.12 if with_counts else 0.0
+        axes.text(column, row - lift, text, ha="center", va="center", fontsize=TYPE - 1, color=ink)
+        if with_counts:
+            corner = (column + 0.46, row + 0.44)
+            axes.text(
+                *corner,
+                f"{counts[row, column]:,}",
+                ha="right",
+                va="bottom",
+                fontsize=SMALLEST_TYPE,
+                color=ink,
+            )
+    for row in np.flatnonzero(counts.sum(axis=1) == 0):
+        axes.text(-0.3, float(row), "no cell has this label", va="center", fontsize=SMALLEST_TYPE, color=SOFT)
+
+
+def _colour_bar(
+    figure: "Figure", axes: "Axes", place: tuple[float, float, float, float], zoom: float
+) -> None:
+    bar = figure.colorbar(axes.images[0], cax=figure.add_axes(place))
+    bar.set_label("Share of the true class (%)", fontsize=TYPE * zoom)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=1.5, pad=1.5, labelsize=(TYPE - 1) * zoom)
+
+
+def _titles(figure: "Figure", settings: ConfusionSettings, size: str, mm: float, zoom: float) -> None:
+    """Title, number of cells and, for a toy, what it is worth; ``mm`` is a millimetre in figure heights."""
+    title = f"{_data_set_title(settings.data_set)}, {settings.model}"
+    protocol = f"; protocol {settings.protocol}" if settings.protocol else ""
+    head = labelled(title, settings.toy)
+    note = f"{size}{protocol}" + (f"\n{TOY_NOTE.capitalize()}" if settings.toy else "")
+    top = figure.text(0.01, 1 - 2 * mm, head, va="top", fontsize=(TYPE + 1) * zoom, weight="bold")
+    under = figure.text(0.01, 1 - 6.3 * mm, note, va="top", fontsize=(SMALLEST_TYPE + 0.5) * zoom, color=SOFT)
+    literal([top, under])
+
+
+def _data_set_title(data_set: str) -> str:
+    """The paper's spelling of a data set's name."""
+    columns = [c for table in printed.load().tables.values() for c in table.columns]
+    return next((c.group_title for c in columns if c.data_set == data_set and c.group == data_set), data_set)

@@ -1,0 +1,86 @@
+"""How every figure looks: sizes in millimetres of paper, type that survives print, colours for every eye."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from celllm.io import atomic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+MM = 1 / 25.4  # inches, the unit of matplotlib
+COLUMN_WIDTH = 85.0  # mm: one column of a two-column page
+PAGE_WIDTH = 178.0  # mm: both columns
+DPI = 300
+SMALLEST_TYPE = 5.0  # pt: the least that is legible in print
+TYPE = 7.0  # pt
+
+# Okabe & Ito (2008), distinct under the common colour-vision deficiencies; in the order of first use.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+INK = "#1c2430"
+SOFT = "#5b6676"
+SEQUENTIAL = "Blues"
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+
+
+@contextmanager
+def theme() -> Iterator[None]:
+    """Matplotlib settings of all figures, for the block only.
+
+    SVG keeps text as text, so that it can be searched and edited; ids do not depend on the moment of drawing.
+    """
+    import matplotlib
+    from cycler import cycler
+
+    settings: dict[Any, Any] = {
+        "font.family": ["DejaVu Sans", "sans-serif"],
+        "font.sans-serif": ["DejaVu Sans"],
+        "font.size": TYPE,
+        "axes.titlesize": TYPE + 1,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.labelsize": TYPE,
+        "axes.linewidth": 0.5,
+        "axes.edgecolor": INK,
+        "axes.labelcolor": INK,
+        "axes.prop_cycle": cycler(color=PALETTE),
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "text.color": INK,
+        "xtick.labelsize": TYPE - 1,
+        "ytick.labelsize": TYPE - 1,
+        "xtick.major.width": 0.5,
+        "ytick.major.width": 0.5,
+        "lines.linewidth": 1.0,
+        "legend.frameon": False,
+        "savefig.dpi": DPI,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "celllm",
+    }
+    with matplotlib.rc_context(settings):
+        yield
+
+
+def save(figure: "Figure", out: str | Path) -> None:
+    """Write ``<out>.png`` (300 dpi) and ``<out>.svg``, each complete or not at all."""
+    for suffix in ("png", "svg"):
+        metadata = {"Date": None} if suffix == "svg" else {"Software": None}
+        with atomic(f"{out}.{suffix}") as partial:
+            figure.savefig(partial, format=suffix, dpi=DPI, metadata=metadata)
+
+
+def literal(texts: Sequence["Text"]) -> None:
+    """Take names as they are: a dollar sign in a class name is no mathematics."""
+    for text in texts:
+        text.set_parse_math(False)
+
+
+def short(name: str, length: int = 40) -> str:
+    """A name on one line, without control characters, cut where it is too long for an axis."""
+    clean = " ".join(_CONTROL.sub(" ", str(name)).split()) or "(empty)"
+    return clean if len(clean) <= length else clean[: length - 1] + "…"
