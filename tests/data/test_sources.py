@@ -21,7 +21,7 @@ from celllm.data.download import BROWSER, Patience
 from celllm.data.sources import fetch, run_fetch
 from celllm.errors import UserError
 
-QUICK = Patience(connect=5.0, silence=0.5, tries=3, pause=0.01)
+QUICK = Patience(connect=5.0, silence=1.0, tries=3, pause=0.01)
 BODY = bytes(range(256)) * 4000
 
 
@@ -126,7 +126,8 @@ def _start(request: BaseHTTPRequestHandler, page: Page) -> int:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
     server = Server()
     yield server
     server.close()
@@ -423,7 +424,7 @@ def test_a_slow_server_is_borne_and_a_silent_one_is_not(server: Server, raw: Pat
     slow = _catalogue(tmp_path, [server.url("/slow")], path="x/a.txt", content="gzip")
     server.pages["/slow"].body = gzip.compress(BODY[:300_000], 0)
     fetch("x/a.txt", slow, raw, patience=QUICK)
-    server.pages["/silent"] = Page(gzip.compress(BODY[:300_000], 0), pause=1.0, ranges=False)
+    server.pages["/silent"] = Page(gzip.compress(BODY[:300_000], 0), pause=3.0, ranges=False)
     with pytest.raises(UserError, match=r"/silent: .*timed out"):
         fetch("x/data.bin.gz", _catalogue(tmp_path, [server.url("/silent")]), raw, patience=QUICK)
 

@@ -76,6 +76,7 @@ def test_addresses_of_samples_are_filled_in() -> None:
         and clusters.name == "clusters"
     )
     lone = catalogue.resolve("panglaodb/SRA628550.sparse.RData")
+    assert catalogue.fields("cancerscem", "ccRCC-060-01-1A") == {"sample": "ccRCC-060-01-1A"}
     assert "?sra=SRA628550&srs=notused&" in lone.urls[0] and lone.sample == "SRA628550"
 
 
