@@ -1,10 +1,6 @@
 """The gene network and the gene embeddings made from it.
 
-``network.run_network`` makes the network, ``graphmae.run_graphmae`` the embeddings,
-``link_prediction.run_link_prediction`` tests them. What the rest of the package needs of the result is here,
-and imports no graph library.
+The three steps, each one command: ``network.run_network`` puts STRING's links on the vocabulary,
+``graphmae.run_graphmae`` turns the network into one vector per gene, ``link_prediction.run_link_prediction``
+tests these vectors on links that their training has not seen. ``backend`` alone imports the graph library.
 """
-
-from celllm.graph.embeddings import load_gene_embeddings, save_gene_embeddings
-
-__all__ = ["load_gene_embeddings", "save_gene_embeddings"]
