@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from celllm.model.dropout import Dropout
 from celllm.model.favor import draw_projection, favor_attention, features
 
 AttentionKind = Literal["favor", "softmax", "released"]
@@ -30,7 +31,7 @@ class SelfAttention(nn.Module):
         self.heads, self.dim_head = heads, dim_head
         self.to_qkv = nn.Linear(dim, 3 * heads * dim_head, bias=False)
         self.to_out = nn.Linear(heads * dim_head, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, L, dim) -> (B, L, dim); ``mask`` (B, L) is True at real tokens."""

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from celllm.errors import UserError
 from celllm.model.attention import AttentionKind, FavorAttention, ReleasedAttention, make_attention
+from celllm.model.dropout import Dropout
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.w1 = nn.Linear(dim, dim * mult)
         self.w2 = nn.Linear(dim * mult, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., dim) -> (..., dim)."""
@@ -148,7 +149,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = Embedding(config, gene_embeddings)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.dim)
         self.gradient_checkpointing = False
