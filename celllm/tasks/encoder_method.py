@@ -1,0 +1,96 @@
+"""A pre-trained encoder, fine-tuned, as a method of cell annotation."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from celllm.baselines.method import Labels, Method, Part, Predict
+from celllm.data.genes import Vocabulary
+from celllm.data.tokens import Tokeniser, from_csr
+from celllm.errors import UserError
+from celllm.evaluation import metrics
+from celllm.model import Encoder, load_encoder
+from celllm.settings import fill
+from celllm.training.finetune import Finetuner, FinetuneSettings
+from celllm.training.model_row import ModelRow, read_tokeniser
+
+
+def encoder_method(
+    file: str | Path | None,
+    row: Mapping[str, Any],
+    settings: Mapping[str, Any] | str | None,
+    cells: Part,
+    genes: NDArray[np.int64],
+    vocabulary: Vocabulary,
+) -> tuple[Method, FinetuneSettings, bool]:
+    """Make a method of an encoder; the output of its frozen layers is shared by all fits.
+
+    Parameters
+    ----------
+    file : path, optional
+        The pre-trained encoder; None starts from random numbers, for a row that says ``pretrained: false``.
+    row : mapping
+        The model's row.
+    settings : mapping or JSON
+        See :class:`FinetuneSettings`.
+    cells : Part
+        All cells of the data set: each is encoded when a fit or a prediction asks for it, by itself.
+    genes : int64 array
+        Vocabulary index of each column of the counts.
+    vocabulary : Vocabulary
+        The genes of the run.
+
+    Returns
+    -------
+    The method, its settings, and whether it runs on a GPU.
+
+    Raises
+    ------
+    UserError
+        For wrong settings, or an encoder that is missing, damaged or of another gene list.
+    """
+    chosen = fill(FinetuneSettings, settings)
+    encoder, tokeniser = _pretrained(file, vocabulary) if file else _untrained(row, vocabulary)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    classes = np.unique(cells.known)
+    tuner = Finetuner(
+        encoder.to(device), from_csr(cells.counts, genes), tokeniser, genes, len(classes), chosen
+    )
+    score = {"macro_f1": metrics.macro_f1, "accuracy": metrics.accuracy}[chosen.select_by]
+
+    def fit(train: Part, selection: Part | None, settings: FinetuneSettings, seed: int) -> Predict:
+        if selection is None:
+            raise ValueError("fine-tuning chooses its epoch on a selection part, and there is none")
+        targets, chosen_on = (np.searchsorted(classes, part.known) for part in (train, selection))
+        predict = tuner.fit(train.rows, targets, selection.rows, chosen_on, score, seed)
+
+        def labels(part: Part) -> Labels:
+            return classes[predict(part.rows)]
+
+        return labels
+
+    return Method(fit, FinetuneSettings, chooses=True), chosen, device.type == "cuda"
+
+
+def _pretrained(file: str | Path, vocabulary: Vocabulary) -> tuple[Encoder, Tokeniser]:
+    encoder, meta = load_encoder(file, vocabulary.sha256)
+    return encoder, read_tokeniser(meta)
+
+
+def _untrained(row: Mapping[str, Any], vocabulary: Vocabulary) -> tuple[Encoder, Tokeniser]:
+    """An encoder of the row's size as pre-training would start it, always the same one."""
+    if row.get("pretrained", True):
+        raise UserError(f"model {row.get('name')}: no encoder; pass --encoder, or say pretrained: false")
+    model = fill(ModelRow, {key: value for key, value in row.items() if key != "pretrained"}, "model")
+    tokens = asdict(model.token_settings)
+    if tokens.pop("n_genes") is not None:
+        raise UserError("model.tokens.n_genes: the genes are chosen by the pre-training cells; drop it")
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(0)
+        encoder = Encoder(model.encoder_config(len(vocabulary)))
+    return encoder, Tokeniser(len(vocabulary), **tokens)

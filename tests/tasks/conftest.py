@@ -1,0 +1,66 @@
+"""A small labelled data set with planted classes, as files: cells, vocabulary, splits, an encoder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from anndata import AnnData
+from scipy.sparse import csr_matrix
+
+from celllm.data import prepared
+from celllm.data.check import PROVENANCE
+from celllm.data.genes import Vocabulary
+from celllm.data.splits import run_splits
+from celllm.data.tokens import Tokeniser
+from celllm.model import Encoder, EncoderConfig, save_encoder
+from celllm.training.model_row import describe_tokeniser
+
+N_CELLS, N_GENES = 150, 60
+SIZE = {"dim": 16, "depth": 2, "heads": 2, "dim_head": 8, "n_features": 16}
+
+
+@dataclass(frozen=True)
+class Files:
+    """Paths of the data set's files."""
+
+    cells: Path
+    genes: Path
+    splits: Path
+    encoder: Path
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """Three classes of unequal size; each has eight of 50 measured genes of its own, six times as high."""
+    folder = tmp_path_factory.mktemp("planted")
+    made = Files(*(folder / n for n in ("cells.h5ad", "genes.tsv", "splits.json", "encoder.safetensors")))
+    vocabulary = Vocabulary(tuple(f"G{i:02d}" for i in range(N_GENES)), ("",) * N_GENES)
+    vocabulary.write(made.genes)
+    prepared.write(planted(vocabulary), made.cells)
+    run_splits(made.cells, "planted", {"n_folds": 3, "validation_fraction": 0.2}, made.splits)
+    torch.manual_seed(0)
+    encoder = Encoder(EncoderConfig(N_GENES, **SIZE), torch.randn(N_GENES, 16))
+    meta = {"genes_sha256": vocabulary.sha256, "tokeniser": describe_tokeniser(Tokeniser(N_GENES))}
+    save_encoder(made.encoder, encoder, meta)
+    return made
+
+
+def planted(vocabulary: Vocabulary, seed: int = 0) -> AnnData:
+    rng = np.random.default_rng(seed)
+    label = rng.choice(3, size=N_CELLS, p=[0.5, 0.3, 0.2])
+    rates = np.full((N_CELLS, 50), 0.5)
+    for gene in range(24):
+        rates[label == gene // 8, gene] = 3.0
+    obs = pd.DataFrame(
+        {"sample": "s", "label": np.array(["B cell", "NK, dim", "T cell"])[label]},
+        index=[f"s_{i}" for i in range(N_CELLS)],
+    )
+    var = pd.DataFrame(index=list(vocabulary.symbols[5:55]))
+    data = AnnData(csr_matrix(rng.poisson(rates).astype(np.float32)), obs=obs, var=var)
+    provenance: dict[str, Any] = dict.fromkeys(PROVENANCE, 0)
+    data.uns["celllm"] = provenance | {"values": "counts", "fractions": False, "label_counts": "{}"}
+    return data

@@ -1,0 +1,293 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from celllm import baselines
+from celllm.baselines.controls import fit_majority
+from celllm.baselines.method import Method, NoSettings, NotApplicableError, Part, Predict
+from celllm.data import prepared
+from celllm.data.genes import Vocabulary
+from celllm.data.splits import read_splits
+from celllm.errors import UserError
+from celllm.evaluation import scores
+from celllm.tasks import annotation
+from celllm.tasks.folds import LeakError, Offer
+from tests.tasks.conftest import SIZE, Files
+
+QUICK = {"epochs": 8, "accumulation": 1, "learning_rate": 0.005, "precision": "float32"}
+CELLLM = {"name": "celllm", "kind": "encoder", "size": SIZE, "title": "CellLM"}
+
+
+def baseline(name: str) -> dict[str, str]:
+    return {"name": f"my_{name}", "kind": "baseline", "method": name}
+
+
+def run(files: Files, folder: Path, model: Any, protocol: str = "strict", **more: Any) -> pd.DataFrame:
+    annotation.run_annotate(
+        **{
+            "cells": files.cells,
+            "data_set": "planted",
+            "genes": files.genes,
+            "splits": files.splits,
+            "model": model,
+            "protocol": protocol,
+            "out": folder / "scores.csv",
+            "predictions": folder / "predictions.csv",
+        }
+        | more
+    )
+    return scores.read_many([folder / "scores.csv"])
+
+
+def mean(frame: pd.DataFrame, metric: str) -> float:
+    return float(frame.loc[frame["metric"] == metric, "value"].mean())
+
+
+def with_method(monkeypatch: pytest.MonkeyPatch, fit: Callable[..., Predict], chooses: bool = True) -> None:
+    """Let every name of a baseline mean a method of this test."""
+    monkeypatch.setattr(baselines, "method", lambda name: Method(fit, NoSettings, chooses))
+
+
+def test_logistic_regression_beats_majority(files: Files, tmp_path: Path) -> None:
+    majority = run(files, tmp_path, baseline("majority"))
+    regression = run(files, tmp_path, baseline("logistic_regression"))
+    assert mean(majority, "accuracy") == pytest.approx(0.5, abs=0.08)
+    assert mean(regression, "accuracy") > 0.95
+    assert mean(regression, "macro_f1") > mean(majority, "macro_f1") + 0.6
+
+
+def test_score_file(files: Files, tmp_path: Path) -> None:
+    frame = run(files, tmp_path, baseline("majority"), "paper", seed=3)
+    assert frame["metric"].tolist() == ["macro_f1", "weighted_f1", "accuracy"] * 3
+    assert frame["split"].tolist() == [name for name in "012" for _ in range(3)]
+    for column, value in {
+        "table": "table1",
+        "task": "annotation",
+        "data_set": "planted",
+        "model": "my_majority",
+        "protocol": "paper",
+        "seed": 3,
+        "status": "ok",
+        "reason": "",
+    }.items():
+        assert set(frame[column]) == {value}
+    assert frame["value"].between(0, 1).all()
+    assert frame["seconds"].between(0, 60).all()
+    assert (frame["peak_mib"] > 10).all()
+
+
+def test_every_cell_is_predicted_once_and_the_scores_are_those_of_the_predictions(
+    files: Files, tmp_path: Path
+) -> None:
+    frame = run(files, tmp_path, baseline("logistic_regression"))
+    found = scores.read_predictions(tmp_path / "predictions.csv")
+    data = prepared.read(files.cells)
+    assert sorted(found["cell"]) == sorted(data.obs_names)
+    assert (found["label"].to_numpy() == data.obs.loc[found["cell"], "label"].astype(str).to_numpy()).all()
+    for number, fold in enumerate(read_splits(files.splits).folds):
+        here = found[found["split"] == str(number)]
+        assert set(here["cell"]) == set(fold.test)
+        told = frame[(frame["split"] == str(number)) & (frame["metric"] == "accuracy")]["value"].item()
+        assert told == pytest.approx((here["label"] == here["predicted"]).mean(), abs=1e-12)
+
+
+class Probe:
+    """A method that writes down what it is shown before it has to predict."""
+
+    def __init__(self) -> None:
+        self.learned: list[set[str]] = []
+        self.chosen_on: list[set[str]] = []
+
+    def fit(self, train: Part, selection: Part | None, settings: NoSettings, seed: int) -> Predict:
+        assert selection is not None
+        assert train.known.shape == train.ids.shape
+        assert selection.known.shape == selection.ids.shape
+        self.learned.append(set(train.ids))
+        self.chosen_on.append(set(selection.ids))
+        return fit_majority(train, selection, settings, seed)
+
+
+@pytest.mark.parametrize("protocol", ["strict", "paper"])
+def test_what_a_method_is_shown_before_it_predicts(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    probe = Probe()
+    with_method(monkeypatch, probe.fit)
+    run(files, tmp_path, baseline("probe"), protocol)
+    for fold, learned, chosen_on in zip(
+        read_splits(files.splits).folds, probe.learned, probe.chosen_on, strict=True
+    ):
+        train, validation, test = set(fold.train), set(fold.validation), set(fold.test)
+        if protocol == "strict":
+            assert not (learned | chosen_on) & test
+            assert (learned, chosen_on) == (train, validation)
+        else:
+            assert (learned, chosen_on) == (train | validation, test)
+
+
+def test_a_planted_leak_stops_the_command(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were the protocol changed so that strict chooses on test cells, no score would come out."""
+    monkeypatch.setattr(annotation, "offer", lambda fold, protocol, chooses: Offer(fold.train, fold.test))
+    with pytest.raises(LeakError, match="choose on under 'strict'"):
+        run(files, tmp_path, baseline("knn_pca"))
+    assert not list(tmp_path.iterdir())
+    assert len(run(files, tmp_path, baseline("knn_pca"), "paper")) == 9
+
+
+def test_labels_of_test_cells_cannot_be_read(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_method(monkeypatch, lambda train, selection, settings, seed: lambda part: part.known)
+    frame = run(files, tmp_path, baseline("peek"))
+    assert set(frame["status"]) == {"failed"}
+    assert frame["reason"].str.contains("asked for the labels of cells that it has to predict").all()
+
+
+def failing(error: Exception, n: int = 1) -> Callable[..., Predict]:
+    """Fail in the n-th fold."""
+    calls: list[int] = []
+
+    def fit(train: Part, selection: Part | None, settings: NoSettings, seed: int) -> Predict:
+        calls.append(seed)
+        if len(calls) == n:
+            raise error
+        return fit_majority(train, selection, settings, seed)
+
+    return fit
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (ValueError("singular\nmatrix"), "failed", "ValueError: singular matrix"),
+        (MemoryError("8 TiB"), "out-of-memory", "MemoryError: 8 TiB"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "out-of-memory", "CUDA out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out-of-memory", "can't allocate"),
+        (NotApplicableError("one class only"), "not-applicable", "one class only"),
+    ],
+)
+def test_a_fold_that_fails_is_a_row(
+    files: Files,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    status: str,
+    reason: str,
+) -> None:
+    with_method(monkeypatch, failing(error, n=2))
+    frame = run(files, tmp_path, baseline("fragile"))
+    assert frame["status"].tolist() == ["ok"] * 3 + [status] * 3 + ["ok"] * 3
+    bad = frame[frame["split"] == "1"]
+    assert bad["value"].isna().all()
+    assert bad["reason"].str.contains(reason, regex=False).all()
+    assert bad["metric"].tolist() == ["macro_f1", "weighted_f1", "accuracy"]
+    assert "Traceback" in caplog.text
+    assert set(scores.read_predictions(tmp_path / "predictions.csv")["split"]) == {"0", "2"}
+
+
+def test_too_few_predictions_are_a_failure(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_method(monkeypatch, lambda train, selection, settings, seed: lambda part: np.array(["B cell"]))
+    frame = run(files, tmp_path, baseline("short"))
+    assert frame["reason"].str.contains("1 labels predicted for 50 cells").all()
+
+
+def test_the_seed_decides(files: Files, tmp_path: Path) -> None:
+    first, again, other = (
+        run(files, tmp_path, baseline("random"), seed=seed)["value"].tolist() for seed in (0, 0, 1)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_every_fold_has_a_seed_of_its_own() -> None:
+    seeds = {annotation.seed_of(seed, fold) for seed in range(20) for fold in range(5)}
+    assert len(seeds) == 100
+    assert max(seeds) < 2**32
+
+
+def test_an_encoder_learns_the_planted_classes_and_is_deterministic(files: Files, tmp_path: Path) -> None:
+    majority = mean(run(files, tmp_path, baseline("majority")), "accuracy")
+    how = {"encoder": files.encoder, "settings": QUICK}
+    first = run(files, tmp_path, CELLLM, **how)
+    assert mean(first, "accuracy") > majority + 0.3
+    again = run(files, tmp_path, CELLLM, **how)
+    assert first["value"].tolist() == again["value"].tolist()
+
+
+def test_the_two_protocols_differ_for_an_encoder_and_not_for_a_method_that_chooses_nothing(
+    files: Files, tmp_path: Path
+) -> None:
+    how = {"encoder": files.encoder, "settings": {**QUICK, "epochs": 2}}
+    assert run(files, tmp_path, CELLLM, **how)["value"].tolist() != (
+        run(files, tmp_path, CELLLM, "paper", **how)["value"].tolist()
+    )
+    strict, paper = (run(files, tmp_path, baseline("knn_pca"), p)["value"] for p in ("strict", "paper"))
+    assert strict.tolist() == paper.tolist()
+
+
+def test_an_encoder_without_pretraining(files: Files, tmp_path: Path) -> None:
+    row = {**CELLLM, "name": "random_init", "pretrained": False}
+    frame = run(files, tmp_path, row, settings={**QUICK, "epochs": 1})
+    assert set(frame["status"]) == {"ok"}
+    with pytest.raises(UserError, match="model celllm: no encoder; pass --encoder"):
+        run(files, tmp_path, CELLLM, settings=QUICK)
+
+
+def test_an_encoder_of_other_genes_is_refused(files: Files, tmp_path: Path) -> None:
+    symbols = tuple(f"G{i:02d}" for i in range(61))
+    Vocabulary(symbols, ("",) * 61).write(tmp_path / "genes.tsv")
+    with pytest.raises(UserError, match="trained with another gene list"):
+        run(files, tmp_path, CELLLM, encoder=files.encoder, genes=tmp_path / "genes.tsv")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "{"}, "model: not valid JSON"),
+        ({"model": {"name": "x"}}, "keys 'name' and 'kind'"),
+        ({"model": baseline("svm")}, "unknown method 'svm'"),
+        ({"settings": '{"neighbours": 5}'}, "unknown key 'neighbours'; allowed are n_components, k"),
+        ({"protocol": "loose"}, "protocol: expected one of strict, paper, got 'loose'"),
+        ({"data_set": "baron"}, "splits of 'planted', expected those of 'baron'"),
+        ({"model": CELLLM, "settings": {"epoch": 5}}, "unknown key 'epoch'"),
+    ],
+)
+def test_bad_input_stops_in_one_line_and_writes_nothing(
+    files: Files, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        run(files, tmp_path, **{"model": baseline("knn_pca"), "encoder": files.encoder, **change})
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_data_set_without_labels_is_refused(files: Files, tmp_path: Path) -> None:
+    data = prepared.read(files.cells)
+    del data.obs["label"]
+    prepared.write(data, tmp_path / "cells.h5ad")
+    with pytest.raises(UserError, match=r"cells\.h5ad: no obs\['label'\]"):
+        run(files, tmp_path, baseline("majority"), cells=tmp_path / "cells.h5ad")
+
+
+def test_a_baseline_does_not_load_pytorch(files: Files, tmp_path: Path) -> None:
+    code = (
+        "import sys; from celllm.tasks.annotation import run_annotate;"
+        f"run_annotate(cells={str(files.cells)!r}, data_set='planted', genes={str(files.genes)!r},"
+        f" splits={str(files.splits)!r}, model={baseline('majority')}, protocol='strict',"
+        f" out={str(tmp_path / 'out.csv')!r}, predictions={str(tmp_path / 'p.csv')!r});"
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -1,0 +1,31 @@
+import time
+
+import numpy as np
+import pytest
+
+from celllm.tasks.cost import _CLEAR_REFS, Meter
+
+
+def test_seconds() -> None:
+    with Meter() as meter:
+        time.sleep(0.05)
+    assert 0.05 <= meter.seconds < 0.5
+
+
+def test_a_failure_is_measured_too() -> None:
+    meter = Meter()
+    with pytest.raises(RuntimeError), meter:
+        raise RuntimeError
+    assert meter.peak_mib > 1
+
+
+@pytest.mark.skipif(not _CLEAR_REFS.exists(), reason="the mark of a process can be set back on Linux only")
+def test_the_peak_is_that_of_the_work_and_not_of_the_work_before() -> None:
+    with Meter() as before:
+        pass
+    with Meter() as large:
+        np.ones(200 * 2**20, dtype=np.uint8)
+    with Meter() as after:
+        pass
+    assert large.peak_mib - before.peak_mib == pytest.approx(200, abs=30)
+    assert after.peak_mib == pytest.approx(before.peak_mib, abs=30)
