@@ -51,9 +51,14 @@ def info_nce(h: Tensor, h_plus: Tensor, temperature: float = 0.05) -> Tensor:
     -------
     The mean over the T rows, a scalar.
     """
-    h, h_plus = (x if x.dtype == torch.float64 else x.float() for x in (h, h_plus))
-    similarity = functional.normalize(h) @ functional.normalize(h_plus).T
+    h, h_plus = functional.normalize(at_least_float32(h)), functional.normalize(at_least_float32(h_plus))
+    similarity = h @ h_plus.T
     return functional.cross_entropy(similarity / temperature, torch.arange(len(h), device=h.device))
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """``x`` as it is, or in float32 when it has half precision."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def divide_and_conquer(
@@ -153,6 +158,27 @@ def end_to_end(
     total["contrast"] = loss(*(torch.cat(h) for h in embeddings))
     torch.autograd.backward([scale(value) for value in total.values()])
     return {name: value.detach() for name, value in total.items()}
+
+
+def accumulate(
+    encode: Callable[[Any], Any],
+    chunks: Sequence[Any],
+    extra: Extra,
+    *,
+    scale: Callable[[Tensor], Tensor] = lambda value: value,
+    no_sync: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> dict[str, Tensor]:
+    """Add the gradient of losses that are sums over chunks to ``.grad``: one forward, one backward each.
+
+    ``extra(chunk, encode(chunk))`` gives the losses; other parameters as of :func:`divide_and_conquer`.
+    """
+    total: dict[str, Tensor] = {}
+    for number, chunk in enumerate(chunks, start=1):
+        with nullcontext() if number == len(chunks) else no_sync():
+            losses = extra(chunk, encode(chunk))
+            torch.autograd.backward([scale(value) for value in losses.values()])
+        _add(total, {name: value.detach() for name, value in losses.items()})
+    return total
 
 
 class RandomState:

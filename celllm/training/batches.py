@@ -1,0 +1,107 @@
+"""Logical batches for pre-training: random cells, cut into chunks of like length, some expressions hidden."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from celllm.data.batches import EpochSampler, length_buckets
+from celllm.data.corpus import Corpus
+from celllm.data.tokens import Tokeniser
+from celllm.training.objectives import MaskedCells, hide_expressions
+from celllm.training.randomness import Stream, seed_of
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The cells of one optimiser step, as far as this process embeds them.
+
+    Attributes
+    ----------
+    n_cells
+        Of the logical batch, over all processes.
+    rows
+        Places in the corpus of the cells of each chunk.
+    chunks
+        The cells, ready for the encoder.
+    sampler
+        State of the sampler behind this batch.
+    """
+
+    n_cells: int
+    rows: list[NDArray[np.int64]]
+    chunks: list[MaskedCells]
+    sampler: dict[str, Any]
+
+    @property
+    def n_masked(self) -> int:
+        """Tokens to predict."""
+        return sum(len(chunk.targets) for chunk in self.chunks)
+
+    @property
+    def n_tokens(self) -> int:
+        """Real tokens, padding not counted."""
+        return sum(int(chunk.mask.sum()) for chunk in self.chunks)
+
+    @property
+    def largest(self) -> int:
+        """Tokens of the largest chunk, padding counted: what one forward pass has to hold."""
+        return max(chunk.mask.numel() for chunk in self.chunks)
+
+
+@dataclass
+class BatchMaker:
+    """Makes the batches of a run in order.
+
+    Attributes
+    ----------
+    corpus, tokeniser, sampler
+        Where cells come from, how they become tokens, and in which order.
+    token_budget
+        Tokens of a chunk at most, see :func:`~celllm.data.batches.length_buckets`.
+    mask_rate, replace_rate
+        See :func:`~celllm.training.objectives.hide_expressions`.
+    seed
+        Of the masks.
+    rank, n_ranks
+        This process and the number of processes; every cell of a batch is embedded by one of them.
+    """
+
+    corpus: Corpus
+    tokeniser: Tokeniser
+    sampler: EpochSampler
+    token_budget: int
+    mask_rate: float
+    replace_rate: float
+    seed: int
+    rank: int = 0
+    n_ranks: int = 1
+
+    def __post_init__(self) -> None:
+        self.lengths = self.tokeniser.lengths(self.corpus)
+
+    def make(self, step: int) -> Batch:
+        """Make the next batch, which is that of optimiser step ``step``."""
+        rows = next(self.sampler)
+        rng = np.random.default_rng(seed_of(self.seed, Stream.MASKS, step))
+        numbers = rng.integers(2**64, size=len(rows), dtype=np.uint64)
+        # Every n-th in the order of length: the processes get equal shares of work.
+        own = np.argsort(self.lengths[rows], kind="stable")[self.rank :: self.n_ranks]
+        chunks = [own[places] for places in length_buckets(self.lengths[rows[own]], self.token_budget)]
+        return Batch(
+            len(rows),
+            [rows[places] for places in chunks],
+            [self._chunk(rows[places], numbers[places]) for places in chunks],
+            self.sampler.state(),
+        )
+
+    def _chunk(self, rows: NDArray[np.int64], numbers: NDArray[np.uint64]) -> MaskedCells:
+        return hide_expressions(
+            self.tokeniser(self.corpus.take(rows)),
+            numbers,
+            self.corpus.tumour[rows],
+            mask_rate=self.mask_rate,
+            replace_rate=self.replace_rate,
+            spare_zeros=self.tokeniser.zeros,
+        )

@@ -1,0 +1,172 @@
+"""Checkpoints: complete or absent, readable without running code, written by one process at a time.
+
+A checkpoint is one safetensors file: tensors by name, and everything else as JSON in its header. The last two
+are kept. They live outside the outputs that a workflow declares, since a workflow empties those on a restart.
+"""
+
+import fcntl
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from celllm.errors import UserError
+from celllm.io import atomic
+
+log = logging.getLogger(__name__)
+
+FORMAT = "celllm-checkpoint-1"
+KEPT = 2
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that a training run needs to go on.
+
+    Attributes
+    ----------
+    step
+        Optimiser steps done.
+    tensors
+        Parameters, buffers and optimiser state by name.
+    values
+        What is not a tensor, as JSON values.
+    """
+
+    step: int
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+
+@contextmanager
+def exclusive(folder: str | Path) -> Iterator[None]:
+    """Hold the folder of checkpoints for this process; the lock goes with the process, however that ends.
+
+    Raises
+    ------
+    UserError
+        When another process holds it.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "a", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{folder}: another process is training into this folder; wait for it or choose another"
+            ) from error
+        for leftover in folder.glob(".partial-*"):  # of a process that was killed while it wrote
+            leftover.unlink()
+        yield
+
+
+def save(folder: str | Path, state: State, config: Mapping[str, Any]) -> Path:
+    """Write a checkpoint, then remove all but the last two.
+
+    Parameters
+    ----------
+    config
+        JSON values that a run must share to go on from this checkpoint; see :func:`load`.
+    """
+    path = Path(folder) / f"step-{state.step:09d}.safetensors"
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.tensors.items()}
+    header = {"format": FORMAT, "step": state.step, "values": state.values, "config": config}
+    with atomic(path) as partial:
+        save_file(tensors, partial, metadata={"celllm": json.dumps(header)})
+    for old in _paths(folder)[:-KEPT]:
+        old.unlink()
+    return path
+
+
+def load(folder: str | Path, config: Mapping[str, Any]) -> State | None:
+    """Read the last checkpoint of a folder; None when there is none.
+
+    Raises
+    ------
+    UserError
+        When it was written with another configuration (the message names the first field that differs), or
+        none of the checkpoints can be read.
+    """
+    paths = _paths(folder)
+    for path in reversed(paths):
+        try:
+            header, tensors = _read(path)
+        except (SafetensorError, KeyError, ValueError) as error:
+            log.warning("%s: damaged (%s); going back to the checkpoint before", path, error)
+            continue
+        _refuse_other(path, header["config"], json.loads(json.dumps(config)))
+        return State(header["step"], tensors, header["values"])
+    if paths:
+        raise UserError(f"{folder}: none of its checkpoints can be read; remove them to start anew")
+    return None
+
+
+def steps(folder: str | Path) -> list[int]:
+    """Steps of the checkpoints in a folder, ascending."""
+    return [int(path.stem.removeprefix("step-")) for path in _paths(folder)]
+
+
+def _paths(folder: str | Path) -> list[Path]:
+    return sorted(Path(folder).glob("step-*.safetensors"))
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["celllm"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if header["format"] != FORMAT:
+        raise ValueError(f"format {header['format']}")
+    return header, tensors
+
+
+def _refuse_other(path: Path, saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    saved, current = _flat(saved), _flat(current)
+    for name in sorted(saved.keys() | current.keys()):
+        if saved.get(name) != current.get(name):
+            raise UserError(
+                f"{path}: checkpoint of another configuration: {name} was {saved.get(name)!r}, now it is "
+                f"{current.get(name)!r}; restore it, or choose another folder to start anew"
+            )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with a prefix to their names."""
+    return {f"{prefix}.{name}": value for name, value in tensors.items()}
+
+
+def unprefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names have the prefix, without it."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """State of an optimiser as ``<parameter's number>.<name>``; its settings are not part of it."""
+    state = optimiser.state_dict()["state"]
+    return {f"{number}.{name}": value for number, values in state.items() for name, value in values.items()}
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what :func:`optimiser_tensors` gave; the settings stay those of ``optimiser``."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        number, _, key = name.partition(".")
+        state.setdefault(int(number), {})[key] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

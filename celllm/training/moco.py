@@ -1,0 +1,80 @@
+"""Momentum contrast (He et al. 2020): keys of a slowly following encoder, negatives from a queue.
+
+The queue's keys carry no gradient, so a chunk's gradient needs nothing of the other chunks: the loss adds up
+over chunks and the two passes of divide-and-conquer are not needed. The price is that positives and negatives
+come from other parameters than the queries (paper, section 1).
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from celllm.training.contrastive import at_least_float32
+
+
+class MomentumContrast(nn.Module):
+    """The encoder of the keys and the queue of the last keys.
+
+    Parameters
+    ----------
+    model
+        The model of the queries; the keys' model starts as its copy and is never trained.
+    size
+        Length of a key.
+    queue_length
+        Number of negatives. At first they are random directions, as in the authors' code.
+    momentum
+        Share of its old parameters that the keys' model keeps at an update.
+    temperature
+        Divides the similarities.
+    generator
+        Of the first negatives.
+    """
+
+    queue: Tensor
+    position: Tensor
+
+    def __init__(
+        self,
+        model: nn.Module,
+        size: int,
+        *,
+        queue_length: int,
+        momentum: float = 0.999,
+        temperature: float = 0.05,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.momentum, self.temperature = momentum, temperature
+        self.register_buffer(
+            "queue", functional.normalize(torch.randn(queue_length, size, generator=generator))
+        )
+        self.register_buffer("position", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def follow(self, model: nn.Module) -> None:
+        """Move the keys' parameters towards ``model``; buffers (random features) become equal to its."""
+        for own, other in zip(self.model.parameters(), model.parameters(), strict=True):
+            own.lerp_(other, 1 - self.momentum)
+        for mine, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
+            mine.copy_(theirs)
+
+    def loss(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """InfoNCE of queries (t, d) against their own key and the queue, *summed* over the queries."""
+        queries, keys = (functional.normalize(at_least_float32(x)) for x in (queries, keys))
+        positive = (queries * keys).sum(1, keepdim=True)
+        logits = torch.cat([positive, queries @ self.queue.T], dim=1) / self.temperature
+        targets = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+        return functional.cross_entropy(logits, targets, reduction="sum")
+
+    @torch.no_grad()
+    def enqueue(self, keys: Tensor) -> None:
+        """Put the keys of a batch (T, d) in the places of the oldest ones; of too many the last remain."""
+        length = len(self.queue)
+        keys = functional.normalize(at_least_float32(keys))[-length:]
+        places = (self.position + torch.arange(len(keys), device=keys.device)) % length
+        self.queue[places] = keys
+        self.position.copy_((self.position + len(keys)) % length)

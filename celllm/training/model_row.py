@@ -1,0 +1,118 @@
+"""A row of config/models.yaml as pre-training reads it: the encoder, its cells, tokens and objectives."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from celllm.data.corpus import Corpus
+from celllm.data.tokens import LogBase, Tokeniser
+from celllm.errors import UserError
+from celllm.model import SIZES, EncoderConfig
+from celllm.settings import fill
+
+Contrast = Literal["divide_and_conquer", "end_to_end", "moco", "none"]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """How cells become tokens; see :class:`celllm.data.tokens.Tokeniser`."""
+
+    zeros: bool = False
+    n_genes: int | None = None  # with zeros: only the genes found in most cells of the corpus; null: all
+    max_length: int = 6000
+    keep: Literal["highest", "first"] = "highest"
+    n_bins: int = 6
+    log_base: LogBase = "e"
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """A model's row. Its last fields name and print the model and have no part in the training."""
+
+    size: (
+        dict[str, Any] | str
+    )  # fields of EncoderConfig (dim, depth, heads, dim_head ...), or a name of SIZES
+    contrast: Contrast = "divide_and_conquer"
+    tumour_task: bool = True
+    cells: Literal["all", "normal"] = "all"
+    attention: Literal["favor", "softmax", "released"] = "favor"
+    tokens: dict[str, Any] = field(default_factory=dict)
+    name: str = "model"
+    title: str = ""
+    paper_row: str = ""
+    kind: str = "encoder"
+    group: str = ""
+    gene_embeddings: str = ""  # which file the workflow hands over
+
+    def science(self) -> dict[str, Any]:
+        """The fields that decide about the training."""
+        deciding = ("size", "contrast", "tumour_task", "cells", "attention", "tokens")
+        return {name: getattr(self, name) for name in deciding}
+
+    @property
+    def token_settings(self) -> Tokens:
+        """The row's ``tokens``, checked."""
+        tokens = fill(Tokens, self.tokens, "model.tokens")
+        if tokens.n_genes is not None and not tokens.zeros:
+            raise UserError("model.tokens.n_genes: only with zeros; without them each cell has its own genes")
+        return tokens
+
+    def encoder_config(self, n_genes: int) -> EncoderConfig:
+        """Shape of the row's encoder over a vocabulary of ``n_genes``."""
+        if isinstance(self.size, str) and self.size not in SIZES:
+            raise UserError(f"model.size: expected one of {', '.join(SIZES)}, got {self.size!r}")
+        size = SIZES[self.size] if isinstance(self.size, str) else self.size
+        return fill(EncoderConfig, {"attention": self.attention, **size, "n_genes": n_genes}, "model.size")
+
+    def rows(self, corpus: Corpus) -> NDArray[np.int64]:
+        """The cells of the corpus that the model is trained on."""
+        chosen = np.ones(corpus.n_cells, dtype=bool) if self.cells == "all" else corpus.tumour == 0
+        if not chosen.any():
+            raise UserError(f"model {self.name}: the corpus has no normal cell; add a source of normal cells")
+        return np.flatnonzero(chosen)
+
+    def tokeniser(self, n_genes: int, corpus: Corpus) -> Tokeniser:
+        """The row's tokeniser; a subset of genes is chosen by the cells that the model is trained on."""
+        tokens = self.token_settings
+        genes = None
+        if tokens.n_genes is not None and tokens.n_genes < n_genes:
+            genes = commonest_genes(corpus, self.rows(corpus), n_genes, tokens.n_genes)
+        return Tokeniser(
+            n_genes,
+            max_length=tokens.max_length,
+            keep=tokens.keep,
+            zeros=tokens.zeros,
+            genes=genes,
+            n_bins=tokens.n_bins,
+            log_base=tokens.log_base,
+        )
+
+
+def commonest_genes(
+    corpus: Corpus, rows: NDArray[np.int64], n_genes: int, n_kept: int, block: int = 8192
+) -> NDArray[np.int64]:
+    """Vocabulary indices of the genes expressed in most of the cells, ascending; of equals the first.
+
+    Reads the cells once, ``block`` at a time.
+    """
+    counts = np.zeros(n_genes, dtype=np.int64)
+    for start in range(0, len(rows), block):
+        counts += np.bincount(corpus.take(rows[start : start + block]).gene_ids, minlength=n_genes)
+    return np.sort(np.argsort(-counts, kind="stable")[:n_kept])
+
+
+def describe_tokeniser(tokeniser: Tokeniser) -> dict[str, Any]:
+    """A tokeniser as JSON values, for the file of an encoder."""
+    values = dict(vars(tokeniser))
+    values["genes"] = None if tokeniser.genes is None else [int(gene) for gene in tokeniser.genes]
+    return values
+
+
+def read_tokeniser(meta: Mapping[str, Any]) -> Tokeniser:
+    """The tokeniser of a pre-trained encoder, from the ``meta`` that its file holds."""
+    values = dict(meta["tokeniser"])
+    genes = values.pop("genes")
+    return Tokeniser(**values, genes=None if genes is None else np.array(genes, dtype=np.int64))

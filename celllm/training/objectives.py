@@ -1,0 +1,160 @@
+"""What pre-training minimises: masked expressions, tumour or normal, and the contrast between dropout passes.
+
+Normalisers are those of the whole logical batch, so that neither chunks nor processes change a loss.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from celllm.data.tokens import MASK_BIN, CellBatch
+from celllm.model import ContrastPooling, Encoder, MaskedExpressionHead, TumourHead
+from celllm.training.contrastive import at_least_float32
+
+
+@dataclass(frozen=True)
+class MaskedCells:
+    """Cells with some expression tokens hidden, and what was there.
+
+    Attributes
+    ----------
+    gene_ids, bins, mask : Tensor
+        As in :class:`~celllm.data.tokens.CellBatch`, (B, L); ``bins`` holds [MASK] where a token is hidden.
+    chosen : Tensor
+        (B, L) bool: the tokens to predict, hidden or not.
+    targets : Tensor
+        (number of chosen tokens,) int64: their expression tokens, row by row.
+    tumour : Tensor
+        (B,) int64: 1 for a tumour cell.
+    """
+
+    gene_ids: Tensor
+    bins: Tensor
+    mask: Tensor
+    chosen: Tensor
+    targets: Tensor
+    tumour: Tensor
+
+    def __len__(self) -> int:
+        return len(self.gene_ids)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        yield from (self.gene_ids, self.bins, self.mask, self.chosen, self.targets, self.tumour)
+
+    def to(self, device: torch.device) -> "MaskedCells":
+        """The cells on another device."""
+        return MaskedCells(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+def hide_expressions(
+    cells: CellBatch,
+    numbers: NDArray[np.uint64],
+    tumour: NDArray[np.uint8],
+    *,
+    mask_rate: float = 0.15,
+    replace_rate: float = 0.9,
+    spare_zeros: bool = False,
+) -> MaskedCells:
+    """Choose expression tokens to predict and replace most of them by [MASK]; [CLS] is never chosen.
+
+    Of each cell ``ceil(mask_rate * n)`` of its n expression tokens are chosen, as in scBERT, and each of them
+    is replaced with probability ``replace_rate``. Every cell brings a random number of its own that alone
+    decides about its tokens, so it does not matter in which chunk a cell stands.
+
+    Parameters
+    ----------
+    cells
+        Their tensors are left as they are.
+    numbers
+        (B,) random 64-bit numbers, one per cell.
+    tumour
+        (B,) 1 for a tumour cell.
+    spare_zeros
+        Do not choose tokens of bin 0, as scBERT, whose cells hold the genes that are not expressed too.
+    """
+    bins = cells.bins.numpy()
+    eligible = cells.mask.numpy().copy()
+    eligible[:, 0] = False
+    if spare_zeros:
+        eligible &= bins > 0
+    scores = _scores(numbers, bins.shape[1])
+    chosen = eligible & (scores <= _thresholds(np.where(eligible, scores, _MOST), eligible.sum(1), mask_rate))
+    # Which scores are small says nothing about their lower halves.
+    replaced = chosen & ((scores & _LOWER_HALF) < np.uint64(int(replace_rate * 2**32)))
+    return MaskedCells(
+        cells.gene_ids,
+        torch.from_numpy(np.where(replaced, MASK_BIN, bins)),
+        cells.mask,
+        torch.from_numpy(chosen),
+        torch.from_numpy(bins[chosen]),
+        torch.from_numpy(tumour.astype(np.int64)),
+    )
+
+
+_MOST = np.uint64(2**64 - 1)
+_LOWER_HALF = np.uint64(2**32 - 1)
+
+
+def _thresholds(
+    scores: NDArray[np.uint64], n_eligible: NDArray[np.int64], mask_rate: float
+) -> NDArray[np.uint64]:
+    """Score of the last chosen token of each cell, (B, 1)."""
+    # Rounded first: 0.15 * 20 in floating point may lie above 3.
+    n_chosen = np.ceil(np.round(mask_rate * n_eligible, 9)).astype(np.int64)
+    return np.take_along_axis(np.sort(scores, axis=1), np.maximum(n_chosen - 1, 0)[:, None], axis=1)
+
+
+def _scores(numbers: NDArray[np.uint64], length: int) -> NDArray[np.uint64]:
+    """Random 64-bit scores of tokens, (B, length): SplitMix64 (Steele et al. 2014) seeded by each number."""
+    z = numbers[:, None] + np.arange(1, length + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+class PretrainingModel(nn.Module):
+    """Encoder and the heads of the objectives in use.
+
+    Parameters
+    ----------
+    encoder
+        Any encoder.
+    contrast
+        With the pooling to the vector that the contrastive loss compares.
+    tumour
+        With the head that tells tumour cells from normal ones.
+    size
+        Of the pooled vector (Table F.1: 512).
+    """
+
+    def __init__(self, encoder: Encoder, *, contrast: bool, tumour: bool, size: int = 512) -> None:
+        super().__init__()
+        config = encoder.config
+        self.encoder = encoder
+        self.mlm = MaskedExpressionHead(config.dim, config.n_tokens)
+        self.tumour = TumourHead(config.dim) if tumour else None
+        self.pooling = ContrastPooling(config.n_genes, config.dim, size) if contrast else None
+
+    def forward(self, cells: MaskedCells) -> tuple[Tensor, Tensor]:
+        """Pooled vectors (B, size), without a pooling (B, 0), and the states of all tokens (B, L, dim)."""
+        states = self.encoder(cells.gene_ids, cells.bins, cells.mask)
+        if self.pooling is None:
+            return states.new_zeros(len(cells), 0), states
+        return self.pooling(states, cells.gene_ids, cells.mask), states
+
+    def losses(self, cells: MaskedCells, states: Tensor) -> dict[str, Tensor]:
+        """Cross-entropies of masked expressions and of tumour/normal, *summed* over tokens and cells.
+
+        Source: paper, sections 3.3.2 and 3.3.3.
+        """
+        predicted = at_least_float32(self.mlm(states, cells.chosen))
+        losses = {"mlm": functional.cross_entropy(predicted, cells.targets, reduction="sum")}
+        if self.tumour is not None:
+            predicted = at_least_float32(self.tumour(states))
+            losses["tumour"] = functional.cross_entropy(predicted, cells.tumour, reduction="sum")
+        return losses

@@ -1,0 +1,350 @@
+"""Pre-train one model: one process, or several under torchrun.
+
+    celllm pretrain --corpus corpus/index.json --genes genes.tsv --gene-embeddings embeddings.safetensors
+        --model '{"size": "50m"}' --checkpoints state --out encoder.safetensors --metrics metrics.csv
+    torchrun --nproc-per-node 8 -m celllm pretrain ...          (the same arguments)
+
+Killed at any point, the same command goes on from the last checkpoint and, on a CPU, ends with the same bits.
+On SIGTERM or SIGUSR1 a checkpoint is written at the end of the step and the exit status is 75.
+"""
+
+import dataclasses
+import hashlib
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from celllm.data.batches import EpochSampler
+from celllm.data.corpus import Corpus
+from celllm.data.genes import Vocabulary
+from celllm.errors import UserError
+from celllm.io import sha256
+from celllm.model import Encoder, count_parameters, load_gene_embeddings, save_encoder
+from celllm.settings import fill
+from celllm.training import checkpoints as checkpoint_files
+from celllm.training.batches import Batch, BatchMaker
+from celllm.training.checkpoints import State
+from celllm.training.distributed import Processes, joined
+from celllm.training.interruption import EXIT_INTERRUPTED, StopRequest
+from celllm.training.model_row import ModelRow, describe_tokeniser
+from celllm.training.pretrain_settings import PretrainSettings
+from celllm.training.progress import Metrics, Progress, peak_mib
+from celllm.training.randomness import Stream, seed_of
+from celllm.training.schedule import cosine
+from celllm.training.trainer import NotFinite, Trainer
+
+log = logging.getLogger(__name__)
+
+
+def run_pretrain(
+    corpus: str | Path,
+    genes: str | Path,
+    model: Mapping[str, Any] | str,
+    checkpoints: str | Path,
+    out: str | Path,
+    metrics: str | Path,
+    gene_embeddings: str | Path | None = None,
+    settings: Mapping[str, Any] | str | None = None,
+) -> int:
+    """Pre-train the model of a row and write its encoder.
+
+    Parameters
+    ----------
+    corpus
+        ``index.json`` of a corpus.
+    genes
+        The vocabulary, ``genes.tsv``.
+    model
+        A row of config/models.yaml with its size spelled out, as mapping or JSON; see :class:`ModelRow`.
+    checkpoints
+        Folder of the checkpoints. One run holds it at a time; what stands there is gone on from.
+    out
+        The encoder, ``.safetensors``; complete or absent.
+    metrics
+        CSV, one row per step; see :data:`celllm.training.progress.COLUMNS`.
+    gene_embeddings
+        Frozen gene embeddings; without them the gene table is trained.
+    settings
+        Mapping or JSON; see :class:`PretrainSettings`.
+
+    Returns
+    -------
+    0, or :data:`EXIT_INTERRUPTED` when a signal asked to stop and a checkpoint was written.
+
+    Raises
+    ------
+    UserError
+        For bad input, a checkpoint of another configuration, a folder in use, a loss that is not finite, and
+        too little memory.
+    """
+    chosen = fill(PretrainSettings, settings, "settings")
+    with joined(chosen.device) as processes, ExitStack() as stack:
+        if processes.is_first:
+            stack.enter_context(checkpoint_files.exclusive(checkpoints))
+        run = prepare(
+            fill(ModelRow, model, "model"),
+            chosen,
+            processes,
+            corpus,
+            genes,
+            gene_embeddings,
+            Path(checkpoints),
+        )
+        stop = stack.enter_context(StopRequest())
+        finished = train(run, stop)
+        if finished and processes.is_first:
+            with Metrics(run.metrics, run.step) as table:
+                table.copy(metrics)
+            save_encoder(out, run.trainer.model.encoder, run.meta())
+            log.info("%s: written after %d steps", out, run.step)
+    return 0 if finished else EXIT_INTERRUPTED
+
+
+@dataclass
+class Run:
+    """A run as it stands: everything that a step needs and changes.
+
+    Attributes
+    ----------
+    n_steps, step
+        Steps in all, and done.
+    sampler
+        State of the sampler behind the batches used up (the sampler itself is ahead).
+    config
+        What a checkpoint must share to be gone on from.
+    folder
+        Of the checkpoints.
+    """
+
+    settings: PretrainSettings
+    row: ModelRow
+    processes: Processes
+    trainer: Trainer
+    batches: BatchMaker
+    config: dict[str, Any]
+    folder: Path
+    n_steps: int
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        self.sampler = self.batches.sampler.state()
+        self.saved_at = time.monotonic()
+
+    @property
+    def metrics(self) -> Path:
+        """The table of all steps while the run lasts."""
+        return self.folder / "metrics.csv"
+
+    @property
+    def warmup_steps(self) -> int:
+        """Warm-up, at most a tenth of the run."""
+        return min(self.settings.warmup_steps, self.n_steps // 10)
+
+    def save(self) -> None:
+        """Write a checkpoint (the first process) while the others wait."""
+        if self.processes.is_first:
+            values = {"sampler": self.sampler, "scaler": self.trainer.scaler.state_dict()}
+            path = checkpoint_files.save(
+                self.folder, State(self.step, self.trainer.tensors(), values), self.config
+            )
+            log.info("%s: checkpoint written", path)
+        self.processes.wait()
+        self.saved_at = time.monotonic()
+
+    def resume(self) -> None:
+        """Go back to the last checkpoint, if there is one."""
+        state = checkpoint_files.load(self.folder, self.config)
+        if state is None:
+            return
+        self.step = state.step
+        self.sampler = state.values["sampler"]
+        self.batches.sampler.load(self.sampler)
+        self.trainer.load(state.tensors, state.values["scaler"])
+        log.info("going on after step %d", self.step)
+
+    def is_due(self) -> bool:
+        """Whether the time or the step of a checkpoint has come, for all processes alike."""
+        every, minutes = self.settings.checkpoint_steps, self.settings.checkpoint_minutes
+        by_step = self.step == self.n_steps or (every is not None and self.step % every == 0)
+        by_time = self.processes.any(time.monotonic() - self.saved_at > 60 * minutes)
+        return by_step or by_time
+
+    def meta(self) -> dict[str, Any]:
+        """What the file of the encoder says about it."""
+        return {
+            "model": dataclasses.asdict(self.row),
+            "tokeniser": describe_tokeniser(self.batches.tokeniser),
+            "settings": self.settings.science(),
+            "steps": self.step,
+            **{name: self.config[name] for name in ("genes_sha256", "corpus", "gene_embeddings_sha256")},
+        }
+
+
+def prepare(
+    row: ModelRow,
+    settings: PretrainSettings,
+    processes: Processes,
+    corpus: str | Path,
+    genes: str | Path,
+    gene_embeddings: str | Path | None,
+    folder: Path,
+) -> Run:
+    """Open the data, build the model and go back to the last checkpoint, if there is one."""
+    vocabulary = Vocabulary.read(genes)
+    cells = Corpus.open(corpus, vocabulary.sha256)
+    table = load_gene_embeddings(gene_embeddings, vocabulary.sha256) if gene_embeddings else None
+    sampler = EpochSampler(cells.n_cells, settings.batch_size, settings.seed, row.rows(cells))
+    if sampler.batch_size < processes.size:
+        raise UserError(f"batch_size: {sampler.batch_size} cells for {processes.size} processes; start fewer")
+    torch.manual_seed(seed_of(settings.seed, Stream.INITIAL))
+    encoder = Encoder(row.encoder_config(len(vocabulary)), table)
+    run = Run(
+        settings,
+        row,
+        processes,
+        Trainer(row, settings, encoder, processes),
+        BatchMaker(
+            cells,
+            row.tokeniser(len(vocabulary), cells),
+            sampler,
+            settings.token_budget,
+            settings.mask_rate,
+            settings.replace_rate,
+            settings.seed,
+            processes.rank,
+            processes.size,
+        ),
+        {
+            "model": row.science(),
+            "settings": settings.science(),
+            "genes_sha256": vocabulary.sha256,
+            "corpus": {"n_cells": cells.n_cells, "sha256": _digest(cells)},
+            "gene_embeddings_sha256": sha256(gene_embeddings) if gene_embeddings else None,
+        },
+        folder,
+        settings.max_steps or settings.epochs * sampler.batches_per_epoch,
+    )
+    _announce(run)
+    run.resume()
+    return run
+
+
+def _digest(corpus: Corpus) -> str:
+    """SHA-256 over the digests of all shards, in their order."""
+    return hashlib.sha256("\n".join(entry.sha256 for entry in corpus.entries).encode()).hexdigest()
+
+
+def _announce(run: Run) -> None:
+    total, trained = count_parameters(run.trainer.model.encoder)
+    sampler, processes = run.batches.sampler, run.processes
+    log.info(
+        "%s: encoder of %.1f M parameters (%.1f M trained), contrast %s; %d cells, %d steps of %d cells, "
+        "%.1f epochs; %d process(es) on %s in %s",
+        *(run.row.name, total / 1e6, trained / 1e6, run.row.contrast, len(sampler.rows), run.n_steps),
+        *(sampler.batch_size, run.n_steps / sampler.batches_per_epoch, processes.size, processes.device.type),
+        str(run.trainer.precision).removeprefix("torch."),
+    )
+
+
+def train(run: Run, stop: StopRequest) -> bool:
+    """Do the steps that are left; return False when a signal asked to stop before the last."""
+    first = run.processes.is_first
+    with ExitStack() as stack:
+        metrics = stack.enter_context(Metrics(run.metrics, run.step)) if first else None
+        progress = stack.enter_context(
+            Progress(run.n_steps, run.step, run.settings.log_steps, silent=not first)
+        )
+        maker = stack.enter_context(
+            ThreadPoolExecutor(1)
+        )  # makes the next batch while this one is trained on
+        coming = maker.submit(run.batches.make, run.step)
+        while run.step < run.n_steps:
+            began = time.monotonic()
+            batch = coming.result()
+            waited = time.monotonic() - began
+            if run.step + 1 < run.n_steps:
+                coming = maker.submit(run.batches.make, run.step + 1)
+            rate = cosine(run.step, run.n_steps, run.settings.learning_rate, run.warmup_steps)
+            with _told_in_one_line(run, batch):
+                losses = run.trainer.step(batch, run.step, rate)
+            run.step, run.sampler = run.step + 1, batch.sampler
+            row = _metrics(run, batch, losses | {"learning_rate": rate}, began, waited)
+            if metrics is not None:
+                metrics.add(row)
+            progress.add(row)
+            stopping = run.processes.any(stop.signal is not None)
+            if run.is_due() or stopping:
+                run.save()
+            if stopping and run.step < run.n_steps:
+                log.warning("%s: stopped after step %d; the same command goes on", stop.signal, run.step)
+                return False
+    return True
+
+
+def _metrics(
+    run: Run, batch: Batch, measured: Mapping[str, float], began: float, waited: float
+) -> dict[str, float | int]:
+    """One row of the table of all steps."""
+    seconds = time.monotonic() - began
+    n_tokens = int(run.processes.sum({"n": float(batch.n_tokens)})["n"])
+    return {
+        "step": run.step,
+        "epoch": batch.sampler["epoch"],
+        "n_cells": batch.n_cells,
+        "n_tokens": n_tokens,
+        "n_chunks": len(batch.chunks),
+        **measured,
+        "seconds": seconds,
+        "waiting_seconds": waited,
+        "cells_per_second": batch.n_cells / seconds,
+        "tokens_per_second": n_tokens / seconds,
+        "peak_mib": peak_mib(run.processes.device),
+    }
+
+
+@contextmanager
+def _told_in_one_line(run: Run, batch: Batch) -> Iterator[None]:
+    """Turn what can go wrong within a step into one line that says what to do."""
+    try:
+        yield
+    except NotFinite as error:
+        last = max(checkpoint_files.steps(run.folder), default=None)
+        kept = "no checkpoint yet" if last is None else f"the checkpoint of step {last} stays"
+        raise UserError(
+            f"step {run.step + 1}: {error}{_cells(run, error.rows)}; {kept}; "
+            "lower the learning rate, or leave these cells out"
+        ) from error
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise UserError(f"step {run.step + 1}: out of memory; {_smaller(batch)}") from error
+
+
+def _cells(run: Run, rows: list[int]) -> str:
+    if not rows:
+        return " (in no cell by itself)"
+    samples = run.batches.corpus.samples(rows)
+    named = ", ".join(f"{row} ({sample})" for row, sample in zip(rows[:8], samples, strict=False))
+    return f" at {len(rows)} cell(s), corpus rows {named}" + (" ..." if len(rows) > 8 else "")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """The CPU's allocator raises a plain RuntimeError."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or "can't allocate memory" in str(error) or "not enough memory" in str(error)
+
+
+def _smaller(batch: Batch) -> str:
+    longest = max(chunk.mask.shape[1] for chunk in batch.chunks)
+    if longest < batch.largest:
+        return (
+            f"try settings.token_budget {max(longest, batch.largest // 2)} (chunks of {batch.largest} tokens)"
+        )
+    return f"one cell of {longest} tokens does not fit; set gradient_checkpointing or less max_length"

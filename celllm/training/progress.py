@@ -1,0 +1,131 @@
+"""What a training run tells: one CSV row per step, a line now and then, a bar on a terminal."""
+
+import csv
+import logging
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from celllm.io import atomic
+
+log = logging.getLogger(__name__)
+
+LOSSES = ("mlm", "tumour", "contrast")
+COLUMNS = (
+    *("step", "epoch", "n_cells", "n_tokens", "n_chunks", "learning_rate", "loss", *LOSSES, "gradient_norm"),
+    *("seconds", "waiting_seconds", "cells_per_second", "tokens_per_second", "peak_mib"),
+)
+
+
+class Metrics:
+    """The table of all steps, one line each, written as they come.
+
+    Parameters
+    ----------
+    path
+        The file. Lines of steps after ``step`` (done by a run that was killed before its next checkpoint) are
+        dropped: those steps come again.
+    step
+        Steps that count as done.
+    """
+
+    def __init__(self, path: str | Path, step: int) -> None:
+        self.path = Path(path)
+        rows = [row for row in _rows(self.path) if int(row["step"]) <= step]
+        with atomic(self.path) as partial, open(partial, "w", newline="", encoding="utf-8") as handle:
+            writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        self.handle = open(self.path, "a", newline="", encoding="utf-8")  # noqa: SIM115
+        self.writer = csv.DictWriter(self.handle, COLUMNS, lineterminator="\n")
+
+    def add(self, row: Mapping[str, float | int]) -> None:
+        """Write the row of a step; columns it lacks stay empty."""
+        self.writer.writerow({name: _short(value) for name, value in row.items()})
+        self.handle.flush()
+
+    def copy(self, path: str | Path) -> None:
+        """Put a copy of the table, as it is, at ``path``."""
+        with atomic(path) as partial:
+            shutil.copyfile(self.path, partial)
+
+    def __enter__(self) -> "Metrics":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.handle.close()
+
+
+def _short(value: float | int) -> float | int | str:
+    return f"{value:.9g}" if isinstance(value, float) else value
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Rows of an earlier run; a last line that was cut off by a kill is passed over."""
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    return [row for row in rows if None not in row.values() and row["peak_mib"]]
+
+
+class Progress(ExitStack):
+    """Lines in the log every so many steps, and a bar when standard error is a terminal.
+
+    Parameters
+    ----------
+    n_steps, step
+        Steps of the run, and those done already.
+    log_steps
+        Steps between two lines.
+    silent
+        Tell nothing (a process that is not the first).
+    """
+
+    def __init__(self, n_steps: int, step: int, log_steps: int, silent: bool = False) -> None:
+        super().__init__()
+        self.n_steps, self.log_steps, self.silent = n_steps, log_steps, silent
+        self.first, self.start = step, time.monotonic()
+        hidden = silent or not sys.stderr.isatty()
+        self.bar = self.enter_context(
+            tqdm(total=n_steps, initial=step, unit="step", disable=hidden, dynamic_ncols=True)
+        )
+        self.enter_context(logging_redirect_tqdm())
+
+    def add(self, row: Mapping[str, float | int]) -> None:
+        """Tell of the step whose metrics these are."""
+        self.bar.update()
+        step = int(row["step"])
+        if self.silent or (step % self.log_steps and step != self.n_steps):
+            return
+        per_step = (time.monotonic() - self.start) / (step - self.first)
+        losses = "  ".join(f"{name} {row[name]:.4f}" for name in LOSSES if name in row)
+        log.info(
+            "step %d/%d  loss %.4f (%s)  %.1f cells/s  %.0f tokens/s  peak %.0f MiB  %s left",
+            *(step, self.n_steps, row["loss"], losses, row["cells_per_second"], row["tokens_per_second"]),
+            *(row["peak_mib"], duration(per_step * (self.n_steps - step))),
+        )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as ``2 h 05 min``, ``5 min 09 s`` or ``9 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def peak_mib(device: torch.device) -> float:
+    """Largest memory in use so far, in MiB: of the GPU, or of this process where it computes on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,0 +1,170 @@
+"""Killed at any point, a run ends with the same bits as one that was left alone."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from celllm.io import sha256
+from celllm.training import checkpoints
+from celllm.training.pretrain import run_pretrain
+
+Arguments = Callable[..., dict[str, Any]]
+
+# 90 cells in batches of 24: an epoch ends after steps 3, 6 and 9; every batch has cells of all three shards.
+N_STEPS = 10
+
+# Runs the pre-training of argv[1] and, at the place argv[2] of step argv[3], kills itself.
+CHILD = """
+import json, os, signal, sys, time
+import torch
+torch.set_num_threads(1)
+from celllm.training import checkpoints, pretrain
+from celllm.training.trainer import Trainer
+
+arguments, place, at = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+train_step, write = Trainer.step, checkpoints.save_file
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def step(self, batch, step, rate):
+    if place == "slow":
+        print("step", step, flush=True)
+        time.sleep(0.2)
+    if place == "before" and step == at:
+        kill()
+    losses = train_step(self, batch, step, rate)
+    if place == "after" and step == at:
+        kill()
+    return losses
+
+def save_file(tensors, path, metadata):
+    if place == "writing" and json.loads(metadata["celllm"])["step"] == at:
+        path.write_bytes(b"half of a checkpoint")
+        kill()
+    write(tensors, path, metadata)
+
+Trainer.step, checkpoints.save_file = step, save_file
+sys.exit(pretrain.run_pretrain(**arguments))
+"""
+
+
+def child(arguments: dict[str, Any], place: str, at: int = -1) -> subprocess.Popen:
+    command = [sys.executable, "-c", CHILD, json.dumps(arguments), place, str(at)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def killed(arguments: dict[str, Any], place: str, at: int) -> None:
+    process = child(arguments, place, at)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL, errors
+
+
+def losses(path: str) -> list[tuple[str, ...]]:
+    with open(path, newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    names = ("step", "epoch", "n_tokens", "learning_rate", "loss", "mlm", "tumour", "contrast", "gradient_norm")
+    return [tuple(row[name] for name in names) for row in rows]
+
+
+def last_checkpoint(arguments: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return load_file(Path(arguments["checkpoints"]) / f"step-{N_STEPS:09d}.safetensors")
+
+
+def assert_same(one: dict[str, Any], two: dict[str, Any]) -> None:
+    """Encoder, parameters of all heads, optimiser, queue, and what every step told."""
+    assert losses(one["metrics"]) == losses(two["metrics"])
+    first, second = last_checkpoint(one), last_checkpoint(two)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+    assert sha256(one["out"]) == sha256(two["out"])
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_is_never_interrupted(arguments: Arguments) -> None:
+    """One run is killed six times: before and after updates, within a write, around two epoch ends."""
+    whole, parts = (arguments(name, max_steps=N_STEPS, checkpoint_steps=2) for name in ("whole", "parts"))
+    assert run_pretrain(**whole) == 0
+    folder = Path(parts["checkpoints"])
+    killed(parts, "before", 1)
+    assert checkpoints.steps(folder) == []
+    killed(parts, "after", 2)
+    assert checkpoints.steps(folder) == [2]
+    killed(parts, "writing", 4)
+    assert checkpoints.steps(folder) == [2]
+    assert list(folder.glob(".partial-*")), "killed within the write"
+    killed(parts, "before", 5)
+    assert checkpoints.steps(folder) == [2, 4]
+    assert not list(folder.glob(".partial-*"))
+    killed(parts, "after", 7)
+    assert checkpoints.steps(folder) == [4, 6]
+    killed(parts, "writing", 10)
+    assert not Path(parts["out"]).exists()
+    assert run_pretrain(**parts) == 0
+    assert_same(whole, parts)
+
+
+@pytest.mark.parametrize("contrast", ["divide_and_conquer", "end_to_end", "moco", "none"])
+def test_resumed_from_any_step(
+    arguments: Arguments, monkeypatch: pytest.MonkeyPatch, contrast: str
+) -> None:
+    """Without a process of its own for each: stopped after every single step."""
+    settings = {"max_steps": N_STEPS, "checkpoint_steps": 1}
+    whole, parts = (arguments(name, row={"contrast": contrast}, **settings) for name in ("whole", "parts"))
+    assert run_pretrain(**whole) == 0
+    monkeypatch.setattr("celllm.training.pretrain.StopRequest.__enter__", _ask_to_stop)
+    for step in range(1, N_STEPS):
+        assert run_pretrain(**parts) == 75
+        assert max(checkpoints.steps(parts["checkpoints"])) == step
+    assert run_pretrain(**parts) == 0
+    assert_same(whole, parts)
+
+
+def _ask_to_stop(stop: Any) -> Any:
+    stop._before, stop.signal = {}, "SIGTERM"
+    return stop
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_makes_a_checkpoint_and_a_status_of_its_own(arguments: Arguments, number: int) -> None:
+    whole, parts = (arguments(name, max_steps=N_STEPS) for name in ("whole", "parts"))
+    assert run_pretrain(**whole) == 0
+    process = child(parts, "slow")
+    for line in process.stdout:
+        if line == "step 2\n":
+            os.kill(process.pid, number)
+            break
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 75, errors
+    assert checkpoints.steps(parts["checkpoints"]) == [3]
+    assert not Path(parts["out"]).exists()
+    assert run_pretrain(**parts) == 0
+    assert_same(whole, parts)
+
+
+@pytest.mark.slow
+def test_killed_at_random_times(arguments: Arguments) -> None:
+    settings = {"max_steps": N_STEPS, "checkpoint_steps": 1}
+    whole, parts = (arguments(name, **settings) for name in ("whole", "parts"))
+    assert run_pretrain(**whole) == 0
+    for seconds in (0.31, 0.17, 0.53):
+        process = child(parts, "slow")
+        process.stdout.readline()
+        time.sleep(seconds)
+        process.kill()
+        process.wait()
+    assert run_pretrain(**parts) == 0
+    assert_same(whole, parts)
