@@ -154,7 +154,8 @@ def non_links(network: GeneNetwork, kind: Kind, n_pairs: int, rng: np.random.Gen
     """Draw ``n_pairs`` distinct pairs (n_pairs, 2) of genes that are no edge, among the genes with one.
 
     ``uniform`` draws genes alike: most pairs are between genes with few links, and their degree alone tells
-    most of them from links. ``degree`` pairs the ends of random edges anew, so that the degree tells nothing.
+    most of them from links. ``degree`` pairs the ends of random edges anew, so that the degree tells
+    nothing (less than nothing in training, where a held-out link lacks at both its ends).
 
     Raises
     ------
