@@ -64,7 +64,7 @@ def baron_files(biology: Biology, seed: int) -> list[ToyFile]:
 def _human(biology: Biology, donor: str, labels: Sequence[str], rng: np.random.Generator) -> bytes:
     types = ["CD4 T cells" if label == "t_cell" else CLASSES[label][0] for label in labels]
     activities = typed_activities(biology, types, rng)
-    depth = draw_depth(len(types), 1800, rng)
+    depth = draw_depth(len(types), 1500, rng)
     counts = draw_counts(biology, activities, depth, batch_effect(biology, rng), rng).toarray()
     symbols = [OLD_NAME.get(symbol, symbol) for symbol in biology.symbols]
     for symbol, second in _TWICE.items():

@@ -102,12 +102,12 @@ def build_biology(seed: int) -> Biology:
 
 
 def _loadings(name: str, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Everyday programmes vary gently; responses change a gene threefold, cell types tenfold."""
+    """Everyday programmes vary gently; responses change a gene threefold, cell types thirtyfold."""
     if name in EVERYDAY:
         return rng.uniform(0.15, 0.45, n)
     if name in RESPONSES:
         return np.clip(rng.normal(1.1, 0.35, n), 0.3, None)
-    return np.clip(rng.normal(2.3, 0.6, n), 0.8, None)
+    return np.clip(rng.normal(3.5, 0.6, n), 1.0, None)
 
 
 def _baseline(name: str, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -130,7 +130,7 @@ def vary(activities: np.ndarray, biology: Biology, rng: np.random.Generator) -> 
     spread = np.full(len(biology.programmes), 0.06)
     spread[[biology.programmes.index(name) for name in RESPONSES]] = 0.3
     spread[[biology.programmes.index(name) for name in EVERYDAY]] = 1.0
-    scaled = activities * rng.lognormal(-0.05, 0.32, activities.shape)
+    scaled = activities * rng.lognormal(-0.03, 0.25, activities.shape)
     return scaled + rng.normal(0.0, 1.0, activities.shape) * spread
 
 
@@ -170,7 +170,7 @@ def draw_counts(
     depth: np.ndarray,
     batch: np.ndarray,
     rng: np.random.Generator,
-    ambient: float = 0.12,
+    ambient: float = 0.08,
     dispersion: float = 6.0,
 ) -> sparse.csr_matrix:
     """Negative binomial counts (cells, genes), with a share ``ambient`` of every cell from the sample's soup.

@@ -19,57 +19,34 @@ from celllm.data.toy.biology import (
 from celllm.data.toy.cell_types import LUNG, NEIGHBOURS
 from celllm.data.toy.packing import ToyFile, count_table, gzipped, table, workbook
 
+CANCERS = {
+    "LUAD": ("Lung adenocarcinoma", "Lung"),
+    "PAAD": ("Pancreatic adenocarcinoma", "Pancreas"),
+    "BRCA": ("Breast carcinoma", "Breast"),
+}
+
 
 @dataclass(frozen=True)
 class CancerSample:
-    """A row of the sample table; ``neighbours`` are the cells of the sample that are no tumour cells."""
+    """A row of the sample table; ``others`` are the cells that are no tumour cells."""
 
     name: str
-    sample_type: str
-    cancer: str
-    cancer_name: str
-    site: str
-    neighbours: Mapping[str, float]
+    others: Mapping[str, float]
     n_cells: int
     malignant_share: float = 0.0
     short_header: bool = False
 
+    @property
+    def cancer(self) -> str:
+        """Abbreviation of the cancer type."""
+        return self.name.split("-")[0]
+
 
 SAMPLES = (
-    CancerSample(
-        "LUAD-001-01-1A",
-        "Tumour",
-        "LUAD",
-        "Lung adenocarcinoma",
-        "Lung",
-        NEIGHBOURS,
-        260,
-        malignant_share=0.6,
-    ),
-    CancerSample(
-        "LUAD-001-02-1A", "Normal", "LUAD", "Lung adenocarcinoma", "Lung", LUNG, 240, short_header=True
-    ),
-    CancerSample(
-        "PAAD-002-01-1A",
-        "Tumour",
-        "PAAD",
-        "Pancreatic adenocarcinoma",
-        "Pancreas",
-        NEIGHBOURS | {"Ductal cells": 5, "Acinar cells": 5},
-        250,
-        malignant_share=0.5,
-        short_header=True,
-    ),
-    CancerSample(
-        "BRCA-003-01-1A",
-        "Tumour",
-        "BRCA",
-        "Breast carcinoma",
-        "Breast",
-        NEIGHBOURS,
-        250,
-        malignant_share=0.65,
-    ),
+    CancerSample("LUAD-001-01-1A", NEIGHBOURS, 260, malignant_share=0.6),
+    CancerSample("LUAD-001-02-1A", LUNG, 240, short_header=True),
+    CancerSample("PAAD-002-01-1A", NEIGHBOURS | {"Ductal cells": 8}, 250, 0.5, short_header=True),
+    CancerSample("BRCA-003-01-1A", NEIGHBOURS, 250, malignant_share=0.65),
 )
 
 _COLUMNS = """Project ID;Sample ID;Sample Type;Data source;BioProject;GEO;SRA;SRS;SRX;SRR;
@@ -93,13 +70,13 @@ def cancerscem_files(biology: Biology, seed: int) -> list[ToyFile]:
 def _cancer_sample(biology: Biology, sample: CancerSample, rng: np.random.Generator) -> list[ToyFile]:
     n_malignant = round(sample.n_cells * sample.malignant_share)
     types = ["Malignant cells"] * n_malignant
-    types += mixture(sample.n_cells - n_malignant, sample.neighbours, rng)
+    types += mixture(sample.n_cells - n_malignant, sample.others, rng)
     types = list(rng.permutation(types))
-    if sample.sample_type == "Tumour":
+    if sample.malignant_share:
         activities = tumour_activities(biology, sample.cancer, types, rng)
     else:
         activities = typed_activities(biology, types, rng)
-    depth = draw_depth(len(types), 1700, rng)
+    depth = draw_depth(len(types), 1250, rng)
     counts = draw_counts(biology, activities, depth, batch_effect(biology, rng), rng)
     names = barcodes(len(types), 16, rng, suffix="-1")
     header = "\t".join(names if sample.short_header else ["", *names]) + "\n"
@@ -126,11 +103,11 @@ def _sample_row(sample: CancerSample) -> list[str | int | None]:
     values: dict[str, str | int] = {
         "Project ID": sample.name[:8],
         "Sample ID": sample.name,
-        "Sample Type": sample.sample_type,
-        "Cancer type": sample.cancer_name,
+        "Sample Type": "Tumour" if sample.malignant_share else "Normal",
+        "Cancer type": CANCERS[sample.cancer][0],
         "Abbreviation of cancer type": sample.cancer,
-        "Primary site": sample.site,
-        "Sampling site": sample.site,
+        "Primary site": CANCERS[sample.cancer][1],
+        "Sampling site": CANCERS[sample.cancer][1],
         "Other metadata": "Generated for the toy mirror; not a CancerSCEM record",
         "Protocol": "10x Genomics",
         "Strategy": "RNA-Seq",

@@ -79,7 +79,7 @@ def line_activities(biology: Biology, seed: int) -> np.ndarray:
     levels = np.concatenate([biology.activities(line.cancer.levels) for line in LINES])
     drift = np.zeros_like(levels)
     responding = [biology.programmes.index(name) for name in (*RESPONSES, "proteasome")]
-    drift[:, responding] = rng.normal(0.4, 0.7, (len(LINES), len(responding)))
+    drift[:, responding] = rng.normal(0.4, 0.9, (len(LINES), len(responding)))
     return vary(levels, biology, rng) + drift
 
 
@@ -94,9 +94,7 @@ def ccle_files(biology: Biology, ids: Identifiers, activities: np.ndarray, seed:
     header = ["", *(f"{symbol} ({ids.number(symbol)})" for symbol in biology.symbols)]
     rows = ([line.ach, *row] for line, row in zip(LINES, values.round(4).tolist(), strict=False))
     return [
-        ToyFile(
-            "ccle/CCLE_expression.csv", csv_table([header, *rows]), "generated", "DepMap: expression"
-        ),
+        ToyFile("ccle/CCLE_expression.csv", csv_table([header, *rows]), "generated", "DepMap: expression"),
         ToyFile("ccle/sample_info.csv", csv_table(_line_rows()), "generated", "DepMap: lines"),
     ]
 

@@ -54,6 +54,9 @@ CELL_TYPES: dict[str, dict[str, float]] = {
     "Melanocytes": {"melanocyte": 1.1},
 }
 
+SHARED_PROGRAMMES = {"leukocyte", "t_cell", "mhc_two", "endocrine", "epithelial"}
+"""Programmes of families of cell types; each type has one of its own besides."""
+
 MALIGNANT: dict[str, dict[str, float]] = {  # cancer type: what the tumour keeps of its tissue
     "LUAD": {"alveolar": 0.5, "epithelial": 0.8},
     "PAAD": {"ductal": 0.6, "epithelial": 0.7},

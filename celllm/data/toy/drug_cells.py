@@ -44,7 +44,7 @@ def erlotinib_files(biology: Biology, seed: int) -> list[ToyFile]:
     """Count table and headerless label table, sensitive cells first, cells by falling UMI total."""
     rng = stream(seed, "gse149383")
     sensitive = np.arange(N_SENSITIVE + N_RESISTANT) < N_SENSITIVE
-    strength = np.where(sensitive, 2 * rng.beta(2.0, 2.0, len(sensitive)), 0.0)
+    strength = np.where(sensitive, 2.5 * rng.beta(2.0, 2.0, len(sensitive)), 0.0)
     activities = shifted_activities(biology, "LUAD", ERLOTINIB_SHIFT, strength, rng)
     depth = draw_depth(len(sensitive), 1900, rng)
     counts = draw_counts(biology, activities, depth, batch_effect(biology, rng), rng).toarray()
@@ -92,7 +92,7 @@ _GROUPS = (
     _Group("HN137PCRDH", "HN137", "Primary", "Holiday", 12),
     _Group("HN148M", "HN148", "Metastatic", "Sensitive", 22),
 )
-_STATE_STRENGTH = {"Sensitive": 0.0, "Resistant": 2.0, "Holiday": 0.5}
+_STATE_STRENGTH = {"Sensitive": 0.0, "Resistant": 2.4, "Holiday": 0.6}
 _COLOURS = ("steelblue", "bisque", "firebrick", "brown", "plum", "olivedrab")
 
 

@@ -17,11 +17,11 @@ from celllm.data.toy.biology import (
     tumour_activities,
     typed_activities,
 )
-from celllm.data.toy.cell_types import BLOOD, BREAST, ISLETS, LUNG, SKIN
-from celllm.data.toy.packing import ToyFile, quoted_table, table
+from celllm.data.toy.cell_types import BLOOD, BREAST, CELL_TYPES, ISLETS, LUNG, SHARED_PROGRAMMES, SKIN
+from celllm.data.toy.packing import ToyFile, gzipped, quoted_table, table
 from celllm.data.toy.reference import Identifiers
 from celllm.data.toy.rworkspace import SparseMatrix, workspace
-from celllm.data.toy.symbols import NON_CODING, OLD_NAME
+from celllm.data.toy.symbols import NON_CODING, OLD_NAME, PROGRAMMES
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def panglaodb_files(biology: Biology, ids: Identifiers, seed: int) -> list[ToyFi
     for name, rows in tables.items():
         content = quoted_table(rows, r"\N")
         files.append(ToyFile(f"panglaodb/data/{name}", content, "generated", f"PanglaoDB repository: {name}"))
-    return [*files, mouse]
+    return [*files, mouse, _markers()]
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _draw_panglao(
         activities = typed_activities(biology, [str(name) for name in types], rng)
     n_empty = sample.n_cells // 5
     soup = np.tile(activities.mean(axis=0), (n_empty, 1))
-    depth = np.concatenate([draw_depth(len(types), 1500, rng), draw_depth(n_empty, 35, rng)])
+    depth = np.concatenate([draw_depth(len(types), 1150, rng), draw_depth(n_empty, 35, rng)])
     counts = draw_counts(biology, np.concatenate([activities, soup]), depth, batch_effect(biology, rng), rng)
     order = rng.permutation(counts.shape[0])
     types += [None] * n_empty
@@ -174,3 +174,22 @@ def _cluster_type_rows(drawn: Sequence[_DrawnSample]) -> Iterator[list[str | Non
     for one in drawn:
         for kind, number in one.clusters().items():
             yield [one.sample.sra, one.sample.srs, str(number), kind, "0.0001", "0.001", "40.5"]
+
+
+_MARKERS = """species;official gene symbol;cell type;nicknames;ubiquitousness index;product description;
+gene type;canonical marker;germ layer;organ;
+sensitivity_human;sensitivity_mouse;specificity_human;specificity_mouse"""
+MARKER_COLUMNS = _MARKERS.replace("\n", "").split(";")
+
+
+def _markers() -> ToyFile:
+    """Genes of the programme that tells each toy cell type from the others."""
+    rows = [MARKER_COLUMNS]
+    for cell_type, levels in CELL_TYPES.items():
+        own = max(levels.keys() - SHARED_PROGRAMMES, key=lambda name: (levels[name], name))
+        for symbol in PROGRAMMES[own]:
+            known = {"species": "Hs", "official gene symbol": symbol, "cell type": cell_type}
+            known |= {"gene type": "protein-coding gene", "canonical marker": "1"}
+            rows.append([known.get(column, "NA") for column in MARKER_COLUMNS])
+    path = "panglaodb/markers/PanglaoDB_markers_27_Mar_2020.tsv.gz"
+    return ToyFile(path, gzipped(table(rows)), "real symbols; assignment made up", "PanglaoDB: marker genes")
