@@ -1,0 +1,60 @@
+"""Reference figures on measured cells: they tell real signal from a leak, and a reader's fault from a method's."""
+
+from pathlib import Path
+
+import pytest
+
+from celllm.config import ROOT
+from celllm.data.genes import run_genes
+from celllm.data.prepare import run_prepare
+from celllm.data.splits import run_splits
+from celllm.evaluation import metrics, scores
+from celllm.io import read_yaml
+from celllm.tasks.annotation import run_annotate
+
+
+@pytest.fixture(scope="module")
+def genes(mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("genes")
+    (hgnc,) = (mirror / "hgnc").glob("hgnc_complete_set_*.txt")
+    run_genes(hgnc, folder / "genes.tsv", folder / "aliases.tsv")
+    return folder / "genes.tsv", folder / "aliases.tsv"
+
+
+# Logistic regression, L2, C = 1, no scaling, all genes: scores of the pooled predictions of five folds.
+@pytest.mark.mirror
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("data_set", "n_cells", "n_classes", "macro_f1", "accuracy"),
+    [("zheng68k", 683, 10, 0.698, 0.835), ("baron", 238, 7, 0.974, 0.983)],
+)
+def test_logistic_regression_on_measured_cells(
+    mirror: Path,
+    genes: tuple[Path, Path],
+    tmp_path: Path,
+    data_set: str,
+    n_cells: int,
+    n_classes: int,
+    macro_f1: float,
+    accuracy: float,
+) -> None:
+    row = read_yaml(ROOT / "config/data_sets.yaml")[data_set]
+    raw = {name: mirror / file["path"] for name, file in row["files"].items()}
+    run_prepare(data_set, raw, *genes, row["options"], tmp_path / "cells.h5ad")
+    run_splits(tmp_path / "cells.h5ad", data_set, None, tmp_path / "splits.json")
+    run_annotate(
+        cells=tmp_path / "cells.h5ad",
+        data_set=data_set,
+        genes=genes[0],
+        splits=tmp_path / "splits.json",
+        model={"name": "logistic_regression", "kind": "baseline"},
+        protocol="strict",
+        out=tmp_path / "scores.csv",
+        predictions=tmp_path / "predictions.csv",
+    )
+    assert set(scores.read_many([tmp_path / "scores.csv"])["status"]) == {"ok"}
+    found = scores.read_predictions(tmp_path / "predictions.csv")
+    assert (len(found), found["label"].nunique()) == (n_cells, n_classes)
+    pooled = metrics.classification(found["label"], found["predicted"])
+    assert pooled["macro_f1"] == pytest.approx(macro_f1, abs=0.03)
+    assert pooled["accuracy"] == pytest.approx(accuracy, abs=0.03)
