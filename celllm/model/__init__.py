@@ -1,6 +1,6 @@
 """The encoder, its attention and its heads."""
 
-from celllm.model.encoder import Encoder, EncoderConfig, count_parameters
+from celllm.model.encoder import Encoder, EncoderConfig, count_parameters, forward_flops
 from celllm.model.heads import (
     ClassificationHead,
     ContrastPooling,
@@ -25,6 +25,7 @@ __all__ = [
     "cell_embedding",
     "count_parameters",
     "feed_forward",
+    "forward_flops",
     "load_encoder",
     "load_gene_embeddings",
     "save_encoder",

@@ -221,3 +221,17 @@ def count_parameters(module: nn.Module) -> tuple[int, int]:
     """Return all parameters (frozen gene embeddings among them) and the trained ones."""
     counts = [(p.numel(), p.requires_grad) for p in module.parameters()]
     return sum(n for n, _ in counts), sum(n for n, trained in counts if trained)
+
+
+def forward_flops(config: EncoderConfig, length: int) -> int:
+    """Floating-point operations of the matrix products of one forward pass over a cell of ``length`` tokens.
+
+    A backward pass takes twice as many; what it repeats to save memory is not work done. The factor of two of
+    multiply and add is counted, elementwise operations are not.
+    """
+    c = config
+    inner = c.heads * c.dim_head
+    linear = 4 * c.dim * inner + 2 * c.ff_mult * c.dim**2
+    # Softmax: scores and weighted values. Otherwise: features of q and of k, sums, what the queries read.
+    attention = 2 * length * inner if c.attention == "softmax" else 4 * c.features * inner
+    return 2 * c.depth * length * (linear + attention)

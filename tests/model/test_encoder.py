@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from celllm.errors import UserError
-from celllm.model import SIZES, Encoder, EncoderConfig, count_parameters, sized
+from celllm.model import SIZES, Encoder, EncoderConfig, count_parameters, forward_flops, sized
 
 CONFIG = EncoderConfig(n_genes=40, dim=32, depth=3, heads=2, dim_head=16, dropout=0.0)
 
@@ -174,3 +174,16 @@ def test_wrong_shapes_are_told_in_one_line(change: dict[str, object], message: s
 def test_a_gene_table_of_another_size_is_refused() -> None:
     with pytest.raises(UserError, match=r"expected 40 genes x 32 dimensions, found 39 x 32"):
         Encoder(CONFIG, torch.zeros(39, 32))
+
+
+def test_counted_flops_are_those_that_pytorch_counts() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = encoder().eval()
+    with FlopCounterMode(display=False) as counter:
+        model(*cells([30]))
+    # The column of ones that sums up the normaliser makes the sums a little wider than counted.
+    assert counter.get_total_flops() == pytest.approx(forward_flops(model.config, 30), rel=0.02)
+    softmax = dataclasses.replace(CONFIG, attention="softmax")
+    longer = forward_flops(softmax, 60) - 2 * forward_flops(softmax, 30)
+    assert longer == CONFIG.depth * CONFIG.heads * (4 * 60**2 - 2 * 4 * 30**2) * CONFIG.dim_head
