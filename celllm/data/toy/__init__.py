@@ -40,7 +40,7 @@ def write_toy_mirror(folder: str | Path, seed: int = 0) -> list[Path]:
     UserError
         When ``folder`` holds something else.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     _check_place(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".partial-{folder.name}-", dir=folder.parent))
@@ -57,8 +57,9 @@ def write_toy_mirror(folder: str | Path, seed: int = 0) -> list[Path]:
 
 def run_toy_mirror(folder: str | Path, seed: int = 0) -> None:
     """Command ``celllm toy-mirror``: write the mirror and say where it is."""
+    folder = Path(folder).resolve()
     paths = write_toy_mirror(folder, seed)
-    size = sum((Path(folder) / path).stat().st_size for path in paths)
+    size = sum((folder / path).stat().st_size for path in paths)
     print(f"{folder}: toy mirror, seed {seed}, {len(paths)} files, {size / 1e6:.1f} MB")
 
 
