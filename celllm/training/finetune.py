@@ -241,10 +241,10 @@ class Finetuner:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             model = FineTuned(self.encoder, self.n_frozen, self.genes, self.n_classes, self.settings)
-            self._train(model.to(device), train, selection, score, np.random.default_rng(seed))
+            self.train(model.to(device), train, selection, score, np.random.default_rng(seed))
         return lambda wanted: self.logits(model, np.asarray(wanted, dtype=np.int64)).argmax(1)
 
-    def _train(
+    def train(
         self,
         model: FineTuned,
         train: tuple[NDArray[np.int64], NDArray[np.int64]],
@@ -261,7 +261,7 @@ class Finetuner:
         best = _Best()
         for epoch in range(chosen.epochs):
             start = time.perf_counter()
-            loss = self._epoch(model, optimiser, train, weights.to(self.states.device), order)
+            loss = self.epoch(model, optimiser, train, weights.to(self.states.device), order)
             seconds = time.perf_counter() - start
             logits = self.logits(model, selection[0])
             value = score(selection[1], logits.argmax(1))
@@ -280,7 +280,7 @@ class Finetuner:
             raise FloatingPointError("the selection score or the loss was not a number in every epoch")
         model.load_state_dict(best.state)
 
-    def _epoch(
+    def epoch(
         self,
         model: FineTuned,
         optimiser: torch.optim.Optimizer,

@@ -100,7 +100,7 @@ def test_reuse_changes_nothing() -> None:
         torch.manual_seed(0)
         model = FineTuned(made.encoder, made.n_frozen, GENES, 3, made.settings)
         train, selection = (rows[:60], targets[:60]), (rows[60:80], targets[60:80])
-        made._train(model, train, selection, accuracy, np.random.default_rng(0))
+        made.train(model, train, selection, accuracy, np.random.default_rng(0))
         models.append(model)
     first, second = (made.logits(model, rows) for made, model in zip((reuse, afresh), models, strict=True))
     assert np.abs(first).max() > 1

@@ -1,0 +1,98 @@
+"""Fine-tuning epochs with the output of the frozen layers kept, against running them for every batch.
+
+    python benchmarks/finetune_reuse.py --depth 10 --dim 64 --cells 128
+
+Both train the last layer on the same made-up cells in the same order, an epoch of one and an epoch of the
+other in turns; an epoch counts the training cells and the choice on a fifth as many. Prints seconds per epoch,
+their ratio, the cost of filling the store once, and the largest difference between the logits of both models.
+"""
+
+import argparse
+import dataclasses
+import statistics
+import time
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+
+from celllm.data.tokens import CellsInMemory, Tokeniser, from_csr
+from celllm.model import Encoder, EncoderConfig
+from celllm.training.finetune import FineTuned, Finetuner, FinetuneSettings, class_weights
+
+N_GENES, N_CLASSES = 2000, 5
+
+
+def made_up_cells(n: int, n_expressed: int) -> tuple[CellsInMemory, np.ndarray]:
+    """Cells of five classes with about ``n_expressed`` genes each."""
+    rng = np.random.default_rng(0)
+    targets = rng.integers(N_CLASSES, size=n)
+    rates = np.full((n, N_GENES), n_expressed / N_GENES)
+    rates[np.arange(N_GENES)[None] // 20 == targets[:, None]] = 2.0
+    return from_csr(csr_matrix(rng.poisson(rates).astype(np.float32)), np.arange(N_GENES)), targets
+
+
+class Side:
+    """One of the two: its tuner, its model, its optimiser, its times."""
+
+    def __init__(self, encoder: Encoder, cells: CellsInMemory, settings: FinetuneSettings) -> None:
+        genes = np.arange(N_GENES)
+        self.tuner = Finetuner(encoder, cells, Tokeniser(N_GENES), genes, N_CLASSES, settings)
+        torch.manual_seed(0)
+        self.model = FineTuned(encoder, self.tuner.n_frozen, genes, N_CLASSES, settings)
+        self.optimiser = torch.optim.Adam(self.model.parameters(), settings.learning_rate, fused=True)
+        self.order, self.times = np.random.default_rng(0), []
+
+    def epoch(self, train: tuple[np.ndarray, np.ndarray], selection: np.ndarray, seed: int) -> None:
+        """Train once over the cells and look at the selection, timed."""
+        weights = torch.as_tensor(class_weights(train[1], N_CLASSES, "released")).float()
+        torch.manual_seed(seed)
+        start = time.perf_counter()
+        self.tuner.epoch(self.model, self.optimiser, train, weights, self.order)
+        self.tuner.logits(self.model, selection)
+        self.times.append(time.perf_counter() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    for name, value in {
+        "depth": 10,
+        "dim": 64,
+        "heads": 4,
+        "dim-head": 16,
+        "cells": 128,
+        "expressed": 250,
+        "epochs": 5,
+    }.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--threads", type=int, default=1)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    torch.manual_seed(0)
+    config = EncoderConfig(N_GENES, chosen.dim, chosen.depth, chosen.heads, chosen.dim_head)
+    encoder = Encoder(config, torch.randn(N_GENES, chosen.dim))
+    n_selection = chosen.cells // 5
+    cells, targets = made_up_cells(chosen.cells + n_selection, chosen.expressed)
+    train, selection = (
+        (np.arange(chosen.cells), targets[: chosen.cells]),
+        np.arange(chosen.cells, len(targets)),
+    )
+    kept = FinetuneSettings(accumulation=1, learning_rate=1e-3, precision="float32")
+    sides = [Side(encoder, cells, kept), Side(encoder, cells, dataclasses.replace(kept, store_mib=0))]
+    start = time.perf_counter()
+    for chunk in sides[0].tuner.states.chunks(np.arange(len(targets)), 2048):
+        sides[0].tuner.states.take(chunk)
+    filling = time.perf_counter() - start
+    for epoch in range(chosen.epochs):
+        for side in sides:
+            side.epoch(train, selection, epoch)
+    with_reuse, without = (statistics.median(side.times) for side in sides)
+    first, second = (side.tuner.logits(side.model, selection) for side in sides)
+    print(f"{chosen.depth} layers, dim {chosen.dim}, {chosen.cells} + {n_selection} cells")
+    print(f"filling the store once: {filling:.2f} s")
+    print(f"epoch with reuse {with_reuse:.3f} s, without {without:.3f} s: {without / with_reuse:.2f} times")
+    print(f"largest difference of logits after {chosen.epochs} epochs: {np.abs(first - second).max():.1e}")
+
+
+if __name__ == "__main__":
+    main()
