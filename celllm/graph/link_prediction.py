@@ -198,8 +198,11 @@ def _cosine(rows: Floats, pairs: Pairs) -> Floats:
 def _logistic(rows: Floats, split: Split, kind: Kind) -> Judge:
     """Return a judge of pairs: logistic regression on products of embeddings, fitted to training pairs."""
     from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
     pairs = np.concatenate([split.training_links, split.training_others[kind]])
     truth = np.arange(len(pairs)) < len(split.training_links)
-    model = LogisticRegression(max_iter=300, C=0.1).fit(_product(rows, pairs), truth)
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
+    model.fit(_product(rows, pairs), truth)
     return lambda judged: model.decision_function(_product(rows, judged))
