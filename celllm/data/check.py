@@ -183,7 +183,7 @@ def _gene_names(var: "pd.DataFrame", symbol_map: SymbolMap | None) -> list[str]:
 
 def _count_problem(matrix: "csr_matrix", cells: Sequence[Any], genes: Sequence[str]) -> str | None:
     problem = value_problem(matrix, "counts", True, cells, genes)
-    if problem is None and looks_logged(matrix.data, whole_expected=True):
+    if problem is None and looks_logged(matrix.data):
         problem = f"the values look already log-transformed (largest {matrix.data.max():.4g})"
     return problem
 

@@ -51,7 +51,7 @@ def open_h5ad(path: str | Path) -> "AnnData":
         raise UserError(f"{path}: no such file")
     try:
         return anndata.read_h5ad(path)
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+    except Exception as error:
         detail = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: not a complete .h5ad file ({detail}); {AGAIN}") from error
 

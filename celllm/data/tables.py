@@ -132,7 +132,10 @@ class NumberTable:
 
 
 def read_numbers(
-    handle: IO[str], where: str | Path, delimiter: str, is_text: Callable[[str], bool] = lambda name: False
+    handle: IO[str],
+    where: str | Path,
+    delimiter: str,
+    count_text: Callable[[list[str]], int] = lambda header: 0,
 ) -> NumberTable:
     """Read a table whose first column names the rows and whose other columns are numbers, mostly zeros.
 
@@ -147,8 +150,8 @@ def read_numbers(
         The file, for messages.
     delimiter
         ``","`` or a tab.
-    is_text
-        Tells from its header whether a column after the row names holds text; these come before all numbers.
+    count_text
+        Tells from the fields of the header how many columns of text stand between row names and numbers.
 
     Raises
     ------
@@ -159,10 +162,7 @@ def read_numbers(
         lines = refuse_pages(handle, where)
         header = next(csv.reader(lines, delimiter=delimiter))
         header[0] = header[0].lstrip("\ufeff")
-        n_text = 0
-        while n_text + 1 < len(header) and is_text(header[n_text + 1]):
-            n_text += 1
-        return _collect(lines, where, delimiter, header, n_text)
+        return _collect(lines, where, delimiter, header, count_text(header))
 
 
 def _collect(

@@ -7,6 +7,7 @@ Baron et al. 2016, Cell Systems 3:346.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -36,15 +37,19 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
     donors: list[tuple[str, NumberTable]] = []
     for name, stream in members(archive, "*_human*_umifm_counts.csv.gz"):
         where = f"{archive}: {name}"
-        table = read_numbers(open_text(stream), where, ",", is_text=lambda column: column in _TEXT)
-        if tuple(table.text) != _TEXT:
-            raise UserError(f"{where}: expected the columns {', '.join(_TEXT)} after the cell id")
+        table = read_numbers(open_text(stream), where, ",", count_text=partial(_count_text, where))
         if donors and table.columns != donors[0][1].columns:
             raise UserError(f"{where}: its genes are not those of {donors[0][0]}")
         donors.append((name, table))
     obs = pd.concat([_obs(name, table) for name, table in donors])
     matrix = vstack([table.matrix for _, table in donors], format="csr")
     return RawCells(matrix, donors[0][1].columns, obs, report={"n_donors": len(donors)})
+
+
+def _count_text(where: str, header: list[str]) -> int:
+    if tuple(header[1 : 1 + len(_TEXT)]) != _TEXT:
+        raise UserError(f"{where}: expected the columns {', '.join(_TEXT)} after the cell id")
+    return len(_TEXT)
 
 
 def _obs(name: str, table: NumberTable) -> pd.DataFrame:

@@ -7,6 +7,7 @@ a line can have several profiles, one of them marked as default. Ghandi et al. 2
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -44,9 +45,7 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
     """Read the cell lines, values as TPM."""
     path = files["expression"]
     with open_text(path) as handle:
-        table = read_numbers(handle, path, ",", is_text=lambda name: _GENE.fullmatch(name) is None)
-    if not table.columns:
-        raise UserError(f"{path}: no column named 'SYMBOL (entrez)', such as 'TSPAN6 (7105)'")
+        table = read_numbers(handle, path, ",", count_text=partial(_count_ids, path))
     problem = value_problem(table.matrix, "log2_tpm", True, table.row_names, table.columns)
     if problem:
         raise UserError(f"{path}: {problem}")
@@ -56,6 +55,14 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
     matrix.data = np.expm1(matrix.data * np.log(2, dtype=np.float32))
     genes = [match[1] if (match := _GENE.fullmatch(name)) else name for name in table.columns]
     return RawCells(matrix, genes, _obs(files, lines), "tpm", take_log=options.values == "log2_tpm")
+
+
+def _count_ids(path: Path, header: list[str]) -> int:
+    """Columns between the row names and the first one named like a gene."""
+    found = next((i for i, name in enumerate(header[1:]) if _GENE.fullmatch(name)), None)
+    if found is None:
+        raise UserError(f"{path}: no column is named 'SYMBOL (entrez)', such as 'TSPAN6 (7105)'")
+    return found
 
 
 def _default_rows(table: NumberTable) -> list[int]:

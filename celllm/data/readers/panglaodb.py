@@ -33,8 +33,8 @@ _COLUMNS = (
     "clusters", "is_tumour", "is_primary_adult", "is_cell_line",
 )  # fmt: skip
 _UNREADABLE = (
-    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError,
-    TypeError, ValueError,
+    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError,
+    RuntimeError, TypeError, ValueError,
 )  # fmt: skip
 """A damaged workspace runs into any of these somewhere in the parser."""
 

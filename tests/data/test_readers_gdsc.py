@@ -1,0 +1,199 @@
+from pathlib import Path
+
+import openpyxl
+import pytest
+
+from celllm.data.responses import counts, read_responses, run_responses
+from celllm.errors import UserError
+
+IC50 = (
+    '"","ACH-000001","ACH-000002","ACH-000003","ACH-000004"\n'
+    '"GDSC:1",NA,1.5,-2.25,3\n"GDSC:11",0.5,NA,4,1\n"GDSC:2",1,2,3,4\n"GDSC:3",1,1,1,1\n"GDSC:4",7,7,7,7\n'
+)
+ANNOTATION = (
+    "CCLE_ID\tdepMapID\tName\ttcga_code\n"
+    "A_LUNG\tACH-000001\tHé\tLUAD\nB\tACH-000002\tB\tNA\nC\tACH-000003\tC\tPRAD\n"
+)
+LINES = "ACH-000001\tA\tLUAD\nACH-000002\tB\tNA\nACH-000003\tC\tPRAD\nACH-000004\tD\tLUAD\n"
+DRUGS = (
+    "drug_id,Name,Synonyms,Targets,Target pathway,PubCHEM,Sample Size,Count\n"
+    '1,Erlotinib,"Tarceva, RG-1415",EGFR,EGFR signaling,176870,945,266\n'
+    "11,Erlotinib,,EGFR,EGFR signaling,176870,945,266\n2,PD-0325901,,MEK,ERK,9826528,945,266\n"
+    "3,Bleomycin,,DNA,DNA,several,945,266\n4,Nostructure,,X,Y,999,945,266\n"
+)
+SMILES = "176870\tC#Cc1cccc(Nc2ncnc3cc(OCCOC)c(OCCOC)cc23)c1\n9826528\tOCC(O)CONC(=O)c1ccc(F)c(F)c1\n"
+RESPONSE = (
+    "DATASET,COSMIC_ID,CELL_LINE_NAME,SANGER_MODEL_ID,DRUG_ID,DRUG_NAME,LN_IC50,AUC\n"
+    "GDSC2,905933,NIH-OVCAR-3,,1,Erlotinib,1.25,0.9\nGDSC2,1,HL-60,SIDM00829,11,Erlotinib,-3.5,0.9\n"
+    "GDSC2,905933,NIH-OVCAR-3,,1060,PD0325901,2.5,0.9\nGDSC2,777,UNKNOWN,,1,Erlotinib,9,0.9\n"
+    "GDSC2,905933,NIH-OVCAR-3,,4444,Nosuchdrug,9,0.9\n"
+)
+SAMPLE_INFO = (
+    "DepMap_ID,cell_line_name,primary_disease,COSMICID,Sanger_Model_ID\n"
+    "ACH-000001,NIH:OVCAR-3,Ovarian,905933,\nACH-000002,HL-60,Leukemia,905938,SIDM00829\n"
+)
+DEEPCDR = {
+    "ic50": ("GDSC_IC50.csv", IC50),
+    "annotation": ("Cell_lines_annotations.txt", ANNOTATION),
+    "lines": ("cancer_cell_line.info", LINES),
+    "drugs": ("1.Drug_list Mon.csv", DRUGS),
+    "smiles": ("223drugs_pubchem_smiles.txt", SMILES),
+}
+RELEASE = {
+    "response": ("GDSC2_fitted.csv", RESPONSE),
+    "lines": ("sample_info.csv", SAMPLE_INFO),
+    "drugs": DEEPCDR["drugs"],
+    "smiles": DEEPCDR["smiles"],
+}
+
+
+def _write(folder: Path, layout: dict[str, tuple[str, str]], **changes: str) -> dict[str, Path]:
+    paths = {}
+    for key, (name, text) in layout.items():
+        paths[key] = folder / name
+        paths[key].write_bytes(changes.get(key, text).encode("latin-1"))
+    return paths
+
+
+def test_deepcdr_s_rule(tmp_path):
+    run_responses("gdsc", _write(tmp_path, DEEPCDR), "{}", tmp_path / "out.csv")
+    table = read_responses(tmp_path / "out.csv")
+    assert table.columns.tolist() == ["cell_line", "drug", "drug_name", "smiles", "screen", "ln_ic50"]
+    # ACH-000004 has no annotation, drug 3 no PubChem id, drug 4 no structure
+    assert counts(table) == {"n_pairs": 7, "n_distinct_pairs": 6, "n_lines": 3, "n_drugs": 2}
+    first = table.iloc[0].tolist()
+    assert first == ["ACH-000002", "176870", "Erlotinib", SMILES.split("\t")[1].split("\n")[0], "GDSC:1", 1.5]
+
+
+def test_a_drug_screened_twice_can_be_merged_into_its_mean(tmp_path):
+    run_responses("gdsc", _write(tmp_path, DEEPCDR), {"deduplicate": True}, tmp_path / "out.csv")
+    table = read_responses(tmp_path / "out.csv").set_index(["cell_line", "drug"])
+    assert len(table) == 6
+    twice = table.loc[("ACH-000003", "176870")]
+    assert (twice["ln_ic50"], twice["screen"]) == (0.875, "GDSC:1;GDSC:11")
+
+
+def test_lines_can_be_limited_to_deepcdr_s_cancer_types(tmp_path):
+    run_responses("gdsc", _write(tmp_path, DEEPCDR), {"tcga_label": True}, tmp_path / "out.csv")
+    assert set(read_responses(tmp_path / "out.csv")["cell_line"]) == {"ACH-000001"}
+
+
+def _as_workbook(path: Path) -> Path:
+    book = openpyxl.Workbook()
+    for line in path.read_text().splitlines():
+        book.active.append(line.split(","))
+    book.save(path.with_suffix(".xlsx"))
+    return path.with_suffix(".xlsx")
+
+
+@pytest.mark.parametrize("workbook", [False, True])
+def test_a_release_of_gdsc_is_joined_by_ids_and_names(tmp_path, caplog, workbook):
+    files = _write(tmp_path, RELEASE)
+    if workbook:
+        files["response"] = _as_workbook(files["response"])
+    with caplog.at_level("INFO"):
+        run_responses("gdsc2", files, "{}", tmp_path / "out.csv")
+    table = read_responses(tmp_path / "out.csv")
+    assert table[["cell_line", "drug", "ln_ic50"]].values.tolist() == [
+        ["ACH-000001", "176870", 1.25],
+        ["ACH-000002", "176870", -3.5],
+        ["ACH-000001", "9826528", 2.5],
+    ]
+    assert "gdsc2: n_without_line 1" in caplog.messages
+    assert "gdsc2: n_without_drug 1" in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ic50": IC50.replace("-2.25", "resistant")}, "line 2, ACH-000003: 'resistant' is not a ln IC50"),
+        ({"ic50": IC50.replace("-2.25", "inf")}, "line 2, ACH-000003: 'inf' is not a ln IC50"),
+        ({"ic50": IC50.replace("GDSC:11", "11")}, "line 3 starts with '11', expected an id such as GDSC:1"),
+        ({"ic50": IC50.replace("ACH-000004", "ACH-000001")}, "the cell line 'ACH-000001' has two columns"),
+        ({"ic50": IC50[:-3]}, "line 6 has 4 fields, expected 5"),
+        ({"ic50": "<html>"}, r"a web page \(HTML\)"),
+        ({"drugs": DRUGS.replace("PubCHEM", "PubChem")}, "the column 'PubCHEM' is missing"),
+        ({"annotation": ANNOTATION.replace("depMapID", "id")}, "the column 'depMapID' is missing"),
+        ({"annotation": ANNOTATION[: ANNOTATION.index("PRAD") - 3]}, "line 4 ends early"),
+        (
+            {"lines": LINES.replace("ACH", "HCA")},
+            "no response left, no line or no drug of it is known; wrong files",
+        ),
+        ({"smiles": SMILES.replace("\t", " ")}, "line 1 has 1 fields, expected 2"),
+    ],
+)
+def test_a_bad_file_is_one_line_and_nothing_is_written(tmp_path, changes, message):
+    with pytest.raises(UserError, match=message) as raised:
+        run_responses("gdsc", _write(tmp_path, DEEPCDR, **changes), "{}", tmp_path / "out" / "out.csv")
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_the_options_and_files_are_checked(tmp_path):
+    files = _write(tmp_path, RELEASE)
+    out = tmp_path / "out.csv"
+    with pytest.raises(UserError, match="unknown source of responses 'gdsc3'; known are gdsc, gdsc2"):
+        run_responses("gdsc3", files, "{}", out)
+    with pytest.raises(UserError, match="tcga_label belongs to DeepCDR's layout"):
+        run_responses("gdsc2", files, {"tcga_label": True}, out)
+    with pytest.raises(UserError, match="options of gdsc2: unknown key 'dedup'"):
+        run_responses("gdsc2", files, {"dedup": True}, out)
+    with pytest.raises(UserError, match="gdsc: the file 'ic50' is missing"):
+        run_responses("gdsc", files, "{}", out)
+
+
+def _real(mirror: Path) -> dict[str, Path]:
+    data = mirror / "gdsc" / "deepcdr" / "data"
+    return {
+        "ic50": data / "CCLE" / "GDSC_IC50.csv",
+        "annotation": data / "CCLE" / "Cell_lines_annotations_20181226.txt",
+        "lines": data / "cancer_cell_line.info",
+        "drugs": data / "GDSC" / "1.Drug_listMon Jun 24 09_00_55 2019.csv",
+        "smiles": data / "223drugs_pubchem_smiles.txt",
+    }
+
+
+@pytest.mark.mirror
+@pytest.mark.parametrize(
+    ("options", "n_pairs", "n_distinct", "n_lines"),
+    [
+        ({}, 107_446, 101_063, 561),
+        ({"tcga_label": True}, 94_314, 88_726, 494),
+        ({"deduplicate": True}, 101_063, 101_063, 561),
+    ],
+)
+def test_the_real_table_has_deepcdr_s_counts(mirror, tmp_path, options, n_pairs, n_distinct, n_lines):
+    run_responses("gdsc", _real(mirror), options, tmp_path / "out.csv")
+    table = read_responses(tmp_path / "out.csv")
+    assert counts(table) == {
+        "n_pairs": n_pairs, "n_distinct_pairs": n_distinct, "n_lines": n_lines, "n_drugs": 223,
+    }  # fmt: skip
+    if not options:
+        values = table["ln_ic50"]
+        found = [values.mean(), values.std(), values.median(), values.min(), values.max()]
+        assert found == pytest.approx([2.13, 2.72, 2.59, -9.85, 12.90], abs=0.006)
+        twice = table.groupby(["cell_line", "drug"])["ln_ic50"].agg(["size", "min", "max"]).query("size == 2")
+        assert len(twice) == 6_383
+        assert (twice["max"] - twice["min"]).median() == pytest.approx(1.04, abs=0.006)
+        expression = (mirror / "ccle" / "CCLE_expression.csv").read_text().splitlines()[1:]
+        expressed = table[table["cell_line"].isin([line.split(",", 1)[0] for line in expression])]
+        assert counts(expressed) == {
+            "n_pairs": 89_288, "n_distinct_pairs": 83_899, "n_lines": 460, "n_drugs": 223,
+        }  # fmt: skip
+
+
+@pytest.mark.mirror
+def test_the_real_layout_of_a_release(mirror, tmp_path):
+    files = _real(mirror)
+    response = mirror / "gdsc" / "GDSC_release8.5" / "GDSC2_fitted_dose_response_27Oct23.csv"
+    files = {
+        "response": response,
+        "lines": mirror / "ccle" / "sample_info.csv",
+        "drugs": files["drugs"],
+        "smiles": files["smiles"],
+    }
+    run_responses("gdsc2", files, "{}", tmp_path / "out.csv")
+    table = read_responses(tmp_path / "out.csv")
+    assert counts(table)["n_pairs"] == 20_329
+    assert counts(table)["n_lines"] == 493
+    assert (table["screen"].nunique(), table["drug"].nunique()) == (44, 42)
