@@ -45,6 +45,12 @@ CATALOGUE = Argument(
 MODEL = Argument(
     "--model", "the model's row as JSON, its size spelled out", {"required": True, "metavar": "JSON"}
 )
+SCORES = Argument("--scores", "score files, CSV", {"nargs": "+", "required": True, "metavar": "FILE"})
+FACTS = Argument("--facts", "files of measured facts, JSON", {"nargs": "*", "default": [], "metavar": "FILE"})
+MODELS = Argument(
+    "--models", "rows of the table as JSON, or models.yaml", {"required": True, "metavar": "JSON"}
+)
+PREFIX = _file("out", "where the results go, without suffix")
 NAMED_FILES = Argument(
     "--files",
     "files by their names in the catalogue",
@@ -210,6 +216,53 @@ VERBS: dict[str, Verb] = {
             _file("scores", "scores, CSV", dest="out"),
             _file("predictions", "predicted labels, CSV"),
         ),
+    ),
+    "table": Verb(
+        "celllm.evaluation.tables:run_table",
+        "scores -> one table of the paper as CSV, Markdown, LaTeX and HTML, the paper's values beside ours",
+        (Argument("name", "table1, table2 ..."), SCORES, MODELS, FACTS, _settings(), PREFIX),
+    ),
+    "claims": Verb(
+        "celllm.evaluation.claims:run_claims",
+        "scores -> the ledger: every claim of the paper with its verdict",
+        (SCORES, MODELS, FACTS, _settings(), PREFIX),
+    ),
+    "confusion": Verb(
+        "celllm.figures.confusion:run_confusion",
+        "predictions -> heatmap of the confusion matrix",
+        (_file("predictions", "predicted labels, CSV"), _settings(), PREFIX),
+    ),
+    "manifest": Verb(
+        "celllm.evaluation.manifest:run_manifest",
+        "what made this run: versions, code, configuration, inputs, times",
+        (
+            Argument("--config", "the merged configuration, JSON or a file", {"required": True}),
+            Argument("--benchmarks", "folder of the times of all jobs", {"metavar": "DIR"}),
+            Argument(
+                "--checksums",
+                "checksum files of the inputs",
+                {"nargs": "*", "default": [], "metavar": "FILE"},
+            ),
+            _settings(),
+            OUT,
+        ),
+    ),
+    "report": Verb(
+        "celllm.evaluation.report:run_report",
+        "tables, figures, claims and manifest -> one page that needs nothing else",
+        (
+            Argument("--tables", "tables, CSV", {"nargs": "+", "required": True, "metavar": "FILE"}),
+            Argument("--figures", "figures, SVG or PNG", {"nargs": "*", "default": [], "metavar": "FILE"}),
+            _file("claims", "the ledger, CSV"),
+            _file("manifest", "manifest.json"),
+            _settings(),
+            OUT,
+        ),
+    ),
+    "gate": Verb(
+        "celllm.evaluation.gate:run_gate",
+        "fail when a method failed that was not expected to",
+        (SCORES, _settings(), OUT),
     ),
 }
 

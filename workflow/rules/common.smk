@@ -59,6 +59,11 @@ def as_json(value):
     return json.dumps(value, sort_keys=True)
 
 
+def as_json_in_order(value):
+    """The same where the order of the keys means something: the rows of a table."""
+    return json.dumps(value)
+
+
 def raw_files(data_set):
     return [
         f"{RAW}/{row['path']}"

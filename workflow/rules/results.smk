@@ -1,23 +1,202 @@
-# Scores -> tables, figures, ledger, manifest, report. Nothing here reads anything but score files.
-TABLES = ["table1"]
+# Scores -> tables, figures, claims, manifest, report. Nothing here reads anything but score files.
+RUN_LABEL = {"run": config["run"], "toy": config["toy"]}
+TABLE_SCORES = {"table1": annotation_scores}
 
 
 def table_scores(wildcards):
-    return {"table1": annotation_scores}[wildcards.table](wildcards)
+    return TABLE_SCORES[wildcards.table](wildcards)
 
 
-def predictions(wildcards):
-    return expand(
-        results("scores/annotation/{{data_set}}/{model}/strict.predictions.csv"),
-        model=config["annotation"]["models"],
-    )
+def all_scores(wildcards):
+    return [path for scores in TABLE_SCORES.values() for path in scores(wildcards)]
 
 
-def run_settings():
-    return as_json(
+def shown_models():
+    """Rows of the tables: what is printed of them, in the order of the config."""
+    wanted = ("title", "group", "paper_row")
+    return as_json_in_order(
         {
-            "run": config["run"],
-            "toy": config["toy"],
-            "titles": {n: row["title"] for n, row in config["models"].items()},
+            name: {
+                key: config["models"][name][key]
+                for key in wanted
+                if key in config["models"][name]
+            }
+            for name in config["annotation"]["models"]
         }
     )
+
+
+def tables():
+    return expand(results("tables/{table}.csv"), table=TABLE_SCORES)
+
+
+def figures():
+    return expand(
+        results("figures/fig3_{data_set}.svg"),
+        data_set=config["data_sets"]["annotation"],
+    )
+
+
+def confusion_settings(wildcards):
+    title = config["models"]["celllm"]["title"]
+    return as_json(
+        RUN_LABEL
+        | {"data_set": wildcards.data_set, "model": title, "protocol": "strict"}
+    )
+
+
+def claim_settings():
+    n_folds = config["annotation"]["splits"]["n_folds"]
+    return as_json(RUN_LABEL | {"test_over_train": {"annotation": 1 / (n_folds - 1)}})
+
+
+def checksum_files():
+    return [
+        path
+        for path in (f"{RAW}/data.lock", f"{MIRROR}/SHA256SUMS")
+        if MIRROR or "lock" in path
+    ]
+
+
+rule table:
+    input:
+        table_scores,
+    output:
+        report(
+            multiext(results("tables/{table}"), ".html"),
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
+        multiext(results("tables/{table}"), ".csv", ".md", ".tex"),
+    log:
+        log_of("tables/{table}"),
+    benchmark:
+        times_of("tables/{table}")
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        models=shown_models(),
+        settings=as_json(RUN_LABEL | {"protocols": config["annotation"]["protocols"]}),
+        out=results("tables/{table}"),
+    shell:
+        "python -m celllm table {wildcards.table} --scores {input:q} --models {params.models:q}"
+        " --settings {params.settings:q} --out {params.out:q} > {log} 2>&1"
+
+
+rule confusion:
+    input:
+        results("scores/annotation/{data_set}/celllm/strict.predictions.csv"),
+    output:
+        report(
+            results("figures/fig3_{data_set}.svg"),
+            caption="../report/confusion.rst",
+            category="Figures",
+            labels={"figure": "Fig. 3", "data set": "{data_set}"},
+        ),
+        results("figures/fig3_{data_set}.png"),
+        results("figures/fig3_{data_set}.csv"),
+    log:
+        log_of("figures/fig3_{data_set}"),
+    benchmark:
+        times_of("figures/fig3_{data_set}")
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        settings=confusion_settings,
+        out=results("figures/fig3_{data_set}"),
+    shell:
+        "python -m celllm confusion --predictions {input} --settings {params.settings:q} --out {params.out:q} > {log} 2>&1"
+
+
+rule claims:
+    input:
+        all_scores,
+    output:
+        report(
+            results("claims.html"), caption="../report/claims.rst", category="Claims"
+        ),
+        multiext(results("claims"), ".csv", ".md"),
+    log:
+        log_of("claims"),
+    benchmark:
+        times_of("claims")
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        models=shown_models(),
+        settings=claim_settings(),
+        out=results("claims"),
+    shell:
+        "python -m celllm claims --scores {input:q} --models {params.models:q}"
+        " --settings {params.settings:q} --out {params.out:q} > {log} 2>&1"
+
+
+rule manifest:
+    input:
+        tables(),
+        figures(),
+        results("claims.csv"),
+    output:
+        results("manifest.json"),
+    log:
+        log_of("manifest"),
+    benchmark:
+        times_of("manifest")
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        config=as_json(
+            {key: value for key, value in config.items() if key != "catalogue"}
+        ),
+        settings=as_json(RUN_LABEL),
+        benchmarks=results("benchmarks"),
+        checksums=checksum_files(),
+    shell:
+        "python -m celllm manifest --config {params.config:q} --benchmarks {params.benchmarks:q}"
+        " --checksums {params.checksums:q} --settings {params.settings:q} --out {output} > {log} 2>&1"
+
+
+rule report:
+    input:
+        tables=tables(),
+        figures=figures(),
+        claims=results("claims.csv"),
+        manifest=results("manifest.json"),
+    output:
+        results("report.html"),
+    log:
+        log_of("report"),
+    benchmark:
+        times_of("report")
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        settings=as_json(RUN_LABEL),
+    shell:
+        "python -m celllm report --tables {input.tables:q} --figures {input.figures:q} --claims {input.claims}"
+        " --manifest {input.manifest} --settings {params.settings:q} --out {output} > {log} 2>&1"
+
+
+# Last of all: a method that failed stands in the tables with its reason, and the run says so by its exit status.
+rule gate:
+    input:
+        all_scores,
+    output:
+        results("complete.json"),
+    log:
+        log_of("gate"),
+    benchmark:
+        times_of("gate")
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        settings=as_json({"allowed": config["allowed_failures"]}),
+    shell:
+        "python -m celllm gate --scores {input:q} --settings {params.settings:q} --out {output} > {log} 2>&1"
