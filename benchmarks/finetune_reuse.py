@@ -2,9 +2,9 @@
 
     python benchmarks/finetune_reuse.py --depth 10 --dim 64 --cells 128
 
-Both train the last layer on the same made-up cells in the same order, an epoch of one and an epoch of the
-other in turns; an epoch counts the training cells and the choice on a fifth as many. Prints seconds per epoch,
-their ratio, the cost of filling the store once, and the largest difference between the logits of both models.
+Both train the last layer on the same made-up cells in the same order, an epoch of one and one of the other in
+turns; an epoch counts the training cells and the choice on a fifth as many. Prints seconds per epoch, their
+ratio, the cost of filling the store once, and the largest difference between the logits of both models.
 """
 
 import argparse
