@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PROVENANCE = (
     "source", "values", "fractions", "options", "n_cells_in", "n_cells_out", "n_genes_in", "n_genes_out",
-    "n_merged_symbols", "n_unmapped", "label_counts", "files", "version", "sha256",
+    "n_merged_symbols", "n_unmapped", "label_counts", "files", "version",
 )  # fmt: skip
 """Keys of ``uns["celllm"]`` of a prepared data set."""
 
@@ -205,13 +205,14 @@ def run_check(file: str | Path, genes: str | Path | None = None, aliases: str | 
     UserError
         When there is a problem; all of them are printed before.
     """
-    from celllm.data.prepared import open_h5ad, verify
+    from celllm.data.prepared import is_sealed, open_h5ad, verify
 
+    if Path(file).is_file() and is_sealed(file):
+        verify(file)
     adata = open_h5ad(file)
     vocabulary = Vocabulary.read(genes) if genes else None
     if "celllm" in adata.uns:
         lines, found = _describe(adata), problems(adata, vocabulary)
-        verify(adata, file)
     else:
         symbol_map = _symbol_map(vocabulary, aliases)
         lines, found = _judge(adata, find_counts(adata, symbol_map, file), symbol_map)

@@ -100,7 +100,7 @@ def prepare(
 
     Returns
     -------
-    AnnData by the contract of prepared data sets, but for source, files and checksum.
+    AnnData by the contract of prepared data sets, but for the source and its files.
     """
     from anndata import AnnData
 

@@ -1,11 +1,15 @@
-"""Prepared data sets: written whole and compressed, read back only when complete and unchanged."""
+"""Prepared data sets: written whole, sealed with a checksum, read back only when unchanged.
+
+The seal is the SHA-256 of the file, written behind its end, where HDF5 does not look: any program opens the
+file as an ordinary ``.h5ad``. It is checked before the file is opened, because a flipped byte is another
+count at best and a crash of the HDF5 library at worst.
+"""
 
 import hashlib
 import json
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import IO, TYPE_CHECKING
 
 from celllm.data.check import check
 from celllm.data.genes import Vocabulary
@@ -16,17 +20,19 @@ from celllm.io import atomic
 if TYPE_CHECKING:
     from anndata import AnnData
 
+_SEAL = re.compile(rb"\ncelllm sha256 ([0-9a-f]{64})\n")
+_SEAL_BYTES = len("\ncelllm sha256 \n") + 64
+_BLOCK = 2**20
+
 
 def write(adata: "AnnData", path: str | Path) -> None:
-    """Write a prepared data set with the checksum of its content; complete or absent.
-
-    Compression is not for size alone: a flipped byte in a compressed block is an error when it is read, in a
-    plain block it is another count.
-    """
-    adata.uns["celllm"]["sha256"] = digest(adata)
+    """Write a prepared data set, compressed and sealed; complete or absent."""
     check(adata, where=path)
     with atomic(path) as partial:
         adata.write_h5ad(partial, compression="gzip", compression_opts=1)
+        with open(partial, "r+b") as handle:
+            digest = hashlib.file_digest(handle, "sha256").hexdigest()
+            handle.write(f"\ncelllm sha256 {digest}\n".encode())
 
 
 def read(path: str | Path, vocabulary: Vocabulary | None = None) -> "AnnData":
@@ -35,11 +41,11 @@ def read(path: str | Path, vocabulary: Vocabulary | None = None) -> "AnnData":
     Raises
     ------
     UserError
-        For a damaged file, a changed content, or whatever :func:`celllm.data.check.check` refuses.
+        For a damaged or changed file, or whatever :func:`celllm.data.check.check` refuses.
     """
+    verify(path)
     adata = open_h5ad(path)
     check(adata, vocabulary, where=path)
-    verify(adata, path)
     return adata
 
 
@@ -51,44 +57,53 @@ def open_h5ad(path: str | Path) -> "AnnData":
         raise UserError(f"{path}: no such file")
     try:
         return anndata.read_h5ad(path)
-    except Exception as error:
+    except Exception as error:  # damage surfaces anywhere in anndata, whose own errors are private
         detail = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: not a complete .h5ad file ({detail}); {AGAIN}") from error
 
 
-def verify(adata: "AnnData", path: str | Path) -> None:
-    """Refuse a prepared data set whose content is not what was written."""
-    stored = str(adata.uns["celllm"].get("sha256", ""))
-    if stored != digest(adata):
-        raise UserError(f"{path}: the content has changed since it was written; {AGAIN}")
+def is_sealed(path: str | Path) -> bool:
+    """Whether the file ends like a prepared data set."""
+    with open(path, "rb") as handle:
+        return _read_seal(handle) is not None
 
 
-def digest(adata: "AnnData") -> str:
-    """SHA-256 over the counts, the names of cells and genes, and obs."""
-    matrix: Any = adata.X
-    content = hashlib.sha256()
-    for part, kind in ((matrix.indptr, np.int64), (matrix.indices, np.int32), (matrix.data, np.float32)):
-        content.update(np.ascontiguousarray(part, dtype=kind).data)
-    for names in (adata.obs_names, adata.var_names):
-        content.update("\n".join(names).encode())
-    for column in sorted(adata.obs.columns):
-        content.update(f"\n{column}\n".encode())
-        content.update("\n".join(adata.obs[column].astype(str)).encode())
-    return content.hexdigest()
+def verify(path: str | Path) -> None:
+    """Refuse a file that is not, byte by byte, what :func:`write` wrote."""
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file")
+    with open(path, "rb") as handle:
+        sealed = _read_seal(handle)
+        if sealed is None:
+            raise UserError(f"{path}: not a prepared data set, or cut short; make it with `celllm prepare`")
+        if _digest(handle) != sealed:
+            raise UserError(f"{path}: damaged or changed since it was written; make it again")
+
+
+def _read_seal(handle: IO[bytes]) -> str | None:
+    size = handle.seek(0, 2)
+    handle.seek(max(0, size - _SEAL_BYTES))
+    match = _SEAL.fullmatch(handle.read())
+    return match[1].decode() if match else None
+
+
+def _digest(handle: IO[bytes]) -> str:
+    """SHA-256 of everything before the seal."""
+    left = handle.seek(0, 2) - _SEAL_BYTES
+    handle.seek(0)
+    digest = hashlib.sha256()
+    while left > 0:
+        block = handle.read(min(_BLOCK, left))
+        digest.update(block)
+        left -= len(block)
+    return digest.hexdigest()
 
 
 def label_counts(path: str | Path) -> dict[str, int]:
     """Cells of each label of a prepared data set, the largest class first, without reading its counts."""
     import h5py
 
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        with h5py.File(path, "r") as handle:
-            text = handle["uns/celllm/label_counts"][()]
-    except (OSError, KeyError) as error:
-        raise UserError(
-            f"{path}: not a prepared data set ({error}); make it with `celllm prepare`"
-        ) from error
-    counts: dict[str, int] = json.loads(text)
+    verify(path)
+    with h5py.File(path, "r") as handle:
+        counts: dict[str, int] = json.loads(handle["uns/celllm/label_counts"][()])
     return counts

@@ -75,12 +75,16 @@ def test_the_prepared_data_set_keeps_the_contract(tmp_path, names, gene_files):
     assert [path.name for path in out.parent.iterdir()] == ["baron.h5ad"]
 
 
-def test_the_same_input_gives_the_same_content(tmp_path, names):
+def test_the_same_input_gives_the_same_bytes(tmp_path, names):
     files = _baron(tmp_path, ROWS)
     for name in ("one", "two"):
         run_prepare("baron", files, settings={}, out=tmp_path / f"{name}.h5ad", **names)
-    first, second = (prepared.read(tmp_path / f"{name}.h5ad") for name in ("one", "two"))
-    assert first.uns["celllm"]["sha256"] == second.uns["celllm"]["sha256"]
+    assert (tmp_path / "one.h5ad").read_bytes() == (tmp_path / "two.h5ad").read_bytes()
+
+
+def test_any_program_opens_a_prepared_data_set(tmp_path, names):
+    run_prepare("baron", _baron(tmp_path, ROWS), settings={}, out=tmp_path / "out.h5ad", **names)
+    assert anndata.read_h5ad(tmp_path / "out.h5ad").shape == (2, 3)
 
 
 @pytest.mark.parametrize(
@@ -270,49 +274,38 @@ def written(tmp_path, names) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda data: data[: len(data) // 2], "not a complete .h5ad file .*truncated file"),
-        (lambda data: b"", "not a complete .h5ad file .*file signature not found"),
-        (lambda data: b"<html>404</html>", "not a complete .h5ad file .*file signature not found"),
-    ],
+    "damage",
+    [lambda data: data[: len(data) // 2], lambda data: data[:-1], lambda data: b"", lambda data: b"<html>"],
 )
-def test_a_damaged_prepared_file_is_one_line(written, damage, message):
+def test_a_prepared_file_cut_short_is_one_line(written, damage):
     written.write_bytes(damage(written.read_bytes()))
-    with pytest.raises(UserError, match=message) as raised:
-        prepared.read(written)
-    assert "\n" not in str(raised.value)
+    for reader in (prepared.read, prepared.label_counts):
+        with pytest.raises(
+            UserError, match=r"baron\.h5ad: not a prepared data set, or cut short; make it with"
+        ):
+            reader(written)
 
 
-def test_no_flipped_byte_changes_a_prepared_data_set_in_silence(written):
-    """A flip is an error, or it hits space that holds nothing: what is read is what was written."""
+def test_every_flipped_byte_is_noticed(written):
     data = written.read_bytes()
-    right = prepared.digest(prepared.read(written))
-    refused = 0
-    for place in np.random.default_rng(0).choice(len(data), size=150, replace=False):
+    places = np.random.default_rng(0).choice(len(data), size=300, replace=False)
+    for place in [0, len(data) - 1, *places]:
         written.write_bytes(data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :])
-        try:
-            assert prepared.digest(prepared.read(written)) == right
-        except UserError as error:
-            assert "\n" not in str(error)
-            refused += 1
-    assert refused > 10
+        with pytest.raises(UserError, match=r"damaged or changed|not a prepared data set"):
+            prepared.read(written)
 
 
 def test_content_changed_by_hand_is_refused(written):
     adata = anndata.read_h5ad(written)
     adata.X.data[0] += 1
     adata.write_h5ad(written)
-    with pytest.raises(UserError, match="the content has changed since it was written"):
+    with pytest.raises(UserError, match="not a prepared data set, or cut short"):
         prepared.read(written)
 
 
-def test_label_counts_of_another_file_are_refused(tmp_path):
-    with pytest.raises(UserError, match="no such file"):
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"no\.h5ad: no such file"):
         prepared.label_counts(tmp_path / "no.h5ad")
-    anndata.AnnData(np.ones((2, 2))).write_h5ad(tmp_path / "other.h5ad")
-    with pytest.raises(UserError, match="not a prepared data set"):
-        prepared.label_counts(tmp_path / "other.h5ad")
 
 
 def _prepare_real(
