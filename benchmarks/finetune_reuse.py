@@ -1,6 +1,6 @@
 """Fine-tuning epochs with the output of the frozen layers kept, against running them for every batch.
 
-    python benchmarks/finetune_reuse.py --depth 10 --dim 64 --cells 128
+    python benchmarks/finetune_reuse.py --depth 10 --dim 256 --cells 64
 
 Both train the last layer on the same made-up cells in the same order, an epoch of one and one of the other in
 turns; an epoch counts the training cells and the choice on a fifth as many. Prints seconds per epoch, their
@@ -57,12 +57,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     for name, value in {
         "depth": 10,
-        "dim": 64,
-        "heads": 4,
-        "dim-head": 16,
-        "cells": 128,
+        "dim": 256,
+        "heads": 8,
+        "dim-head": 64,
+        "cells": 64,
         "expressed": 250,
-        "epochs": 5,
+        "epochs": 3,
     }.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--threads", type=int, default=1)
