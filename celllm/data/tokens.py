@@ -159,7 +159,7 @@ def from_csr(counts: Any, columns: ArrayLike) -> CellsInMemory:
     return CellsInMemory(Ragged(counts.indptr.astype(np.int64), gene_ids, expression_of(counts)))
 
 
-def from_h5ad(path: str | Path, vocabulary: "Vocabulary", block: int = 8192) -> CellsInMemory:
+def from_h5ad(path: str | Path, vocabulary: "Vocabulary", block: int = 2048) -> CellsInMemory:
     """Make cells from a prepared ``.h5ad``, reading ``block`` cells at a time.
 
     What ``X`` holds is taken as it is: counts, TPM, or whatever ``uns["celllm"]["values"]`` says.
