@@ -147,12 +147,18 @@ def read_checksums(path: str | Path) -> dict[str, str]:
     if not path.exists():
         raise UserError(f"{path}: no such file; the manifest lists the inputs from it")
     if path.name != "SHA256SUMS":
-        files = read_json(path).get("files", {})
-        return {name: entry["sha256"] for name, entry in files.items()}
+        return _locked(path, read_json(path))
     pairs = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if any(len(pair) != 2 or len(pair[0]) != 64 for pair in pairs):
         raise UserError(f"{path}: expected lines of '<64 hexadecimal digits>  <file>'")
     return {name.lstrip("*").strip(): digest for digest, name in pairs}
+
+
+def _locked(path: Path, content: Any) -> dict[str, str]:
+    try:
+        return {name: entry["sha256"] for name, entry in content["files"].items()}
+    except (TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path}: expected a data.lock, or a file called SHA256SUMS") from error
 
 
 def packages() -> dict[str, str]:

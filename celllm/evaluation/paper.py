@@ -166,6 +166,9 @@ class Paper:
     """Everything that paper.yaml holds."""
 
     title: str
+    authors: str
+    year: int
+    arxiv: str
     tables: Mapping[str, ScoreTable]
     fact_tables: Mapping[str, FactTable]
     tasks: Mapping[str, Task]
@@ -216,7 +219,7 @@ def load() -> Paper:
     raw = read_yaml(PAPER)
     metrics = {name: Metric(name, **entry) for name, entry in raw["metrics"].items()}
     return Paper(
-        title=raw["source"]["title"],
+        **raw["source"],
         tables={name: _score_table(name, entry, metrics) for name, entry in raw["tables"].items()},
         fact_tables={name: _fact_table(name, entry) for name, entry in raw["fact_tables"].items()},
         tasks={name: Task(name, **entry) for name, entry in raw["tasks"].items()},

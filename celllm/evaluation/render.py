@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,14 +107,29 @@ def score_view(frame: pd.DataFrame, title: str) -> dict[str, Any]:
         "name": table.name,
         "kind": "scores",
         "title": labelled(title, toy),
+        **_parts(title),
         "run": str(frame["run"].iloc[0]),
         "toy": toy,
-        "unit": "percent" if table.unit == "percent" else "fractions; RMSE and MAE in ln µM",
+        "unit": "Percent" if table.unit == "percent" else "Fractions; RMSE and MAE in ln µM",
         "blocks": blocks,
         "notes": notes.texts,
-        "legend": f"Mean ± sample standard deviation over {usual} splits (n where it is another number); "
-        "best in bold; below it the paper's number and Δ = ours − paper.",
+        "legend": _legend(usual),
     }
+
+
+def _legend(n_splits: int) -> str:
+    if n_splits == 0:
+        return "Nothing of this table was scored in this run; the paper's numbers stand alone."
+    return (
+        f"Mean ± sample standard deviation over {n_splits} splits (n where it is another number); "
+        "best in bold; below it the paper's number and Δ = ours − paper."
+    )
+
+
+def _parts(title: str) -> dict[str, str]:
+    """``Table 1: Cell type annotation`` as number and subject."""
+    number, _, subject = title.partition(": ")
+    return {"number": number, "subject": subject}
 
 
 def _score_block(
@@ -174,9 +189,7 @@ def _optimism_block(table: ScoreTable, rows: pd.DataFrame, notes: Notes) -> dict
             "paper": "",
             "difference": "",
             "n": "",
-            "mark": ""
-            if known
-            else notes.mark(cell["reason"] or f"{cell['title']}: no split scored under both protocols"),
+            "mark": "" if known else notes.mark(cell["reason"] or "no split scored under both protocols"),
             "order": cell["optimism"] if known else "",
             "tone": "",
         }
@@ -228,6 +241,7 @@ def fact_view(frame: pd.DataFrame, title: str) -> dict[str, Any]:
         "name": str(frame["table"].iloc[0]),
         "kind": "facts",
         "title": labelled(title, toy),
+        **_parts(title),
         "run": str(frame["run"].iloc[0]),
         "toy": toy,
         "unit": "",
@@ -268,13 +282,12 @@ def _fact_cells(cell: Mapping[Any, Any], notes: Notes) -> Iterable[dict[str, Any
 
 def read_table(path: str | Path) -> dict[str, Any]:
     """The view of a table's tidy CSV, as written by :func:`celllm.evaluation.tables.run_table`."""
-    frame = pd.read_csv(
-        path, keep_default_na=False, na_values={c: [""] for c in _NUMERIC}, dtype={"run": str}
-    )
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     title = printed.load().table(str(frame["table"].iloc[0])).title
-    return fact_view(frame.astype(str), title) if "ours" in frame else score_view(frame, title)
+    if "ours" in frame:
+        return fact_view(frame, title)
+    numbers = {name: pd.to_numeric(frame[name], errors="coerce") for name in _NUMERIC}
+    return score_view(frame.assign(**numbers, best=frame["best"] == "True"), title)
 
 
-_NUMERIC: Sequence[str] = (
-    "mean", "sd", "paper_value", "paper_sd", "difference", "optimism", "optimism_sd",
-)  # fmt: skip
+_NUMERIC = ("n", "mean", "sd", "paper_value", "paper_sd", "difference", "optimism", "optimism_sd")

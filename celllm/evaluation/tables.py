@@ -145,7 +145,7 @@ def _cell(
     """One line of the tidy form."""
     scale, digits = SCALE[table.unit], DIGITS[table.unit]
     values = lookup.values(column, line.model, protocol, scale)
-    status, reason = _status(line, lookup.rows(column, line.model, protocol), protocol, column, expected)
+    status, reason = _status(line, lookup.rows(column, line.model, protocol), expected)
     summary = summarise(values.to_list()) if len(values) else None
     number = line.paper.numbers[table.index(column.key)] if line.paper else None
     return {
@@ -197,20 +197,20 @@ def _optimism(
     return {"optimism": summary.mean, "optimism_sd": summary.sd}
 
 
-def _status(line: Line, rows: pd.DataFrame, protocol: str, column: Column, expected: int) -> tuple[str, str]:
+def _status(line: Line, rows: pd.DataFrame, expected: int) -> tuple[str, str]:
     """Status of a cell and, unless it is complete, the reason."""
     if not line.in_run:
-        return NOT_RUN, f"{line.title}: not among the models of this run"
+        return NOT_RUN, "not among the models of this run"
     if rows.empty:
-        return NOT_RUN, f"{line.title} on {column.group_title}: no scores under protocol {protocol}"
+        return NOT_RUN, "no scores in this run"
     bad = rows[rows["status"] != score_files.OK]
-    if len(bad) == len(rows):
-        return str(bad["status"].iloc[0]), f"{line.title} on {column.group_title}: {_reasons(bad)}"
-    if len(rows) - len(bad) == expected:
+    n_ok = len(rows) - len(bad)
+    if n_ok == 0:
+        return str(bad["status"].iloc[0]), _reasons(bad)
+    if n_ok == expected:
         return score_files.OK, ""
-    count = f"{len(rows) - len(bad)} of {expected} splits"
-    why = f" ({_reasons(bad)})" if len(bad) else ", the others have no scores"
-    return PARTIAL, f"{line.title} on {column.group_title}: {count}{why}"
+    why = _reasons(bad) if len(bad) else "the others have no scores"
+    return PARTIAL, f"{n_ok} of {expected} splits; {why}"
 
 
 def _reasons(bad: pd.DataFrame) -> str:

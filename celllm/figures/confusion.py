@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 PERCENT_AND_COUNT = 15  # classes up to which a cell holds its share and, in its corner, its count
 PERCENT = 30  # classes up to which a cell holds its share
+Place = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -109,43 +110,61 @@ def draw(
     counts: pd.DataFrame, names: Mapping[str, str], settings: ConfusionSettings, n_splits: int
 ) -> "Figure":
     """The heatmap; cells have a fixed size on paper: many classes make a larger figure, not smaller type."""
-    from matplotlib.figure import Figure
-
     n = len(counts)
     labels = [short(names.get(c, c)) for c in counts.index]
-    cell = _cell_size(n)
-    margin = _label_length(labels)
-    grid = max(n * cell, 30.0)
-    # A sheet wider than a page is looked at from further away: its titles grow with it.
-    zoom = max(1.0, grid / PAGE_WIDTH)
-    bottom = (margin if n > PERCENT else 0.72 * margin) + 9 * zoom
-    left, top, right = margin + 9 * zoom, 15.0 * zoom, 20.0 * zoom
-    width, height = max(left + grid + right, 80.0), bottom + grid + top
-    figure = Figure(figsize=(width * MM, height * MM))
-    axes = figure.add_axes((left / width, bottom / height, grid / width, grid / height))
-    _heatmap(axes, shares(counts), counts.to_numpy(), labels, zoom)
-    bar = (left + grid + 3 * zoom) / width, bottom / height, 3 * zoom / width, min(grid, 60.0 * zoom) / height
-    _colour_bar(figure, axes, bar, zoom)
-    size = f"{int(counts.to_numpy().sum()):,} cells in {n_splits} splits"
-    legend = "; % of the true class" + (", number of cells in the corner" if n <= PERCENT_AND_COUNT else "")
-    _titles(figure, settings, size + (legend if n <= PERCENT else ""), zoom / height, zoom)
+    sheet = _Sheet.of(n, _label_length(labels))
+    figure = sheet.figure()
+    axes = figure.add_axes(sheet.place(sheet.left, sheet.bottom, sheet.grid, sheet.grid))
+    _heatmap(axes, shares(counts), counts.to_numpy(), labels, sheet.zoom)
+    beside = sheet.left + sheet.grid + 3 * sheet.zoom
+    bar = sheet.place(beside, sheet.bottom, 3 * sheet.zoom, min(sheet.grid, 60.0 * sheet.zoom))
+    _colour_bar(figure, axes, bar, sheet.zoom)
+    lines = [f"{int(counts.to_numpy().sum()):,} cells in {n_splits} splits" + _protocol(settings)]
+    if n <= PERCENT:
+        corner = ", number of cells in the corner" if n <= PERCENT_AND_COUNT else ""
+        lines.append(f"In a cell: % of the true class{corner}")
+    _titles(figure, settings, lines, sheet)
     return figure
 
 
 def _gap(settings: ConfusionSettings) -> "Figure":
     """What stands in the place of a heatmap that cannot be drawn."""
-    from matplotlib.figure import Figure
-
-    width, height = 80.0, 30.0
-    figure = Figure(figsize=(width * MM, height * MM))
-    _titles(
-        figure,
-        settings,
-        "No predictions: the model failed on every split.\nThe score file says why",
-        1 / height,
-        1.0,
-    )
+    sheet = _Sheet(width=80.0, height=30.0)
+    figure = sheet.figure()
+    lines = ["No predictions: the model failed on every split.", "The score file says why"]
+    _titles(figure, settings, lines, sheet)
     return figure
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """Sizes of a figure in mm; ``zoom`` enlarges titles where a sheet is wider than a page."""
+
+    width: float
+    height: float
+    left: float = 0.0
+    bottom: float = 0.0
+    grid: float = 0.0
+    zoom: float = 1.0
+
+    @classmethod
+    def of(cls, n: int, margin: float) -> "_Sheet":
+        """The sheet for n classes whose names need ``margin`` mm."""
+        grid = max(n * _cell_size(n), 30.0)
+        zoom = max(1.0, grid / PAGE_WIDTH)
+        slanted = 0.72 * margin if n <= PERCENT else margin
+        left, bottom = margin + 9 * zoom, slanted + 9 * zoom
+        width, height = max(left + grid + 20 * zoom, 80.0), bottom + grid + 16 * zoom
+        return cls(width, height, left, bottom, grid, zoom)
+
+    def figure(self) -> "Figure":
+        from matplotlib.figure import Figure
+
+        return Figure(figsize=(self.width * MM, self.height * MM))
+
+    def place(self, left: float, bottom: float, width: float, height: float) -> Place:
+        """A rectangle in mm as matplotlib wants it, in shares of the figure."""
+        return left / self.width, bottom / self.height, width / self.width, height / self.height
 
 
 def _cell_size(n: int) -> float:
@@ -202,23 +221,24 @@ def _annotate(axes: "Axes", share: np.ndarray, counts: np.ndarray, with_counts: 
         axes.text(-0.3, float(row), "no cell has this label", va="center", fontsize=SMALLEST_TYPE, color=SOFT)
 
 
-def _colour_bar(
-    figure: "Figure", axes: "Axes", place: tuple[float, float, float, float], zoom: float
-) -> None:
+def _colour_bar(figure: "Figure", axes: "Axes", place: Place, zoom: float) -> None:
     bar = figure.colorbar(axes.images[0], cax=figure.add_axes(place))
     bar.set_label("Share of the true class (%)", fontsize=TYPE * zoom)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=1.5, pad=1.5, labelsize=(TYPE - 1) * zoom)
 
 
-def _titles(figure: "Figure", settings: ConfusionSettings, size: str, mm: float, zoom: float) -> None:
-    """Title, number of cells and, for a toy, what it is worth; ``mm`` is a millimetre in figure heights."""
-    title = f"{_data_set_title(settings.data_set)}, {settings.model}"
-    protocol = f"; protocol {settings.protocol}" if settings.protocol else ""
-    head = labelled(title, settings.toy)
-    note = f"{size}{protocol}" + (f"\n{TOY_NOTE.capitalize()}" if settings.toy else "")
-    top = figure.text(0.01, 1 - 2 * mm, head, va="top", fontsize=(TYPE + 1) * zoom, weight="bold")
-    under = figure.text(0.01, 1 - 6.3 * mm, note, va="top", fontsize=(SMALLEST_TYPE + 0.5) * zoom, color=SOFT)
+def _protocol(settings: ConfusionSettings) -> str:
+    return f"; protocol {settings.protocol}" if settings.protocol else ""
+
+
+def _titles(figure: "Figure", settings: ConfusionSettings, lines: list[str], sheet: _Sheet) -> None:
+    """Title, what the numbers are and, for a toy, what they are worth."""
+    head = labelled(f"{_data_set_title(settings.data_set)}, {settings.model}", settings.toy)
+    note = "\n".join([*lines, TOY_NOTE.capitalize()] if settings.toy else lines)
+    mm, small = sheet.zoom / sheet.height, (SMALLEST_TYPE + 0.5) * sheet.zoom
+    top = figure.text(0.01, 1 - 2 * mm, head, va="top", fontsize=(TYPE + 1) * sheet.zoom, weight="bold")
+    under = figure.text(0.01, 1 - 6.3 * mm, note, va="top", fontsize=small, color=SOFT)
     literal([top, under])
 
 

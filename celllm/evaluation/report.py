@@ -1,0 +1,145 @@
+"""The report of a run: one HTML page that needs nothing else, made from its tables, figures and ledger."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from celllm.errors import UserError
+from celllm.evaluation import paper as printed
+from celllm.evaluation.ledger import read_ledger
+from celllm.evaluation.render import read_table, render
+from celllm.evaluation.run import labelled
+from celllm.io import read_json, write_text
+from celllm.settings import fill
+
+LARGEST_SVG = 1_000_000  # bytes; above it the pixels of the PNG are the smaller way to show the same
+TITLE = "CellLM benchmark"
+
+# What a figure shows, by the beginning of its file name.
+CAPTIONS = {
+    "fig3": "Confusion of cell types (Fig. 3 of the paper): rows are true classes and sum to 100 %",
+}
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """Name and size of the run."""
+
+    run: str = ""
+    toy: bool = False
+
+
+def run_report(
+    tables: Sequence[str | Path],
+    figures: Sequence[str | Path],
+    claims: str | Path,
+    manifest: str | Path,
+    settings: Mapping[str, Any] | str | None,
+    out: str | Path,
+) -> None:
+    """Write the report.
+
+    Parameters
+    ----------
+    tables
+        CSV files of :func:`celllm.evaluation.tables.run_table`, in the order to show them.
+    figures
+        SVG or PNG files; of a figure given in both forms the SVG is taken unless it is very large.
+    claims
+        CSV file of :func:`celllm.evaluation.claims.run_claims`.
+    manifest
+        JSON file of :func:`celllm.evaluation.manifest.run_manifest`.
+    settings
+        :class:`ReportSettings` as mapping or JSON.
+
+    Raises
+    ------
+    UserError
+        For a file that is missing or not what it should be.
+    """
+    chosen = fill(ReportSettings, settings, "report: settings")
+    page = render(
+        "report.html.j2",
+        title=labelled(TITLE, chosen.toy),
+        toy=chosen.toy,
+        run=chosen.run,
+        tables=[_read(read_table, path) for path in tables],
+        figures=[_figure(path) for path in _chosen(figures)],
+        ledger=_read(read_ledger, claims),
+        manifest=manifest_view(read_json(manifest)),
+        paper=printed.load(),
+    )
+    write_text(out, page)
+
+
+def _read(reader: Any, path: str | Path) -> Any:
+    """Read a CSV of this benchmark; another file in its place is told in one line."""
+    try:
+        return reader(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (KeyError, IndexError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise UserError(f"{path}: not a table or ledger of this version of celllm; make it again") from error
+
+
+def _chosen(figures: Sequence[str | Path]) -> list[Path]:
+    """One file per figure, in the order given: its SVG, or its PNG where the SVG is missing or very large."""
+    chosen: dict[str, Path] = {}
+    for path in map(Path, figures):
+        if not path.exists():
+            raise UserError(f"{path}: no such file")
+        other = chosen.get(path.stem)
+        if other is None or _rank(path) < _rank(other):
+            chosen[path.stem] = path
+    return list(chosen.values())
+
+
+def _rank(path: Path) -> int:
+    if path.suffix == ".svg":
+        return 0 if path.stat().st_size <= LARGEST_SVG else 2
+    return 1
+
+
+def _figure(path: Path) -> dict[str, str]:
+    kind = {".svg": "image/svg+xml", ".png": "image/png"}.get(path.suffix)
+    if kind is None:
+        raise UserError(f"{path}: a report shows .svg and .png files")
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    start = next(
+        (c for name, c in CAPTIONS.items() if path.stem.startswith(name)), path.stem.replace("_", " ")
+    )
+    return {"name": path.stem, "source": f"data:{kind};base64,{data}", "caption": start}
+
+
+def manifest_view(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest in reading order: a few facts, times per rule, and the rest folded."""
+    machine, git = manifest["machine"], manifest["git"]
+    packages = manifest["packages"]
+    state = "" if git["commit"] is None else (", changed files" if git["dirty"] else ", clean")
+    gpus = ", ".join(machine["gpus"]) or "none"
+    facts = {
+        "Run": f"{manifest['run']} ({manifest['size']} size), {manifest['uuid']}",
+        "Finished": manifest["finished"],
+        "Code": f"celllm {manifest['celllm']}, commit {git['commit'] or 'unknown'}{state}",
+        "Configuration": f"sha256 {manifest['config_sha256']}",
+        "Seeds": ", ".join(f"{k} = {v}" for k, v in manifest["seeds"].items()) or "none",
+        "Machine": "{host}: {cpu}, {n_cpus} cores, {memory_gib} GiB".format_map(machine),
+        "GPU": gpus,
+        "System": f"{machine['system']}, Python {manifest['python']}",
+        "Libraries": ", ".join(f"{p} {packages[p]}" for p in _NAMED if p in packages),
+        "Inputs": f"{len(manifest['inputs'])} files with their SHA-256",
+    }
+    return {
+        "facts": facts,
+        "times": manifest["times"],
+        "job_seconds": manifest["job_seconds"],
+        "packages": packages,
+        "inputs": manifest["inputs"],
+    }
+
+
+_NAMED = ("torch", "numpy", "scanpy", "anndata", "scikit-learn", "dgl", "performer-pytorch", "snakemake")

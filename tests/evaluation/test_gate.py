@@ -1,0 +1,59 @@
+import pytest
+
+from celllm.errors import UserError
+from celllm.evaluation.gate import run_gate
+from celllm.io import read_json
+
+GOOD = {("celllm", "baron", "strict", m): [0.5, 0.6] for m in ("macro_f1", "accuracy")}
+FAILURE = {
+    ("scbert", "baron", "strict", m): {
+        0: ("out-of-memory", "needs 40 GiB"),
+        3: ("out-of-memory", "needs 40 GiB"),
+    }
+    for m in ("macro_f1", "accuracy")
+}
+
+
+def test_good_scores_pass(tmp_path, score_file) -> None:
+    run_gate([score_file(GOOD)], None, tmp_path / "complete.json")
+    summary = read_json(tmp_path / "complete.json")
+    assert summary["complete"] is True
+    assert (summary["rows"], summary["statuses"], summary["allowed_failures"]) == (4, {"ok": 4}, [])
+
+
+def test_what_does_not_apply_is_no_failure(tmp_path, score_file) -> None:
+    missing = {("drug_mean", "baron", "strict", "macro_f1"): {0: ("not-applicable", "no drug in this task")}}
+    run_gate([score_file(GOOD, missing)], None, tmp_path / "complete.json")
+    assert read_json(tmp_path / "complete.json")["statuses"] == {"ok": 4, "not-applicable": 1}
+
+
+def test_a_failure_ends_the_run_and_writes_nothing(tmp_path, score_file) -> None:
+    with pytest.raises(UserError) as told:
+        run_gate([score_file(GOOD, FAILURE)], None, tmp_path / "complete.json")
+    message = str(told.value)
+    assert message.startswith(
+        "2 unexpected failures: scbert on baron (strict, split 0, 3): out-of-memory, needs 40 GiB. "
+    )
+    assert "\n" not in message
+    assert not (tmp_path / "complete.json").exists()
+
+
+@pytest.mark.parametrize(
+    "pattern", ["scbert/baron", "scbert/*", "*/out-of-memory", "scbert/baron/out-of-memory"]
+)
+def test_an_allowed_failure_is_written_down(tmp_path, score_file, pattern) -> None:
+    run_gate([score_file(GOOD, FAILURE)], {"allowed": [pattern]}, tmp_path / "complete.json")
+    summary = read_json(tmp_path / "complete.json")
+    assert [row["split"] for row in summary["allowed_failures"]] == ["0", "3"]
+    assert summary["allowed"] == [pattern]
+
+
+@pytest.mark.parametrize("pattern", ["scbert/zheng68k", "scbert/baron/failed", "celllm/*"])
+def test_other_patterns_allow_nothing(tmp_path, score_file, pattern) -> None:
+    with pytest.raises(UserError, match="unexpected failures"):
+        run_gate([score_file(GOOD, FAILURE)], {"allowed": [pattern]}, tmp_path / "complete.json")
+
+
+def test_no_scores_are_no_success(tmp_path) -> None:
+    with pytest.raises(UserError, match="nothing was scored"):
+        run_gate([], None, tmp_path / "complete.json")
