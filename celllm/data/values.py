@@ -39,9 +39,9 @@ def value_problem(
     values: NDArray[Any] = matrix.data
     if not values.size:
         return None
-    for is_bad, what in ((~np.isfinite(values), "not a finite number"), (values < 0, "negative")):
+    for is_bad, what in ((~np.isfinite(values), "is not a finite number"), (values < 0, "is negative")):
         if is_bad.any():
-            return f"{_spell(matrix, is_bad, cells, genes)} is {what}; {_expected(kind)}"
+            return f"{_spell(matrix, is_bad, cells, genes)} {what}; {_expected(kind)}"
     if kind == "log2_tpm":
         return _not_logged(values)
     if looks_logged(values, kind, fractions):
