@@ -1,4 +1,4 @@
-"""What a method of cell annotation is: fitted on labelled cells, it returns a function that labels others.
+"""What a method is: fitted on cells that are known, it returns a function that predicts others.
 
 The two steps are apart on purpose. While it is fitted, a method is given the cells it may learn from and the
 labelled cells it may choose on, and nothing else; the test cells reach it only afterwards, without labels.
@@ -6,7 +6,7 @@ labelled cells it may choose on, and nothing else; the test cells reach it only 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,9 +53,12 @@ class Part:
 
 Predict = Callable[[Part], Labels]
 
+Rows = TypeVar("Rows")  # Part in cell annotation, Pairs in drug response
+Values = TypeVar("Values")
+
 
 @dataclass(frozen=True)
-class Method:
+class Method(Generic[Rows, Values]):
     """A method and what a protocol must know of it.
 
     Attributes
@@ -70,7 +73,7 @@ class Method:
         on training and validation cells together under both protocols.
     """
 
-    fit: Callable[[Part, Part | None, Any, int], Predict]
+    fit: Callable[[Rows, Rows | None, Any, int], Callable[[Rows], Values]]
     settings: type
     chooses: bool = False
 

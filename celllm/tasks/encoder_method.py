@@ -1,7 +1,6 @@
 """A pre-trained encoder, fine-tuned, as a method of cell annotation."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,11 @@ from numpy.typing import NDArray
 
 from celllm.baselines.method import Labels, Method, Part, Predict
 from celllm.data.genes import Vocabulary
-from celllm.data.tokens import Tokeniser, from_csr
-from celllm.errors import UserError
+from celllm.data.tokens import from_csr
 from celllm.evaluation import metrics
-from celllm.model import Encoder, load_encoder
 from celllm.settings import fill
+from celllm.tasks.encoders import read_encoder
 from celllm.training.finetune import Finetuner, FinetuneSettings
-from celllm.training.model_row import ModelRow, read_tokeniser
 
 
 def encoder_method(
@@ -55,7 +52,7 @@ def encoder_method(
         For wrong settings, or an encoder that is missing, damaged or of another gene list.
     """
     chosen = fill(FinetuneSettings, settings)
-    encoder, tokeniser = _pretrained(file, vocabulary) if file else _untrained(row, vocabulary)
+    encoder, tokeniser = read_encoder(file, row, vocabulary)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     classes = np.unique(cells.known)
     tuner = Finetuner(
@@ -75,22 +72,3 @@ def encoder_method(
         return labels
 
     return Method(fit, FinetuneSettings, chooses=True), chosen, device.type == "cuda"
-
-
-def _pretrained(file: str | Path, vocabulary: Vocabulary) -> tuple[Encoder, Tokeniser]:
-    encoder, meta = load_encoder(file, vocabulary.sha256)
-    return encoder, read_tokeniser(meta)
-
-
-def _untrained(row: Mapping[str, Any], vocabulary: Vocabulary) -> tuple[Encoder, Tokeniser]:
-    """An encoder of the row's size as pre-training would start it, always the same one."""
-    if row.get("pretrained", True):
-        raise UserError(f"model {row.get('name')}: no encoder; pass --encoder, or say pretrained: false")
-    model = fill(ModelRow, {key: value for key, value in row.items() if key != "pretrained"}, "model")
-    tokens = asdict(model.token_settings)
-    if tokens.pop("n_genes") is not None:
-        raise UserError("model.tokens.n_genes: the genes are chosen by the pre-training cells; drop it")
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(0)
-        encoder = Encoder(model.encoder_config(len(vocabulary)))
-    return encoder, Tokeniser(len(vocabulary), **tokens)

@@ -17,7 +17,7 @@ from celllm.data.genes import Vocabulary
 from celllm.data.splits import read_splits
 from celllm.errors import UserError
 from celllm.evaluation import scores
-from celllm.tasks import annotation
+from celllm.tasks import annotation, runner
 from celllm.tasks.folds import LeakError, Offer
 from tests.tasks.conftest import SIZE, Files
 
@@ -136,7 +136,7 @@ def test_a_planted_leak_stops_the_command(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Were the protocol changed so that strict chooses on test cells, no score would come out."""
-    monkeypatch.setattr(annotation, "offer", lambda fold, protocol, chooses: Offer(fold.train, fold.test))
+    monkeypatch.setattr(runner, "offer", lambda fold, protocol, chooses: Offer(fold.train, fold.test))
     with pytest.raises(LeakError, match="choose on under 'strict'"):
         run(files, tmp_path, baseline("knn_pca"))
     assert not list(tmp_path.iterdir())
@@ -200,7 +200,7 @@ def test_too_few_predictions_are_a_failure(
 ) -> None:
     with_method(monkeypatch, lambda train, selection, settings, seed: lambda part: np.array(["B cell"]))
     frame = run(files, tmp_path, baseline("short"))
-    assert frame["reason"].str.contains("1 labels predicted for 50 cells").all()
+    assert frame["reason"].str.contains("1 values predicted for 50 test rows").all()
 
 
 def test_the_seed_decides(files: Files, tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_the_seed_decides(files: Files, tmp_path: Path) -> None:
 
 
 def test_every_fold_has_a_seed_of_its_own() -> None:
-    seeds = {annotation.seed_of(seed, fold) for seed in range(20) for fold in range(5)}
+    seeds = {runner.seed_of(seed, fold) for seed in range(20) for fold in range(5)}
     assert len(seeds) == 100
     assert max(seeds) < 2**32
 
