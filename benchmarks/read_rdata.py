@@ -59,9 +59,8 @@ def main() -> None:
         ]
     ours, package = (statistics.median(times) for times in zip(*rounds, strict=True))
     ratio = statistics.median(a / b for a, b in rounds)
-    print(
-        f"reader {ours:.3f} s, rdata alone {package:.3f} s, ratio {ratio:.2f}, {chosen.cells / ours:,.0f} cells/s"
-    )
+    speed = f"{chosen.cells / ours:,.0f} cells/s"
+    print(f"reader {ours:.3f} s ({speed}), rdata alone {package:.3f} s, ratio {ratio:.2f}")
 
 
 if __name__ == "__main__":
