@@ -113,9 +113,14 @@ def prepare(
     obs = raw.obs.iloc[kept].copy()
     for column in obs.columns.difference(["tumour"]):
         obs[column] = pd.Categorical(obs[column].astype(str))
-    counts = _label_counts(obs)
-    _tell(raw, obs, report, counts, where)
-    provenance = {
+    _tell(raw, obs, report, where)
+    provenance = _provenance(raw, obs, report, options)
+    return AnnData(matrix, obs=obs, var=pd.DataFrame(index=symbols), uns={"celllm": provenance})
+
+
+def _provenance(raw: RawCells, obs: pd.DataFrame, report: GeneReport, options: CellOptions) -> dict[str, Any]:
+    """What ``uns["celllm"]`` tells; source and files are filled in by :func:`run_prepare`."""
+    return {
         "source": "",
         "values": "log2_tpm" if raw.take_log else raw.values,
         "fractions": raw.fractions,
@@ -126,11 +131,10 @@ def prepare(
         "n_genes_out": report.n_out,
         "n_merged_symbols": len(report.merged),
         "n_unmapped": report.n_unmapped,
-        "label_counts": json.dumps(counts),
+        "label_counts": json.dumps(_label_counts(obs)),
         "files": "{}",
         "version": __version__,
     }
-    return AnnData(matrix, obs=obs, var=pd.DataFrame(index=symbols), uns={"celllm": provenance})
 
 
 def _reader(source: str) -> ModuleType:
@@ -212,9 +216,7 @@ def _label_counts(obs: pd.DataFrame) -> dict[str, int]:
     return {str(label): int(n) for label, n in obs["label"].value_counts().items()}
 
 
-def _tell(
-    raw: RawCells, obs: pd.DataFrame, report: GeneReport, labels: dict[str, int], where: str | Path
-) -> None:
+def _tell(raw: RawCells, obs: pd.DataFrame, report: GeneReport, where: str | Path) -> None:
     for name, value in raw.report.items():
         log.info("%s: %s %s", where, name, value)
     log.info("%s: %d of %d cells kept", where, len(obs), len(raw.obs))
@@ -229,6 +231,6 @@ def _tell(
     )
     if report.merged:
         log.info("%s: summed: %s", where, ", ".join(report.merged[:20]))
-    for label, n in labels.items():
+    for label, n in _label_counts(obs).items():
         if n < 2:
             log.warning("%s: the class '%s' has one cell: it cannot be split by class", where, label)
