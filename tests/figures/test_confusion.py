@@ -95,6 +95,7 @@ def test_odd_names_are_taken_as_they_are(draw: Draw) -> None:
     assert "my $set$, CellLM" in said
 
 
+@pytest.mark.slow
 def test_two_hundred_classes_stay_legible(draw: Draw) -> None:
     """Every class has its name on both axes, at the smallest legible type, with room for it."""
     names = [f"class {i:03d}" for i in range(200)]
