@@ -22,6 +22,12 @@ def sample_flags(wildcards):
     return file_flags(wildcards.source, wildcards.sample)
 
 
+def sample_options(wildcards):
+    """Without the choice of samples, which changes no sample."""
+    options = config["catalogue"][wildcards.source].get("options", {})
+    return as_json({key: value for key, value in options.items() if key != "samples"})
+
+
 rule genes:
     input:
         hgnc=raw_files("hgnc"),
@@ -78,7 +84,7 @@ rule prepare_sample:
     threads: 1
     params:
         files=sample_flags,
-        options=source_options,
+        options=sample_options,
     shell:
         "python -m celllm prepare {wildcards.source} --files {params.files:q} --sample {wildcards.sample:q}"
         " --samples {input.samples} --genes {input.genes} --aliases {input.aliases}"

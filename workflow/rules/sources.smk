@@ -19,7 +19,9 @@ def catalogue_row(wildcards):
 
 
 def source_files(wildcards):
-    return raw_files(wildcards.source)
+    """The files that list a source's samples: its own, and the table of addresses where it has one."""
+    table = config["catalogue"][wildcards.source]["sample"].get("table")
+    return raw_files(wildcards.source) + ([ROOT / "config" / table] if table else [])
 
 
 def source_flags(wildcards):
