@@ -34,19 +34,15 @@ class SelfAttention(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, L, dim) -> (B, L, dim); ``mask`` (B, L) is True at real tokens."""
-        q, k, v = self.split(x)
-        out = self.attend(q, k, v, mask)
-        return self.dropout(self.to_out(out.transpose(1, 2).flatten(2)))
+        """(B, L, dim) -> (B, L, dim); ``mask`` (B, L) is True at real tokens, the first of them always."""
+        return self.dropout(self.to_out(self.attend(self.project(x), mask).flatten(2)))
 
-    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of (B, L, dim), each (B, heads, L, dim_head)."""
-        qkv = self.to_qkv(x).unflatten(-1, (3, self.heads, self.dim_head))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).contiguous()
-        return q, k, v
+    def project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values of (B, L, dim), as (B, L, 3, heads, dim_head)."""
+        return self.to_qkv(x).unflatten(-1, (3, self.heads, self.dim_head))
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Attention proper, (B, heads, L, dim_head) each."""
+    def attend(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
+        """Attention proper, (B, L, 3, heads, dim_head) -> (B, L, heads, dim_head)."""
         raise NotImplementedError
 
     def cls_weights(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -54,12 +50,12 @@ class SelfAttention(nn.Module):
 
         Exactly those that :meth:`forward` applies, in memory linear in L.
         """
-        q, k, _ = self.split(x)
-        scores = self.scores(q[:, :, :1], k, mask).float().squeeze(2)
+        q, k, _ = self.project(x).unbind(2)
+        scores = self.scores(q[:, :1], k, mask).float().squeeze(2)
         return scores / scores.sum(-1, keepdim=True)
 
     def scores(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
-        """Unnormalised weights of the queries (B, heads, n, dim_head) over the keys, (B, heads, n, L)."""
+        """Unnormalised weights of n queries (B, n, heads, dim_head) over the keys, (B, heads, n, L)."""
         raise NotImplementedError
 
 
@@ -80,9 +76,9 @@ class FavorAttention(SelfAttention):
         n_features, dim_head = self.projection.shape
         self.projection.copy_(draw_projection(n_features, dim_head, generator))
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """See :func:`favor_attention`."""
-        return favor_attention(q, k, v, self.projection, mask)
+    def attend(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
+        """See :func:`celllm.model.favor.favor_attention`."""
+        return favor_attention(qkv, self.projection, mask)
 
     def scores(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
         """See :meth:`SelfAttention.scores`."""
@@ -95,14 +91,15 @@ class FavorAttention(SelfAttention):
 class SoftmaxAttention(SelfAttention):
     """Exact attention, quadratic in L in time, through PyTorch's fused kernels."""
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    def attend(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
         """Scaled dot-product attention over the real keys."""
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
         keys = None if mask is None else mask[:, None, None]
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=keys)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=keys).transpose(1, 2)
 
     def scores(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
         """See :meth:`SelfAttention.scores`."""
-        logits = (q @ k.transpose(-1, -2)) * self.dim_head**-0.5
+        logits = torch.einsum("bnhd,blhd->bhnl", q, k) * self.dim_head**-0.5
         if mask is not None:
             logits = logits.masked_fill(~mask[:, None, None], -math.inf)
         return logits.softmax(-1)

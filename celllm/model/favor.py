@@ -18,6 +18,7 @@ backward pass. Two rearrangements keep the passes over them few and their roundi
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -54,16 +55,14 @@ def draw_projection(n_features: int, dim_head: int, generator: torch.Generator |
         return gaussian_orthogonal_random_matrix(n_features, dim_head)
 
 
-def favor_attention(
-    q: Tensor, k: Tensor, v: Tensor, projection: Tensor, mask: Tensor | None = None
-) -> Tensor:
+def favor_attention(qkv: Tensor, projection: Tensor, mask: Tensor | None = None) -> Tensor:
     """Linear attention through random features; on unpadded input the numbers of performer-pytorch.
 
     Parameters
     ----------
-    q, k, v : Tensor
-        (B, H, L, dim_head), float64, float32 or bfloat16. Products of matrices run in this type with its
-        usual accumulator; row factors, floors and the division by the normaliser in float32 at least.
+    qkv : Tensor
+        (B, L, 3, H, dim_head) queries, keys and values; float64, float32 or bfloat16. Products of matrices
+        run in this type with its usual accumulator; row factors and normalisers are float32 at least.
     projection : Tensor
         (n_features, dim_head).
     mask : Tensor, optional
@@ -73,24 +72,31 @@ def favor_attention(
     Returns
     -------
     Tensor
-        (B, H, L, dim_head).
+        (B, L, H, dim_head).
     """
-    values = torch.nn.functional.pad(v, (0, 1), value=1.0)  # the column of ones sums up the normaliser
-    if mask is not None:
-        real = mask[:, None, :, None]
-        # A copy of a real key leaves the maximum as it is; values of zero take the copy out of the sums.
-        k = torch.where(real, k, k[:, :, :1])
-        values = torch.where(real, values, 0.0)
-    w = (projection * q.shape[-1] ** -0.25).to(q.dtype)
-    out = _Favor.apply(q.flatten(0, 1), k.flatten(0, 1), values.flatten(0, 1), w)
-    return out.view(v.shape)
+    w = (projection * qkv.shape[-1] ** -0.25).to(qkv.dtype)
+    real = torch.ones(qkv.shape[:2], dtype=torch.bool, device=qkv.device) if mask is None else mask
+    return _Favor.apply(qkv, w, real)
 
 
 def features(x: Tensor, projection: Tensor, mask: Tensor | None, per_row: bool) -> Tensor:
-    """Random features in full, (B, H, L, n_features), for looking at weights rather than for training.
+    """Random features in full, for looking at weights rather than for training.
 
-    ``per_row`` takes the maximum of each row (queries) instead of that of all real rows (keys).
+    Parameters
+    ----------
+    x : Tensor
+        (B, L, H, dim_head) queries or keys.
+    projection, mask
+        See :func:`favor_attention`.
+    per_row : bool
+        Take the maximum of each row (queries) instead of that of all real rows (keys).
+
+    Returns
+    -------
+    Tensor
+        (B, H, L, n_features).
     """
+    x = x.transpose(1, 2)
     dash = x @ (projection * x.shape[-1] ** -0.25).to(x.dtype).T
     real = dash if mask is None else torch.where(mask[:, None, :, None], dash, dash[:, :, :1])
     largest = real.amax(-1 if per_row else (-1, -2), keepdim=True)
@@ -98,9 +104,12 @@ def features(x: Tensor, projection: Tensor, mask: Tensor | None, per_row: bool) 
 
 
 class _Favor(torch.autograd.Function):
-    """The attention of N heads: q, k (N, L, d), values and ones (N, L, d + 1), scaled projection (M, d).
+    """The attention and its gradient, a few heads at a time.
 
-    With sums = phi_k^T values, o = phi_q sums and out = o[:, :d] / o[:, d], the gradients are
+    For the n heads of a block: q, k (n, L, d); e (n, L, M), features without row factor and floor; values
+    (n, L, d + 1), those of the head and a column of ones, which sums up the normaliser, times the row factor
+    of the key, zero at pads; sums (n, d + 1, M). With phi = factor * e + floor, o = phi_q sums and
+    out = o[:d] / o[d], the gradients are
 
         dsums = phi_q^T do       dphi_q = do sums^T       dphi_k = values dsums^T       dvalues = phi_k dsums
 
@@ -109,92 +118,142 @@ class _Favor(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, values: Tensor, w: Tensor) -> Tensor:
-        ctx.set_materialize_grads(False)
-        n, length, dim = q.shape
-        q_factor, k_factor = _row_factor(q), _row_factor(k)
-        out, sums = torch.empty_like(q), q.new_empty(n, dim + 1, len(w))
-        q_max, k_max = q.new_empty(n, length, 1), q.new_empty(n, 1, 1)
-        normaliser = torch.empty_like(q_factor)
-        with torch.autocast(q.device.type, enabled=False):
-            for i, buffer in _blocks(q, len(w)):
-                e = _project(k[i], w, buffer)
-                k_max[i] = e.amax((-1, -2), keepdim=True)
-                e.sub_(k_max[i]).exp_()
-                sums[i] = torch.bmm(_scaled(values[i], k_factor[i]).transpose(1, 2), e)
-                sums[i] += _floor(values[i], 1).transpose(1, 2)
+    def forward(ctx: Any, qkv: Tensor, w: Tensor, real: Tensor) -> Tensor:
+        q, k, v = qkv.unbind(2)
+        b, length, h, d = q.shape
+        q_factor, k_factor = _row_factor(qkv[:, :, :2]).permute(2, 0, 3, 1, 4).contiguous()
+        k_factor.masked_fill_(~real[:, None, :, None], 0)
+        k_scale = k_factor.to(qkv.dtype)
+        floors = _floors_of_values(v, real)
+        out, normaliser = qkv.new_empty(q.shape), torch.empty_like(q_factor)
+        sums = qkv.new_empty(b, h, d + 1, len(w))
+        q_max, k_max = qkv.new_empty(b, h, length, 1), qkv.new_empty(b, h, 1, 1)
+        with torch.autocast(qkv.device.type, enabled=False):
+            for block in _blocks(q, len(w)):
+                e = block.project(block.keys(k, real), w)
+                block.of(k_max).copy_(largest := e.amax((-1, -2), keepdim=True))
+                e.sub_(largest).exp_()
+                scale = block.of(k_scale)
+                s = torch.bmm(_joined(block.rows(v), scale, scale).transpose(1, 2), e)
+                block.of(sums).copy_(s.add_(block.of(floors)))
 
-                e = _project(q[i], w, buffer)
-                q_max[i] = e.amax(-1, keepdim=True)
-                e.sub_(q_max[i]).exp_()
-                o = torch.bmm(e, sums[i].transpose(1, 2)) * q_factor[i] + _floor(sums[i], 2).transpose(1, 2)
-                normaliser[i] = o[..., dim:]
-                out[i] = o[..., :dim] / o[..., dim:]
-        ctx.save_for_backward(q, k, values, w, out, sums, q_max, k_max, q_factor, k_factor, normaliser)
+                e = block.project(block.rows(q), w)
+                block.of(q_max).copy_(largest := e.amax(-1, keepdim=True))
+                e.sub_(largest).exp_()
+                o = torch.bmm(e, s.transpose(1, 2)).to(q_factor.dtype).mul_(block.of(q_factor))
+                o += FEATURE_FLOOR * s.sum(-1, dtype=o.dtype).unsqueeze(1)
+                block.of(normaliser).copy_(o[..., d:])
+                block.put(out, o[..., :d].div_(o[..., d:]))
+        ctx.save_for_backward(qkv, w, real, out, sums, q_max, k_max, q_factor, k_scale, normaliser)
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dout: Tensor | None) -> tuple[Tensor | None, ...]:
-        if dout is None:
-            return None, None, None, None
-        q, k, values, w, out, sums, q_max, k_max, q_factor, k_factor, normaliser = ctx.saved_tensors
-        dq, dk, dvalues = torch.empty_like(q), torch.empty_like(k), torch.empty_like(values)
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        qkv, w, real, out, sums, q_max, k_max, q_factor, k_scale, normaliser = ctx.saved_tensors
+        q, k, v = qkv.unbind(2)
+        dqkv = torch.empty_like(qkv)
+        dq, dk, dv = dqkv.unbind(2)
+        real_keys = real[:, None, :, None].expand_as(k_scale)
         w_ones = torch.cat([w, w.new_ones(len(w), 1)], dim=1)
-        second = torch.empty_like(next(_blocks(q, len(w)))[1])
-        with torch.autocast(q.device.type, enabled=False):
-            for i, buffer in _blocks(q, len(w)):
-                do = torch.cat([dout[i], -(dout[i] * out[i]).sum(-1, keepdim=True)], dim=-1) / normaliser[i]
-                do_scaled = (do * q_factor[i]).to(q.dtype)
-                e = _project(q[i], w, buffer).sub_(q_max[i]).exp_()
-                dsums = torch.bmm(do_scaled.transpose(1, 2), e) + _floor(do, 1).transpose(1, 2).to(q.dtype)
-                dphi = torch.bmm(do_scaled, sums[i], out=second[: len(e)])
-                dq[i] = _through_features(dphi.mul_(e), w_ones, q[i])
+        # do = (dout | -<dout, out>) / normaliser; what goes to the features is times the factor of its row.
+        inverse = normaliser.reciprocal()
+        last = (dout * out).sum(-1, dtype=inverse.dtype).transpose(1, 2).unsqueeze(-1).mul(inverse).neg_()
+        inverse_scaled, last_scaled = ((x * q_factor).to(qkv.dtype) for x in (inverse, last))
+        inverse, last_sum = inverse.to(qkv.dtype), last.sum(2, keepdim=True).to(qkv.dtype)
+        with torch.autocast(qkv.device.type, enabled=False):
+            for block in _blocks(q, len(w)):
+                x, g, s = block.rows(q), block.rows(dout), block.of(sums)
+                e = block.project(x, w).sub_(block.of(q_max)).exp_()
+                do = _joined(g, block.of(inverse_scaled), block.of(last_scaled))
+                do_sum = torch.cat([block.of(inverse).transpose(1, 2) @ g, block.of(last_sum)], dim=-1)
+                ds = torch.bmm(do.transpose(1, 2), e).add_(do_sum.transpose(1, 2), alpha=FEATURE_FLOOR)
+                block.put(dq, _through_features(block.second(do, s).mul_(e), w_ones, x))
 
-                e = _project(k[i], w, buffer).sub_(k_max[i]).exp_()
-                dvalues[i] = torch.bmm(e, dsums.transpose(1, 2)) * k_factor[i] + _floor(dsums, 2).transpose(
-                    1, 2
-                )
-                dphi = torch.bmm(_scaled(values[i], k_factor[i]), dsums, out=second[: len(e)])
-                dk[i] = _through_features(dphi.mul_(e), w_ones, k[i])
-        return dq, dk, dvalues, None
-
-
-def _blocks(x: Tensor, n_features: int) -> Iterator[tuple[slice, Tensor]]:
-    """Ranges of heads that are worked on together, each with room for their features."""
-    n, length, _ = x.shape
-    step = n if x.device.type != "cpu" else min(n, max(1, _BLOCK // (length * n_features)))
-    buffer = x.new_empty(step, length, n_features)
-    for start in range(0, n, step):
-        stop = min(start + step, n)
-        yield slice(start, stop), buffer[: stop - start]
+                x, scale = block.keys(k, real), block.of(k_scale)
+                e = block.project(x, w).sub_(block.of(k_max)).exp_()
+                floor = FEATURE_FLOOR * ds[:, :-1].sum(-1).unsqueeze(1) * block.of(real_keys)
+                block.put(dv, torch.addcmul(floor, torch.bmm(e, ds[:, :-1].transpose(1, 2)), scale))
+                values = _joined(block.rows(v), scale, scale)
+                block.put(dk, _through_features(block.second(values, ds).mul_(e), w_ones, x))
+        return dqkv, None, None
 
 
-def _project(x: Tensor, w: Tensor, out: Tensor) -> Tensor:
-    """W x' of every row, (n, L, d) -> (n, L, M), written to ``out``."""
-    torch.mm(x.flatten(0, 1), w.T, out=out.view(-1, len(w)))
-    return out
+@dataclass(frozen=True)
+class _Block:
+    """Some heads of one cell or all heads of some cells, and room for their features."""
+
+    cells: slice
+    heads: slice
+    room: Tensor
+
+    def rows(self, x: Tensor) -> Tensor:
+        """(B, L, H, d) -> (n, L, d), contiguous."""
+        return x[self.cells, :, self.heads].transpose(1, 2).flatten(0, 1).contiguous()
+
+    def keys(self, k: Tensor, real: Tensor) -> Tensor:
+        """Like rows, pads replaced by the first key: of what stands there only the maximum takes notice."""
+        k = k[self.cells, :, self.heads].transpose(1, 2)
+        return torch.where(real[self.cells, None, :, None], k, k[:, :, :1]).flatten(0, 1).contiguous()
+
+    def put(self, x: Tensor, rows: Tensor) -> None:
+        """Write (n, L, d) to its place in (B, L, H, d)."""
+        place = x[self.cells, :, self.heads].transpose(1, 2)
+        place.copy_(rows.view(place.shape))
+
+    def of(self, x: Tensor) -> Tensor:
+        """(B, H, ...) -> (n, ...), a view."""
+        return x[self.cells, self.heads].flatten(0, 1)
+
+    def project(self, x: Tensor, w: Tensor) -> Tensor:
+        """W x' of every row, (n, L, d) -> (n, L, M), in the first half of the room."""
+        e = self.room[0, : len(x)]
+        torch.mm(x.view(-1, x.shape[-1]), w.T, out=e.view(-1, len(w)))
+        return e
+
+    def second(self, a: Tensor, b: Tensor) -> Tensor:
+        """(n, L, d + 1) times (n, d + 1, M), in the second half of the room."""
+        return torch.bmm(a, b, out=self.room[1, : len(a)])
+
+
+def _blocks(q: Tensor, n_features: int) -> Iterator[_Block]:
+    """Cut the heads of all cells into blocks; on an accelerator all of them are one."""
+    b, length, h, _ = q.shape
+    fitting = max(1, _BLOCK // (length * n_features)) if q.device.type == "cpu" else b * h
+    heads = -(-h // -(-h // fitting))  # equal parts of a cell's heads
+    cells = min(b, max(1, fitting // h))
+    room = q.new_empty(2, cells * heads, length, n_features)
+    for i in range(0, b, cells):
+        for j in range(0, h, heads):
+            yield _Block(slice(i, i + cells), slice(j, j + heads), room)
 
 
 def _row_factor(x: Tensor) -> Tensor:
-    """exp(-|x'|^2 / 2) of every row, (..., L, 1), float32 at least."""
+    """exp(-|x'|^2 / 2) of every row, (..., d) -> (..., 1), float32 at least."""
     kind = torch.promote_types(x.dtype, torch.float32)
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=kind)
-    return norm.square_().mul_(-0.5 * x.shape[-1] ** -0.5).exp_()
+    return torch.exp(norm.square() * (-0.5 * x.shape[-1] ** -0.5))
 
 
-def _scaled(values: Tensor, factor: Tensor) -> Tensor:
-    return values * factor.to(values.dtype)
+def _floors_of_values(v: Tensor, real: Tensor) -> Tensor:
+    """What the floor of the keys' features adds to the sums, (B, H, d + 1, 1)."""
+    b, _, h, d = v.shape
+    total = torch.bmm(real.unsqueeze(1).to(v.dtype), v.flatten(2)).view(b, h, d)
+    count = real.sum(1).view(b, 1, 1).expand(b, h, 1)
+    return torch.cat([total, count], dim=-1).unsqueeze(-1).mul_(FEATURE_FLOOR)
 
 
-def _floor(x: Tensor, dim: int) -> Tensor:
-    """What the floor of the features adds to a sum of ``x`` over ``dim``; float32 at least."""
-    kind = torch.promote_types(x.dtype, torch.float32)
-    return x.sum(dim, keepdim=True, dtype=kind) * FEATURE_FLOOR
+def _joined(x: Tensor, scale: Tensor, last: Tensor) -> Tensor:
+    """(x * scale | last): (n, L, d), (n, L, 1), (n, L, 1) -> (n, L, d + 1)."""
+    d = x.shape[-1]
+    joined = x.new_empty(*x.shape[:-1], d + 1)
+    torch.mul(x, scale, out=joined[..., :d])
+    joined[..., d:] = last
+    return joined
 
 
 def _through_features(dexponent: Tensor, w_ones: Tensor, x: Tensor) -> Tensor:
-    """Gradient of the rows ``x`` from that of the exponents of their features."""
-    n_features, wide = w_ones.shape
-    dx = torch.mm(dexponent.view(-1, n_features), w_ones).view(*x.shape[:-1], wide)
-    return dx[..., :-1] - dx[..., -1:] * x * x.shape[-1] ** -0.5
+    """Gradient of the rows ``x`` (n, L, d) from that of the exponents of their features (n, L, M)."""
+    d = x.shape[-1]
+    dx = torch.mm(dexponent.view(-1, len(w_ones)), w_ones).view(*x.shape[:-1], d + 1)
+    return torch.addcmul(dx[..., :d], dx[..., d:], x, value=-(d**-0.5))

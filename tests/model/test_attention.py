@@ -20,6 +20,11 @@ def inputs(
     return q, k, v, draw_projection(m, d).to(dtype)
 
 
+def favor(q: Tensor, k: Tensor, v: Tensor, projection: Tensor, mask: Tensor | None) -> Tensor:
+    qkv = torch.stack([q, k, v], dim=2).permute(0, 3, 2, 1, 4)
+    return favor_attention(qkv, projection, mask).transpose(1, 2)
+
+
 def ragged_mask(b: int, n: int) -> Tensor:
     return torch.arange(n) < torch.randint(1, n + 1, (b, 1))
 
@@ -43,7 +48,7 @@ def kernel_matrix(q: Tensor, k: Tensor, projection: Tensor, mask: Tensor) -> Ten
 def test_favor_is_the_kernel_attention_with_its_gradients(padded: bool) -> None:
     q, k, v, projection = inputs()
     mask = ragged_mask(3, 17) if padded else torch.ones(3, 17, dtype=torch.bool)
-    out = favor_attention(q, k, v, projection, mask if padded else None)
+    out = favor(q, k, v, projection, mask if padded else None)
     expected = kernel_matrix(q, k, projection, mask) @ v
     assert torch.allclose(out, expected, rtol=0, atol=1e-12)
 
@@ -93,8 +98,8 @@ def test_far_pads_do_not_overflow() -> None:
     q, k, v, projection = inputs(dtype=torch.float32)
     mask = torch.arange(17).expand(3, 17) < 9
     far = torch.where(mask[:, None, :, None], k, k * 1e4)
-    out = favor_attention(q, far, v, projection, mask)
-    assert torch.equal(out, favor_attention(q, k, v, projection, mask))
+    out = favor(q, far, v, projection, mask)
+    assert torch.equal(out, favor(q, k, v, projection, mask))
     for gradient in torch.autograd.grad(out.sum(), (q, k, v)):
         assert gradient.isfinite().all()
 
@@ -119,19 +124,20 @@ def test_softmax_is_the_exact_attention() -> None:
     mask = ragged_mask(2, 9)
     logits = (q @ k.transpose(-1, -2) / math.sqrt(8)).masked_fill(~mask[:, None, None], -math.inf)
     expected = logits.softmax(-1) @ v
-    assert torch.allclose(attention.attend(q, k, v, mask), expected, atol=1e-6)
+    qkv = torch.stack([q, k, v]).permute(1, 3, 0, 2, 4)
+    assert torch.allclose(attention.attend(qkv, mask).transpose(1, 2), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["favor", "softmax"])
 def test_cls_weights_are_those_that_forward_applies(kind: str) -> None:
     attention = FavorAttention(16, 2, 8, 0.0, 20) if kind == "favor" else SoftmaxAttention(16, 2, 8, 0.0)
     x, mask = torch.randn(3, 11, 16), ragged_mask(3, 11)
-    q, k, v = attention.split(x)
+    qkv = attention.project(x)
     weights = attention.cls_weights(x, mask)
     assert torch.allclose(weights.sum(-1), torch.ones(3, 2), atol=1e-6)
     assert weights[~mask[:, None].expand(3, 2, 11)].abs().sum() == 0
-    row = torch.einsum("bhl,bhld->bhd", weights, v)
-    assert torch.allclose(row, attention.attend(q, k, v, mask)[:, :, 0], atol=1e-5)
+    row = torch.einsum("bhl,blhd->bhd", weights, qkv[:, :, 2])
+    assert torch.allclose(row, attention.attend(qkv, mask)[:, 0], atol=1e-5)
 
 
 def test_projection_is_orthogonal_in_blocks() -> None:
