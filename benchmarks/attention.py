@@ -10,8 +10,8 @@ Prints cells/s of each way, and per round-by-round ratio the median and the rang
 - this package: length-bucketed chunks, float32 and bfloat16
 
 and the share of the machine: FLOP/s of the encoder over those of a large matrix product in the same type.
-Every way runs the same number of layers (``--depth``; the cost is proportional to it). Other work on the machine
-spoils all of it.
+Every way runs the same number of layers (``--depth``; the cost is proportional to it). Other work on the
+machine spoils all of it.
 """
 
 import argparse
