@@ -3,9 +3,10 @@
     python benchmarks/corpus.py --cells 200000 --samples 40
 
 Writes prepared samples and one file of all of them in a temporary folder (20 kB per cell; ``--folder``
-chooses where), then prints cells/s and MB/s of writing shards with the peak memory of the process that does it,
-cells/s of reading random batches from the shards, of the same batches from the backed ``.h5ad`` through anndata,
-their ratio, and cells/s of making tokens. Both readers run in turns; files are in the page cache for both.
+chooses where), then prints cells/s and MB/s of writing shards with the peak memory of the process that does
+it, cells/s of reading random batches from the shards, of the same batches from the backed ``.h5ad`` through
+anndata, their ratio, and cells/s of making tokens. Both readers run in turns; files are in the page cache for
+both.
 """
 
 import argparse
