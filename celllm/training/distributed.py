@@ -44,8 +44,10 @@ class Processes:
         model = model.to(self.device)
         if self.size == 1:
             return model
-        # Buffers are equal anyhow; sending them during a forward would look like a forward changing them.
-        return DistributedDataParallel(model, broadcast_buffers=False)
+        wrapped = DistributedDataParallel(model)
+        # Buffers stay equal; sending them at every forward would be a forward that changes buffers.
+        wrapped.broadcast_buffers = False
+        return wrapped
 
     def no_sync(self, wrapped: nn.Module) -> Callable[[], AbstractContextManager[Any]]:
         """Context in which a backward pass leaves gradients unsummed."""
