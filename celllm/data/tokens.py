@@ -295,36 +295,35 @@ class Tokeniser:
 
     def _expressed(self, ragged: Ragged) -> CellBatch:
         ragged = truncate(ragged, self.max_length, self.keep)
-        lengths = ragged.lengths
-        # True in the order of the cells' genes, row by row, which is the order in which they are stored.
-        mask = np.arange(int(lengths.max(initial=0))) < lengths[:, None]
-        genes = np.full(mask.shape, self.n_genes + 1, dtype=np.int64)
-        tokens = np.full(mask.shape, PAD_BIN, dtype=np.int64)
-        genes[mask] = ragged.gene_ids
-        tokens[mask] = bins(ragged.expression, self.n_bins, self.log_base)
-        return self._with_cls(genes, tokens, mask)
+        lengths = torch.from_numpy(ragged.lengths)
+        width = 1 + int(lengths.max()) if len(lengths) else 1
+        mask = torch.arange(width) <= lengths.unsqueeze(1)
+        # Row by row the genes come in the order in which they are stored.
+        genes = mask.clone()
+        genes[:, 0] = False
+        gene_ids = torch.full(mask.shape, self.n_genes + 1)
+        tokens = torch.full(mask.shape, PAD_BIN)
+        expression_bins = bins(ragged.expression, self.n_bins, self.log_base)
+        gene_ids.masked_scatter_(genes, torch.from_numpy(ragged.gene_ids.astype(np.int64)))
+        tokens.masked_scatter_(genes, torch.from_numpy(expression_bins.astype(np.int64)))
+        gene_ids[:, 0], tokens[:, 0] = self.n_genes, CLS_BIN
+        return CellBatch(gene_ids, tokens, mask)
 
     def _full_vectors(self, ragged: Ragged) -> CellBatch:
         columns = self._columns()
         place = np.full(self.n_genes, -1)
-        place[columns] = np.arange(len(columns))
+        place[columns] = 1 + np.arange(len(columns))
         cell = np.repeat(np.arange(len(ragged)), ragged.lengths)
         column = place[ragged.gene_ids]
         known = column >= 0
-        tokens = np.zeros((len(ragged), len(columns)), dtype=np.int64)
+        tokens = np.zeros((len(ragged), 1 + len(columns)), dtype=np.int64)
         tokens[cell[known], column[known]] = bins(ragged.expression[known], self.n_bins, self.log_base)
-        genes = np.broadcast_to(columns, tokens.shape)
-        return self._with_cls(genes, tokens, np.ones(tokens.shape, dtype=bool))
+        tokens[:, 0] = CLS_BIN
+        gene_ids = torch.from_numpy(np.concatenate([[self.n_genes], columns])).repeat(len(ragged), 1)
+        return CellBatch(gene_ids, torch.from_numpy(tokens), torch.ones(tokens.shape, dtype=torch.bool))
 
     def _columns(self) -> NDArray[np.int64]:
         return np.arange(self.n_genes) if self.genes is None else np.asarray(self.genes, dtype=np.int64)
-
-    def _with_cls(
-        self, genes: NDArray[np.int64], tokens: NDArray[np.int64], mask: NDArray[np.bool_]
-    ) -> CellBatch:
-        firsts = ((genes, self.n_genes), (tokens, CLS_BIN), (mask, True))
-        made = (np.pad(array, ((0, 0), (1, 0)), constant_values=first) for array, first in firsts)
-        return CellBatch(*(torch.from_numpy(array) for array in made))
 
 
 def truncate(ragged: Ragged, max_length: int, keep: Literal["highest", "first"]) -> Ragged:
