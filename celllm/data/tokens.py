@@ -329,14 +329,16 @@ class Tokeniser:
 def truncate(ragged: Ragged, max_length: int, keep: Literal["highest", "first"]) -> Ragged:
     """Keep at most ``max_length`` genes of each cell, in their order; see :class:`Tokeniser` for ``keep``."""
     lengths = ragged.lengths
-    if lengths.max(initial=0) <= max_length:
+    long = lengths > max_length
+    if not long.any():
         return ragged
     cell = np.repeat(np.arange(len(ragged)), lengths)
-    order = np.arange(len(cell))
+    order = np.flatnonzero(long[cell])
     if keep == "highest":
-        order = np.lexsort((-ragged.expression.astype(np.int32), cell))
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(cell)) - np.repeat(ragged.indptr[:-1], lengths)
-    kept = rank < max_length
+        order = order[np.lexsort((-ragged.expression[order].astype(np.int32), cell[order]))]
+    ends = np.cumsum(lengths[long])
+    rank = np.arange(len(order)) - np.repeat(ends - lengths[long], lengths[long])
+    kept = np.ones(len(cell), dtype=bool)
+    kept[order[rank >= max_length]] = False
     indptr = np.concatenate([[0], np.cumsum(np.minimum(lengths, max_length))])
     return Ragged(indptr, ragged.gene_ids[kept], ragged.expression[kept])

@@ -133,14 +133,17 @@ def test_batches_have_cls_first_and_are_padded() -> None:
     assert str(batch.gene_ids.dtype) == str(batch.bins.dtype) == "torch.int64"
 
 
+@pytest.mark.parametrize("limit", [5, 20])
 @pytest.mark.parametrize("keep", ["highest", "first"])
-def test_truncation_keeps_the_genes_it_says_in_their_order(keep: str) -> None:
+def test_truncation_keeps_the_genes_it_says_in_their_order(keep: str, limit: int) -> None:
     _, cells = random_cells()
-    kept = truncate(cells.ragged, 5, keep)  # type: ignore[arg-type]
+    assert 12 < np.median(cells.lengths) < 25
+    kept = truncate(cells.ragged, limit, keep)  # type: ignore[arg-type]
     for i in range(30):
         old, new = (slice(r.indptr[i], r.indptr[i + 1]) for r in (cells.ragged, kept))
         values = cells.ragged.expression[old].astype(int)
-        chosen = np.argsort(-values, kind="stable")[:5] if keep == "highest" else np.arange(len(values))[:5]
+        ranked = np.argsort(-values, kind="stable") if keep == "highest" else np.arange(len(values))
+        chosen = ranked[:limit]
         assert kept.gene_ids[new].tolist() == cells.ragged.gene_ids[old][np.sort(chosen)].tolist()
         assert kept.expression[new].tolist() == values[np.sort(chosen)].tolist()
 
