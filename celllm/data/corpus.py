@@ -159,10 +159,12 @@ def run_shard(cells: str | Path, genes: str | Path, out: str | Path) -> None:
     Raises
     ------
     UserError
-        When the tumour flag is missing or no gene is in the vocabulary.
+        When the file is damaged, the tumour flag is missing or no gene is in the vocabulary.
     """
     from celllm.data.genes import Vocabulary
+    from celllm.data.prepared import verify
 
+    verify(cells)
     vocabulary = Vocabulary.read(genes)
     source, sample, tumour = _origin(cells)
     write_shard(

@@ -8,6 +8,8 @@ import pytest
 from safetensors.numpy import save_file
 from scipy.sparse import csr_matrix, random
 
+from celllm.data import prepared as prepared_files
+from celllm.data.check import PROVENANCE
 from celllm.data.corpus import Corpus, Shard, run_index, run_shard, write_shard
 from celllm.data.tokens import CellsInMemory, concatenate, from_csr
 from celllm.errors import UserError
@@ -15,6 +17,7 @@ from celllm.io import sha256
 
 GENES = "a" * 64
 SIZES = (7, 0, 12, 1)
+PROVENANCE_OF_TEST = {**dict.fromkeys(PROVENANCE, 0), "source": "cancerscem", "values": "counts"}
 
 
 def cells(n: int, seed: int) -> CellsInMemory:
@@ -118,11 +121,12 @@ def test_shards_that_do_not_fit_make_no_index(tmp_path: Path) -> None:
 def prepared(tmp_path: Path) -> Path:
     rows = ["index\tsymbol\tensembl_id", *(f"{i}\tG{i:02}\t" for i in range(30))]
     (tmp_path / "genes.tsv").write_text("\n".join(rows) + "\n")
-    counts = random(9, 20, 0.5, format="csr", random_state=3)
+    counts = random(9, 20, 0.5, format="csr", random_state=3, dtype=np.float32)
+    counts.data = np.ceil(counts.data * 20)
     obs = pd.DataFrame({"sample": "S9", "tumour": flags(9)}, index=[f"S9:{i}" for i in range(9)])
-    data = anndata.AnnData(counts, obs=obs, uns={"celllm": {"source": "cancerscem"}})
+    data = anndata.AnnData(counts, obs=obs, uns={"celllm": PROVENANCE_OF_TEST})
     data.var_names = [f"G{i:02}" for i in range(5, 25)]
-    data.write_h5ad(tmp_path / "S9.h5ad")
+    prepared_files.write(data, tmp_path / "S9.h5ad")
     return tmp_path
 
 
@@ -143,7 +147,7 @@ def test_a_prepared_sample_becomes_a_shard(prepared: Path) -> None:
 
 def test_a_sample_of_no_cell_is_legal(prepared: Path) -> None:
     data = anndata.read_h5ad(prepared / "S9.h5ad")[:0].copy()
-    data.write_h5ad(prepared / "none.h5ad")
+    prepared_files.write(data, prepared / "none.h5ad")
     run_shard(prepared / "none.h5ad", prepared / "genes.tsv", prepared / "none.safetensors")
     assert len(Shard(prepared / "none.safetensors").tumour) == 0
 
@@ -151,7 +155,16 @@ def test_a_sample_of_no_cell_is_legal(prepared: Path) -> None:
 def test_a_sample_without_tumour_flags_is_refused(prepared: Path) -> None:
     data = anndata.read_h5ad(prepared / "S9.h5ad")
     del data.obs["tumour"]
-    data.write_h5ad(prepared / "S9.h5ad")
+    prepared_files.write(data, prepared / "S9.h5ad")
     with pytest.raises(UserError, match="obs has no column 'tumour'"):
         run_shard(prepared / "S9.h5ad", prepared / "genes.tsv", prepared / "S9.safetensors")
     assert not (prepared / "S9.safetensors").exists()
+
+
+def test_a_damaged_sample_is_refused(prepared: Path) -> None:
+    place = prepared / "S9.h5ad"
+    content = bytearray(place.read_bytes())
+    content[len(content) // 2] ^= 1
+    place.write_bytes(content)
+    with pytest.raises(UserError, match="damaged or changed"):
+        run_shard(place, prepared / "genes.tsv", prepared / "S9.safetensors")
