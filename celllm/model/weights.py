@@ -30,11 +30,15 @@ def save_encoder(path: str | Path, encoder: Encoder, meta: dict[str, Any]) -> No
         Anything JSON can hold: model row, genes_sha256, steps, run.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
-    config = json.dumps(dataclasses.asdict(encoder.config))
-    frozen = "no" if encoder.embedding.genes.weight.requires_grad else "yes"
-    header = {"format": FORMAT, "config": config, "meta": json.dumps(meta), "genes_frozen": frozen}
+    header = {
+        "format": FORMAT,
+        "config": dataclasses.asdict(encoder.config),
+        "genes_frozen": not encoder.embedding.genes.weight.requires_grad,
+        "meta": meta,
+    }
     with atomic(path) as partial:
-        save_file(tensors, partial, metadata=header)
+        # One key: safetensors writes several in random order, and equal runs shall make equal files.
+        save_file(tensors, partial, metadata={"celllm": json.dumps(header)})
 
 
 def load_encoder(path: str | Path, genes_sha256: str | None = None) -> tuple[Encoder, dict[str, Any]]:
@@ -57,10 +61,11 @@ def load_encoder(path: str | Path, genes_sha256: str | None = None) -> tuple[Enc
     UserError
         For a file that is missing, damaged or not an encoder, or of another gene list.
     """
-    header, tensors = _read(path)
+    metadata, tensors = _read(path)
+    header = json.loads(metadata.get("celllm", "{}"))
     if header.get("format") != FORMAT:
         raise UserError(f"{path}: not an encoder of this package; expected what 'celllm pretrain' writes")
-    meta = json.loads(header["meta"])
+    meta = header["meta"]
     if genes_sha256 is not None and meta.get("genes_sha256") != genes_sha256:
         found = str(meta.get("genes_sha256"))[:12]
         raise UserError(
@@ -68,7 +73,7 @@ def load_encoder(path: str | Path, genes_sha256: str | None = None) -> tuple[Enc
             "use the genes.tsv of its run"
         )
     encoder = Encoder(fill(EncoderConfig, header["config"], f"{path}: config"))
-    encoder.embedding.genes.weight.requires_grad_(header["genes_frozen"] == "no")
+    encoder.embedding.genes.weight.requires_grad_(not header["genes_frozen"])
     encoder.load_state_dict(tensors)
     return encoder.eval(), meta
 
@@ -82,10 +87,10 @@ def save_gene_embeddings(path: str | Path, embeddings: Tensor, genes_sha256: str
 
 def load_gene_embeddings(path: str | Path, genes_sha256: str | None = None) -> Tensor:
     """Read (n_genes, dim) gene embeddings; a file of another gene list is a :class:`UserError`."""
-    header, tensors = _read(path)
+    metadata, tensors = _read(path)
     if "gene_embeddings" not in tensors:
         raise UserError(f"{path}: no tensor 'gene_embeddings'; expected what 'celllm graph' writes")
-    if genes_sha256 is not None and header.get("genes_sha256") != genes_sha256:
+    if genes_sha256 is not None and metadata.get("genes_sha256") != genes_sha256:
         raise UserError(f"{path}: made for another gene list; make the gene embeddings again")
     return tensors["gene_embeddings"]
 

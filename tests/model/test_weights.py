@@ -35,6 +35,13 @@ def test_an_encoder_comes_back_as_it_was(tmp_path: Path, kind: str, frozen: bool
     assert all(torch.equal(a, b) for a, b in zip(back.buffers(), encoder.buffers(), strict=True))
 
 
+def test_equal_encoders_make_equal_files(tmp_path: Path) -> None:
+    encoder = Encoder(CONFIG)
+    for i in range(6):
+        save_encoder(tmp_path / f"{i}.safetensors", encoder, {"genes_sha256": GENES})
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
 def test_another_gene_list_is_refused(tmp_path: Path) -> None:
     save_encoder(tmp_path / "e.safetensors", Encoder(CONFIG), {"genes_sha256": GENES})
     with pytest.raises(UserError, match="trained with another gene list") as caught:
