@@ -1,12 +1,13 @@
 """The pre-training corpus: token shards on disk, one per sample, read as one table of cells."""
 
+import csv
 import json
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,14 +15,24 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from celllm import __version__
-from celllm.data.tokens import CellsInMemory, Ragged, from_h5ad, gather
+from celllm.data.hashes import cell_hashes
+from celllm.data.tokens import CellsInMemory, Ragged, blocks, concatenate, gather, tokens_of
 from celllm.errors import UserError
 from celllm.io import atomic, read_json, sha256, write_json
 
-SHARD_FORMAT = "celllm-shard-1"
-INDEX_FORMAT = "celllm-corpus-1"
+if TYPE_CHECKING:
+    from anndata import AnnData
 
-_TENSORS = {"indptr": np.int64, "gene_ids": np.uint16, "expression": np.uint16, "tumour": np.uint8}
+SHARD_FORMAT = "celllm-shard-2"
+INDEX_FORMAT = "celllm-corpus-2"
+
+_TENSORS = {
+    "indptr": np.int64,
+    "gene_ids": np.uint16,
+    "expression": np.uint16,
+    "tumour": np.uint8,
+    "cell_hash": np.uint64,
+}
 
 
 @dataclass(frozen=True)
@@ -35,11 +46,13 @@ class ShardEntry:
     source, sample : str
         Where its cells come from.
     n_cells, n_tokens, n_tumour : int
-        Cells, stored values, tumour cells.
+        Cells, stored values, tumour cells; without the dropped ones.
     bytes : int
         Size of the file.
     sha256 : str
         Of the file.
+    dropped : list of int
+        Rows of the file that are no part of the corpus, ascending.
     """
 
     path: str
@@ -50,6 +63,7 @@ class ShardEntry:
     n_tumour: int
     bytes: int
     sha256: str
+    dropped: list[int] = field(default_factory=list)
 
 
 class Shard:
@@ -61,7 +75,9 @@ class Shard:
         See :class:`celllm.data.tokens.Ragged`.
     tumour : array of uint8
         (n_cells,), 1 for a tumour cell.
-    metadata : dict of str
+    cell_hash : array of uint64
+        (n_cells,), see :func:`celllm.data.hashes.cell_hashes`.
+    metadata : dict
         format, source, sample, n_cells, n_genes, genes_sha256, version.
 
     Raises
@@ -74,6 +90,7 @@ class Shard:
     gene_ids: NDArray[np.uint16]
     expression: NDArray[np.uint16]
     tumour: NDArray[np.uint8]
+    cell_hash: NDArray[np.uint64]
 
     def __init__(self, path: str | Path) -> None:
         self.metadata = _metadata(path)
@@ -88,11 +105,11 @@ class Shard:
             setattr(self, name, content[body + start : body + stop].view(kind))
 
 
-def _metadata(path: str | Path) -> dict[str, str]:
-    """Metadata of a safetensors file whose header and size have been checked."""
+def _metadata(path: str | Path) -> dict[str, Any]:
+    """What a safetensors file says of itself, once its header and size have been checked."""
     try:
         with safe_open(path, framework="np") as file:
-            return file.metadata() or {}
+            return json.loads((file.metadata() or {}).get("celllm", "{}"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such shard; write it with 'celllm shard'") from error
     except SafetensorError as error:
@@ -103,6 +120,7 @@ def write_shard(
     path: str | Path,
     cells: CellsInMemory,
     tumour: ArrayLike,
+    cell_hash: ArrayLike,
     *,
     source: str,
     sample: str,
@@ -119,6 +137,8 @@ def write_shard(
         The cells; there may be none.
     tumour : array of bool
         (n_cells,).
+    cell_hash : array of uint64
+        (n_cells,), of the raw counts.
     source, sample : str
         Names of data set and sample.
     n_genes, genes_sha256
@@ -130,18 +150,20 @@ def write_shard(
         "gene_ids": ragged.gene_ids,
         "expression": ragged.expression,
         "tumour": np.asarray(tumour, dtype=bool).astype(np.uint8),
+        "cell_hash": np.asarray(cell_hash, dtype=np.uint64),
     }
     metadata = {
         "format": SHARD_FORMAT,
         "source": source,
         "sample": sample,
-        "n_cells": str(len(ragged)),
-        "n_genes": str(n_genes),
+        "n_cells": len(ragged),
+        "n_genes": n_genes,
         "genes_sha256": genes_sha256,
         "version": __version__,
     }
     with atomic(path) as partial:
-        save_file(tensors, partial, metadata=metadata)
+        # One key: safetensors writes several in random order, and equal cells shall make equal files.
+        save_file(tensors, partial, metadata={"celllm": json.dumps(metadata)})
 
 
 def run_shard(cells: str | Path, genes: str | Path, out: str | Path) -> None:
@@ -161,16 +183,18 @@ def run_shard(cells: str | Path, genes: str | Path, out: str | Path) -> None:
     UserError
         When the file is damaged, the tumour flag is missing or no gene is in the vocabulary.
     """
+    from celllm.data import prepared
     from celllm.data.genes import Vocabulary
-    from celllm.data.prepared import verify
 
-    verify(cells)
     vocabulary = Vocabulary.read(genes)
-    source, sample, tumour = _origin(cells)
+    with prepared.opened(cells) as data:
+        source, sample, tumour = _origin(data, cells)
+        parts = [(tokens_of(counts).ragged, cell_hashes(counts)) for counts in blocks(data, vocabulary)]
     write_shard(
         out,
-        from_h5ad(cells, vocabulary),
+        CellsInMemory(concatenate([ragged for ragged, _ in parts])),
         tumour,
+        np.concatenate([np.empty(0, dtype=np.uint64), *(hashes for _, hashes in parts)]),
         source=source,
         sample=sample,
         n_genes=len(vocabulary),
@@ -178,53 +202,111 @@ def run_shard(cells: str | Path, genes: str | Path, out: str | Path) -> None:
     )
 
 
-def _origin(path: str | Path) -> tuple[str, str, NDArray[np.bool_]]:
+def _origin(data: "AnnData", path: str | Path) -> tuple[str, str, NDArray[np.bool_]]:
     """Source, sample (the name of the file when it holds several) and tumour flags of a prepared file."""
-    import anndata
-
-    data = anndata.read_h5ad(path, backed="r")
-    try:
-        if "tumour" not in data.obs:
-            raise UserError(f"{path}: obs has no column 'tumour' (true or false for each cell); add it")
-        samples = data.obs["sample"].unique() if "sample" in data.obs else []
-        sample = str(samples[0]) if len(samples) == 1 else Path(path).stem
-        return str(data.uns["celllm"]["source"]), sample, data.obs["tumour"].to_numpy(dtype=bool)
-    finally:
-        data.file.close()
+    if "tumour" not in data.obs:
+        raise UserError(f"{path}: obs has no column 'tumour' (true or false for each cell); add it")
+    samples = data.obs["sample"].unique()
+    sample = str(samples[0]) if len(samples) == 1 else Path(path).stem
+    return str(data.uns["celllm"]["source"]), sample, data.obs["tumour"].to_numpy(dtype=bool)
 
 
-def run_index(shards: Sequence[str | Path], out: str | Path) -> None:
+def run_index(shards: Sequence[str | Path], out: str | Path, exclude: str | Path | None = None) -> None:
     """Join shards to a corpus: write its index, with paths relative to it.
+
+    Parameters
+    ----------
+    shards : paths
+        One per sample.
+    out : path
+        The index, ``index.json``.
+    exclude : path, optional
+        CSV with the columns source, sample, row: cells to leave out, such as ``celllm leakage`` lists.
 
     Raises
     ------
     UserError
-        When there is no cell at all, or two shards have different vocabularies or the same sample.
+        When there is no cell at all, two shards have different vocabularies or the same sample, or a cell to
+        leave out is in none of them.
     """
     if not shards:
         raise UserError(f"{out}: no shard to make a corpus of; choose a pre-training data set")
     folder = Path(out).resolve().parent
-    digests = {Shard(path).metadata["genes_sha256"]: path for path in shards}
-    if len(digests) > 1:
-        one, other = list(digests.values())[:2]
-        raise UserError(f"{one} and {other} have different gene lists; write all shards with one genes.tsv")
+    digest = _common_digest(shards)
     entries = [_entry(Path(path), folder) for path in shards]
     (source, sample), times = Counter((entry.source, entry.sample) for entry in entries).most_common(1)[0]
     if times > 1:
         raise UserError(f"sample {sample} of {source} is in {times} shards; give each sample once")
+    if exclude is not None:
+        entries = _without(entries, exclude, folder)
     if sum(entry.n_cells for entry in entries) == 0:
         raise UserError(
             f"{out}: none of the {len(entries)} shards holds a cell; check the filters of the sources"
         )
     index = {
         "format": INDEX_FORMAT,
-        "genes_sha256": next(iter(digests)),
+        "genes_sha256": digest,
         "n_cells": sum(entry.n_cells for entry in entries),
         "n_tokens": sum(entry.n_tokens for entry in entries),
         "n_tumour": sum(entry.n_tumour for entry in entries),
+        "n_dropped": sum(len(entry.dropped) for entry in entries),
         "shards": [asdict(entry) for entry in entries],
     }
     write_json(out, index)
+
+
+def _common_digest(shards: Sequence[str | Path]) -> str:
+    """Digest of the vocabulary that all shards were written with."""
+    digests = {Shard(path).metadata["genes_sha256"]: path for path in shards}
+    if len(digests) > 1:
+        one, other = list(digests.values())[:2]
+        raise UserError(f"{one} and {other} have different gene lists; write all shards with one genes.tsv")
+    return next(iter(digests))
+
+
+def _without(entries: list[ShardEntry], exclude: str | Path, folder: Path) -> list[ShardEntry]:
+    """Entries with the listed cells taken out of their numbers and noted as dropped."""
+    rows: dict[tuple[str, str], set[int]] = {}
+    for source, sample, row in _excluded(exclude):
+        rows.setdefault((source, sample), set()).add(row)
+    unknown = set(rows) - {(entry.source, entry.sample) for entry in entries}
+    if unknown:
+        source, sample = min(unknown)
+        raise UserError(
+            f"{exclude}: sample {sample} of {source} is in none of the shards; list its cells again"
+        )
+    return [
+        _less(entry, sorted(rows[entry.source, entry.sample]), folder, exclude)
+        if (entry.source, entry.sample) in rows
+        else entry
+        for entry in entries
+    ]
+
+
+def _excluded(path: str | Path) -> list[tuple[str, str, int]]:
+    """Source, sample and row of the shard for each cell of an exclusion list."""
+    try:
+        with open(path, encoding="utf-8", newline="") as handle:
+            return [(row["source"], row["sample"], int(row["row"])) for row in csv.DictReader(handle)]
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path}: expected the columns source, sample, row; make it with 'celllm leakage'"
+        ) from error
+
+
+def _less(entry: ShardEntry, rows: list[int], folder: Path, exclude: str | Path) -> ShardEntry:
+    if not 0 <= rows[0] <= rows[-1] < entry.n_cells:
+        raise UserError(f"{exclude}: sample {entry.sample} has {entry.n_cells} cells, no row {rows[-1]}")
+    shard = Shard(folder / entry.path)
+    return replace(
+        entry,
+        n_cells=entry.n_cells - len(rows),
+        n_tokens=entry.n_tokens - int(np.diff(shard.indptr)[rows].sum()),
+        n_tumour=entry.n_tumour - int(shard.tumour[rows].sum()),
+        dropped=rows,
+    )
 
 
 def _entry(path: Path, folder: Path) -> ShardEntry:
@@ -261,11 +343,17 @@ class Corpus:
     def __init__(self, entries: list[ShardEntry], shards: list[Shard], genes_sha256: str) -> None:
         self.entries, self.genes_sha256 = entries, genes_sha256
         self._columns = [(shard.gene_ids, shard.expression) for shard in shards]
-        self.lengths = np.concatenate([np.diff(shard.indptr) for shard in shards])
-        self.tumour = np.concatenate([shard.tumour for shard in shards])
+        # Dropped cells stay in their files; rows of the corpus pass over them.
+        kept = [
+            np.delete(np.arange(len(shard.tumour)), entry.dropped)
+            for entry, shard in zip(entries, shards, strict=True)
+        ]
+        pairs = list(zip(shards, kept, strict=True))
+        self.lengths = np.concatenate([np.diff(shard.indptr)[rows] for shard, rows in pairs])
+        self.tumour = np.concatenate([shard.tumour[rows] for shard, rows in pairs])
         self.n_cells = len(self.lengths)
-        self._starts = np.concatenate([shard.indptr[:-1] for shard in shards])
-        self._firsts = np.cumsum([0, *(len(shard.tumour) for shard in shards)])
+        self._starts = np.concatenate([shard.indptr[rows] for shard, rows in pairs])
+        self._firsts = np.cumsum([0, *(len(rows) for rows in kept)])
 
     @classmethod
     def open(cls, index: str | Path, genes_sha256: str | None = None) -> "Corpus":
@@ -313,7 +401,8 @@ class Corpus:
 
 def _checked(path: Path, entry: ShardEntry, genes_sha256: str) -> Shard:
     shard = Shard(path)
-    if path.stat().st_size != entry.bytes or len(shard.tumour) != entry.n_cells:
+    n_cells = entry.n_cells + len(entry.dropped)
+    if path.stat().st_size != entry.bytes or len(shard.tumour) != n_cells:
         raise UserError(f"{path}: not the shard that the index describes; write the index again")
     if shard.metadata["genes_sha256"] != genes_sha256:
         raise UserError(f"{path}: written with another gene list than the index; write the shard again")

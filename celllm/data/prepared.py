@@ -8,6 +8,8 @@ count at best and a crash of the HDF5 library at worst.
 import hashlib
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -47,6 +49,25 @@ def read(path: str | Path, vocabulary: Vocabulary | None = None) -> "AnnData":
     adata = open_h5ad(path)
     check(adata, vocabulary, where=path)
     return adata
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator["AnnData"]:
+    """Open a prepared data set with its counts left on disk, closed when the block ends.
+
+    Raises
+    ------
+    UserError
+        For a missing, damaged or changed file.
+    """
+    import anndata
+
+    verify(path)
+    adata = anndata.read_h5ad(path, backed="r")
+    try:
+        yield adata
+    finally:
+        adata.file.close()
 
 
 def open_h5ad(path: str | Path) -> "AnnData":

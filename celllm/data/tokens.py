@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from celllm.errors import UserError
 
 if TYPE_CHECKING:
+    from anndata import AnnData
     from scipy.sparse import csr_matrix
 
     from celllm.data.genes import Vocabulary
@@ -129,7 +130,12 @@ def expression_of(counts: "csr_matrix") -> NDArray[np.uint16]:
 
 
 def from_csr(counts: Any, columns: ArrayLike) -> CellsInMemory:
-    """Make cells from raw counts.
+    """Make cells from raw counts; see :func:`in_vocabulary` for arguments and errors."""
+    return tokens_of(in_vocabulary(counts, columns))
+
+
+def in_vocabulary(counts: Any, columns: ArrayLike) -> "csr_matrix":
+    """Put counts into the order of the vocabulary.
 
     Parameters
     ----------
@@ -137,6 +143,11 @@ def from_csr(counts: Any, columns: ArrayLike) -> CellsInMemory:
         Cells x genes; zeros are not kept.
     columns : array of int
         Vocabulary index of each column; columns below 0 take no part, in the sums neither.
+
+    Returns
+    -------
+    csr_matrix
+        Cells x vocabulary, up to the last gene that occurs; indices ascend within a cell.
 
     Raises
     ------
@@ -155,7 +166,13 @@ def from_csr(counts: Any, columns: ArrayLike) -> CellsInMemory:
         raise UserError("counts: a value is negative or not a number; expected raw counts")
     counts.sum_duplicates()
     counts.eliminate_zeros()
-    gene_ids = columns[order][counts.indices].astype(np.uint16)
+    shape = (counts.shape[0], int(columns.max(initial=-1)) + 1)
+    return csr_matrix((counts.data, columns[order][counts.indices], counts.indptr), shape=shape)
+
+
+def tokens_of(counts: "csr_matrix") -> CellsInMemory:
+    """Make cells from counts in the order of the vocabulary (:func:`in_vocabulary`)."""
+    gene_ids = counts.indices.astype(np.uint16)
     return CellsInMemory(Ragged(counts.indptr.astype(np.int64), gene_ids, expression_of(counts)))
 
 
@@ -167,21 +184,23 @@ def from_h5ad(path: str | Path, vocabulary: "Vocabulary", block: int = 2048) -> 
     Raises
     ------
     UserError
-        When none of the file's genes is in the vocabulary.
+        When the file is damaged, or none of its genes is in the vocabulary.
     """
-    import anndata
+    from celllm.data import prepared
 
-    data = anndata.read_h5ad(path, backed="r")
-    try:
-        columns = [vocabulary.index_of.get(symbol, -1) for symbol in data.var_names]
-        if data.n_vars == 0 or max(columns) < 0:
-            raise UserError(
-                f"{path}: none of its {data.n_vars} genes is in the vocabulary; prepare the file again"
-            )
-        blocks = (data.X[i : i + block] for i in range(0, data.n_obs, block))
-        return CellsInMemory(concatenate([from_csr(counts, columns).ragged for counts in blocks]))
-    finally:
-        data.file.close()
+    with prepared.opened(path) as data:
+        return CellsInMemory(concatenate([tokens_of(c).ragged for c in blocks(data, vocabulary, block)]))
+
+
+def blocks(data: "AnnData", vocabulary: "Vocabulary", block: int = 2048) -> Iterator["csr_matrix"]:
+    """Read the counts of an opened prepared data set, ``block`` cells at a time, by :func:`in_vocabulary`."""
+    columns = [vocabulary.index_of.get(symbol, -1) for symbol in data.var_names]
+    if data.n_vars == 0 or max(columns) < 0:
+        raise UserError(
+            f"{data.filename}: none of its {data.n_vars} genes is in the vocabulary; prepare the file again"
+        )
+    for start in range(0, data.n_obs, block):
+        yield in_vocabulary(data.X[start : start + block], columns)
 
 
 def concatenate(parts: Sequence[Ragged]) -> Ragged:

@@ -29,10 +29,14 @@ def flags(n: int) -> np.ndarray:
     return np.arange(n) % 3 == 0
 
 
+def hashes(n: int, seed: int) -> np.ndarray:
+    return 1000 * seed + np.arange(n, dtype=np.uint64)
+
+
 def write(folder: Path, i: int, n: int, genes: str = GENES, sample: str | None = None) -> Path:
     path = folder / f"shard{i}.safetensors"
     names = {"source": "panglaodb", "sample": sample or f"S{i}"}
-    write_shard(path, cells(n, i), flags(n), n_genes=30, genes_sha256=genes, **names)
+    write_shard(path, cells(n, i), flags(n), hashes(n, i), n_genes=30, genes_sha256=genes, **names)
     return path
 
 
@@ -141,7 +145,7 @@ def test_a_prepared_sample_becomes_a_shard(prepared: Path) -> None:
     assert (shard.metadata["source"], shard.metadata["sample"], shard.metadata["n_genes"]) == (
         "cancerscem",
         "S9",
-        "30",
+        30,
     )
 
 

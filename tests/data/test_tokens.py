@@ -9,6 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.sparse import csc_matrix, csr_matrix, random
 
+from celllm.data import prepared
+from celllm.data.check import PROVENANCE
 from celllm.data.tokens import (
     CellBatch,
     CellsInMemory,
@@ -199,9 +201,11 @@ def test_settings_out_of_range_are_told() -> None:
 def test_prepared_files_are_read_in_blocks(tmp_path: Path) -> None:
     counts, cells = random_cells()
     symbols = [f"G{i}" for i in range(50)]
-    data = anndata.AnnData(counts, obs=pd.DataFrame(index=[f"c{i}" for i in range(30)]))
+    obs = pd.DataFrame({"sample": "s"}, index=[f"c{i}" for i in range(30)])
+    provenance = {**dict.fromkeys(PROVENANCE, 0), "values": "counts"}
+    data = anndata.AnnData(counts, obs=obs, uns={"celllm": provenance})
     data.var_names = symbols
-    data.write_h5ad(tmp_path / "cells.h5ad")
+    prepared.write(data, tmp_path / "cells.h5ad")
     index_of = {symbol: 49 - i for i, symbol in enumerate(symbols) if i != 3}
     got = from_h5ad(tmp_path / "cells.h5ad", SimpleNamespace(index_of=index_of), block=7)  # type: ignore[arg-type]
     expected = from_csr(counts, [index_of.get(symbol, -1) for symbol in symbols])

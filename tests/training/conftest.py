@@ -38,12 +38,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     symbols = tuple(f"GENE{i:02d}" for i in range(N_GENES))
     vocabulary = Vocabulary(symbols, ("",) * N_GENES)
     vocabulary.write(folder / "genes.tsv")
-    for sample, (n_cells, tumour) in SHARDS.items():
+    for first, (sample, (n_cells, tumour)) in zip((0, 100, 200), SHARDS.items(), strict=True):
         cells = from_csr(_counts(n_cells, tumour), np.arange(N_GENES))
         write_shard(
             folder / f"{sample}.safetensors",
             cells,
             np.full(n_cells, tumour),
+            np.arange(n_cells),
             source="tiny",
             sample=sample,
             n_genes=N_GENES,
