@@ -237,8 +237,11 @@ def prepare(
 
 
 def _digest(corpus: Corpus) -> str:
-    """SHA-256 over the digests of all shards, in their order."""
-    return hashlib.sha256("\n".join(entry.sha256 for entry in corpus.entries).encode()).hexdigest()
+    """SHA-256 over the digests of all shards in their order, and over which of their cells are in."""
+    digest = hashlib.sha256("\n".join(entry.sha256 for entry in corpus.entries).encode())
+    digest.update(corpus.lengths.tobytes())
+    digest.update(corpus.tumour.tobytes())
+    return digest.hexdigest()
 
 
 def _announce(run: Run) -> None:
