@@ -1,6 +1,8 @@
 """Methods that the encoders are compared with, looked up by the ``method`` key of a model's row."""
 
 import importlib
+from collections.abc import Mapping
+from typing import Any
 
 from celllm.baselines.method import Method
 from celllm.errors import UserError
@@ -14,16 +16,43 @@ _MODULES = {
     "l1_logistic_regression": "linear",
     "scanpy_ingest": "ingest",
 }
+# The same for drug response.
+_RESPONSE_MODULES = {
+    "drug_mean": "response",
+    "drug_mean_line_mean": "response",
+    "ridge": "response",
+    "ridge_by_drug": "response",
+    "line_mean_ridge_by_drug": "response",
+    "shuffled_ridge_by_drug": "response",
+    "gradient_boosting": "response",
+    "deepcdr": "deepcdr",
+}
 
 
-def method(name: str) -> Method:
-    """Return the method of that name.
+def method(name: str) -> Method[Any, Any]:
+    """Return the method of cell annotation of that name.
 
     Raises
     ------
     UserError
         When there is none.
     """
-    if name not in _MODULES:
-        raise UserError(f"unknown method '{name}'; known are {', '.join(_MODULES)}")
-    return importlib.import_module(f"{__name__}.{_MODULES[name]}").METHODS[name]
+    return _look_up(name, _MODULES)
+
+
+def response_method(name: str) -> Method[Any, Any]:
+    """Return the method of drug response of that name.
+
+    Raises
+    ------
+    UserError
+        When there is none.
+    """
+    return _look_up(name, _RESPONSE_MODULES)
+
+
+def _look_up(name: str, modules: Mapping[str, str]) -> Method[Any, Any]:
+    if name not in modules:
+        raise UserError(f"unknown method '{name}'; known are {', '.join(modules)}")
+    found: Method[Any, Any] = importlib.import_module(f"{__name__}.{modules[name]}").METHODS[name]
+    return found

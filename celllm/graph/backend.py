@@ -1,8 +1,8 @@
 """The graph library behind one small interface: this module alone imports dgl.
 
 dgl 1.1.3 is the last release that imports beside a current torch and the project has stopped. What is used
-of it is a graph of two edge lists and one attention layer, which the tests compare with plain torch; another
-library that offers these two takes its place by a change here.
+of it is a graph of two edge lists, three layers and the maximum over the nodes of each of many graphs, which
+the tests compare with plain torch; another library that offers these takes its place by a change here.
 """
 
 import os
@@ -19,21 +19,42 @@ os.environ.setdefault("DGLBACKEND", "pytorch")  # without it the first import wr
 try:
     import dgl
     from dgl import DGLGraph as Graph
-    from dgl.nn.pytorch import GATConv
+    from dgl.nn.pytorch import GATConv, GINConv, GraphConv
 except ImportError as error:
     raise UserError(
         f"dgl cannot be imported ({error}); install it with: pip install 'celllm[graph]'"
     ) from error
 
 
-__all__ = ["Graph", "GraphAttention", "graph_with_loops"]
+__all__ = [
+    "Graph",
+    "GraphAttention",
+    "GraphConvolution",
+    "GraphIsomorphism",
+    "graph_of",
+    "graph_with_loops",
+    "max_by_graph",
+]
+
+
+def graph_of(source: NDArray[Any], target: NDArray[Any], n_nodes: int) -> Graph:
+    """Return a directed graph of the given edges; many graphs side by side are one without edges between."""
+    ends = tuple(torch.from_numpy(part.astype(np.int64)) for part in (source, target))
+    return dgl.graph(ends, num_nodes=n_nodes)
 
 
 def graph_with_loops(source: NDArray[Any], target: NDArray[Any], n_nodes: int) -> Graph:
     """Return a directed graph of the given edges plus an edge from every node to itself."""
     loops = np.arange(n_nodes)
-    ends = (torch.from_numpy(np.concatenate([part, loops]).astype(np.int64)) for part in (source, target))
-    return dgl.graph(tuple(ends), num_nodes=n_nodes)
+    return graph_of(np.concatenate([source, loops]), np.concatenate([target, loops]), n_nodes)
+
+
+def max_by_graph(sizes: NDArray[Any], features: Tensor) -> Tensor:
+    """Largest value of each feature in each graph: (n_nodes, k) and the nodes of each graph -> (n_graphs, k).
+
+    The nodes of a graph stand together, in the order of the graphs; none is empty.
+    """
+    return dgl.ops.segment_reduce(torch.from_numpy(sizes.astype(np.int64)), features, reducer="max")
 
 
 class GraphAttention(nn.Module):
@@ -72,3 +93,28 @@ class GraphAttention(nn.Module):
     def forward(self, graph: Graph, features: Tensor) -> Tensor:
         """Map features (n_nodes, size_in) to (n_nodes, size_out)."""
         return self.layer(graph, features).flatten(1)
+
+
+class GraphConvolution(nn.Module):
+    """One graph convolution (Kipf and Welling 2017), D^-1/2 A D^-1/2 x W + b, A with what loops it has."""
+
+    def __init__(self, size_in: int, size_out: int) -> None:
+        super().__init__()
+        self.layer = GraphConv(size_in, size_out, norm="both", allow_zero_in_degree=True)
+
+    def forward(self, graph: Graph, features: Tensor) -> Tensor:
+        """Map features (n_nodes, size_in) to (n_nodes, size_out)."""
+        return self.layer(graph, features)
+
+
+class GraphIsomorphism(nn.Module):
+    """One GIN layer (Xu et al. 2019): a network of two layers on the sum of a node and its neighbours."""
+
+    def __init__(self, size_in: int, size_out: int) -> None:
+        super().__init__()
+        network = nn.Sequential(nn.Linear(size_in, size_out), nn.ReLU(), nn.Linear(size_out, size_out))
+        self.layer = GINConv(network, "sum")
+
+    def forward(self, graph: Graph, features: Tensor) -> Tensor:
+        """Map features (n_nodes, size_in) to (n_nodes, size_out)."""
+        return self.layer(graph, features)

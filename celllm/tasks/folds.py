@@ -52,17 +52,20 @@ def refuse_leak(fold: Parts, protocol: str, offered: Offer) -> None:
             raise LeakError(f"{n_leaked} test cells among those to {purpose} under '{protocol}'")
 
 
-def read_folds(path: str | Path, data_set: str, ids: Sequence[str]) -> list[Parts]:
+def read_folds(path: str | Path, data_set: str, ids: Sequence[str], task: str | None = None) -> list[Parts]:
     """Read saved splits of a data set as places in ``ids``.
 
     Raises
     ------
     UserError
-        For splits of other cells or another data set, and for a cell that is in two parts of a fold.
+        For splits of other cells, another data set or (if given) another task, and for a cell that is in two
+        parts of a fold.
     """
     splits = read_splits(path, ids)
     if splits.data_set != data_set:
         raise UserError(f"{path}: splits of '{splits.data_set}', expected those of '{data_set}'")
+    if task is not None and splits.task != task:
+        raise UserError(f"{path}: splits for the task '{splits.task}', expected those for '{task}'")
     folds = [rows_of(fold, ids) for fold in splits.folds]
     for number, fold in enumerate(folds):
         rows, times = np.unique(np.concatenate(fold), return_counts=True)

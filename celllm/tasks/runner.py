@@ -82,6 +82,9 @@ class Runner:
             return self.predict(data, fold, number), scores.OK, ""
         except LeakError:
             raise
+        except NotApplicableError as error:
+            log.warning("fold %d: not applicable, %s", number, error)
+            return None, *status_of(error)
         except Exception as error:
             log.exception("fold %d failed", number)
             return None, *status_of(error)

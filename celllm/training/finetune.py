@@ -21,7 +21,8 @@ from celllm.data.tokens import Cells, Tokeniser
 from celllm.errors import UserError
 from celllm.model import ClassificationHead, Encoder
 from celllm.model.heads import Activation
-from celllm.training.frozen import FrozenStates, States, Store
+from celllm.training.best_epoch import BestEpoch
+from celllm.training.frozen import States, freeze, genes_read
 from celllm.training.trainer import resolve_precision
 
 log = logging.getLogger(__name__)
@@ -46,15 +47,11 @@ class FinetuneSettings:
     activation: Activation = "relu"  # Table F.1
     class_weights: Literal["released", "balanced", "none"] = "released"  # the paper omits them
     trainable_layers: int = 1  # upper layers that are trained; released: 1. 0: only the head, -1: all layers
-    precision: Literal["auto", "float32", "bfloat16"] = (
-        "auto"  # of matrix products; auto: bfloat16 in hardware
-    )
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where in hardware
     # What follows changes time and memory. Only a bfloat16 store changes a number, in its third digit.
     store_mib: int = 4096  # for the output of the frozen layers; cells beyond it are computed again; 0: none
     store_dtype: Literal["float32", "bfloat16"] = "float32"
-    token_budget: int = (
-        0  # tokens, padding included, of one pass; 0: what suits a processor's or a GPU's memory
-    )
+    token_budget: int = 0  # tokens of one pass, padding included; 0: what suits the device
 
     def __post_init__(self) -> None:
         for name, least in {
@@ -147,20 +144,6 @@ def class_weights(targets: NDArray[np.int64], n_classes: int, kind: str) -> NDAr
     return np.ones(n_classes)
 
 
-@dataclass
-class _Best:
-    """The best epoch so far; of equal scores (frequent in small parts) the one with the lower loss."""
-
-    key: tuple[float, float] = (-np.inf, -np.inf)
-    epoch: int = -1
-    state: dict[str, Tensor] | None = None
-
-    def offer(self, key: tuple[float, float], epoch: int, model: nn.Module) -> None:
-        if key > self.key:
-            state = {name: value.clone() for name, value in model.state_dict().items()}
-            self.key, self.epoch, self.state = key, epoch, state
-
-
 class Finetuner:
     """Fits classifiers on one data set; what the frozen layers make of a cell is shared by all of them.
 
@@ -192,17 +175,10 @@ class Finetuner:
         n_classes: int,
         settings: FinetuneSettings,
     ) -> None:
-        depth, wanted = encoder.config.depth, settings.trainable_layers
-        if not -1 <= wanted <= depth:
-            raise UserError(f"settings.trainable_layers: expected -1 to {depth}, got {wanted}")
-        self.n_frozen = 0 if wanted == -1 else depth - wanted
         self.encoder, self.settings, self.n_classes = encoder, settings, n_classes
-        self.genes = tokeniser.genes if tokeniser.zeros and tokeniser.genes is not None else genes
-        # On a processor a pass should stay in its cache: 8192 tokens are a third slower than 2048.
-        on_cpu = encoder.norm.weight.device.type == "cpu"
-        self.token_budget = settings.token_budget or (2048 if on_cpu else 65536)
-        store = Store(settings.store_mib, getattr(torch, settings.store_dtype), self.token_budget)
-        self.states = FrozenStates(encoder, cells, tokeniser, self.n_frozen, store)
+        self.genes = genes_read(tokeniser, genes)
+        self.states = freeze(encoder, cells, tokeniser, settings)
+        self.n_frozen, self.token_budget = self.states.n_frozen, self.states.store.token_budget
         self.precision = resolve_precision(settings.precision, self.states.device)
 
     def fit(
@@ -258,7 +234,7 @@ class Finetuner:
             model.parameters(), lr=chosen.learning_rate, weight_decay=chosen.weight_decay, fused=True
         )
         weights = torch.as_tensor(class_weights(train[1], self.n_classes, chosen.class_weights)).float()
-        best = _Best()
+        best = BestEpoch()
         for epoch in range(chosen.epochs):
             start = time.perf_counter()
             loss = self.epoch(model, optimiser, train, weights.to(self.states.device), order)
@@ -276,9 +252,7 @@ class Finetuner:
             )
             if epoch - best.epoch >= chosen.patience:
                 break
-        if best.state is None:
-            raise FloatingPointError("the selection score or the loss was not a number in every epoch")
-        model.load_state_dict(best.state)
+        best.restore(model)
 
     def epoch(
         self,

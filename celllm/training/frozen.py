@@ -6,6 +6,7 @@ same in every epoch, fold and protocol. Attention is exact under padding, so the
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from celllm.data.batches import length_buckets
 from celllm.data.tokens import Cells, Tokeniser
+from celllm.errors import UserError
 from celllm.model import Encoder
 
 MIB = 2**20
@@ -126,3 +128,46 @@ class FrozenStates:
         if size <= self._room:
             self._room -= size
             self._kept[row] = states
+
+
+class FrozenSettings(Protocol):
+    """What the settings of a task say about the frozen layers and their store."""
+
+    @property
+    def trainable_layers(self) -> int:
+        """Upper layers that are trained; -1: all."""
+
+    @property
+    def store_mib(self) -> int:
+        """See :class:`Store`."""
+
+    @property
+    def store_dtype(self) -> str:
+        """Name of a floating-point type."""
+
+    @property
+    def token_budget(self) -> int:
+        """Tokens of one pass; 0: what suits the device."""
+
+
+def freeze(encoder: Encoder, cells: Cells, tokeniser: Tokeniser, settings: FrozenSettings) -> FrozenStates:
+    """Freeze the layers below the trained ones.
+
+    Raises
+    ------
+    UserError
+        When more layers are to be trained than the encoder has.
+    """
+    depth, wanted = encoder.config.depth, settings.trainable_layers
+    if not -1 <= wanted <= depth:
+        raise UserError(f"settings.trainable_layers: expected -1 to {depth}, got {wanted}")
+    # On a processor a pass should stay in its cache: 8192 tokens are a third slower than 2048.
+    on_cpu = encoder.norm.weight.device.type == "cpu"
+    token_budget = settings.token_budget or (2048 if on_cpu else 65536)
+    store = Store(settings.store_mib, getattr(torch, settings.store_dtype), token_budget)
+    return FrozenStates(encoder, cells, tokeniser, 0 if wanted == -1 else depth - wanted, store)
+
+
+def genes_read(tokeniser: Tokeniser, genes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Genes that a cell can have a token of: those of the data set, or those of a full-vector tokeniser."""
+    return tokeniser.genes if tokeniser.zeros and tokeniser.genes is not None else genes

@@ -1,4 +1,4 @@
-"""Reference figures on measured cells: they tell real signal from a leak, a reader's fault from a method's."""
+"""Reference figures on measured cells: real signal is told from a leak, a reader's fault from a method's."""
 
 from pathlib import Path
 

@@ -1,0 +1,138 @@
+"""DeepCDR (Liu et al. 2020, Bioinformatics 36:i911) on expression alone, the row "DeepCDR" of Table 3."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from celllm.baselines.expression import centred
+from celllm.baselines.method import Method
+from celllm.baselines.pairs import Pairs, Predict, known_pairs, selection_score
+from celllm.errors import UserError
+from celllm.graph.drugs import Drugs, GcnEncoder
+from celllm.training.regression import Floats, Numbers, PairModel, RegressionSettings, train
+
+BLOCK = 4096
+"""Pairs that are predicted at a time."""
+
+JOINT = 300
+"""Width of the layer that joins drug and cell line; the convolutions leave 30 numbers of it."""
+
+
+@dataclass(frozen=True)
+class DeepCdrSettings(RegressionSettings):
+    """Settings of DeepCDR; the defaults are those of its released code."""
+
+    epochs: int = 100
+    select_by: Literal["rmse", "pearson"] = "pearson"
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    drug_layers: tuple[int, ...] = (256, 256, 256, 100)  # graph convolutions; the last is the drug vector
+    cell_layers: tuple[int, ...] = (256, 100)  # the last is the cell vector
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.cell_layers) != 2 or not self.drug_layers:
+            raise UserError("settings: cell_layers must be two widths, drug_layers at least one")
+
+
+class DeepCdr(PairModel):
+    """Graph convolutions on the drug, two layers on the expression, convolutions on both; all on the CPU.
+
+    Parameters
+    ----------
+    expression : float32 array (n_lines, n_genes)
+        Centred, of mean variance 1.
+    drugs : Drugs
+        All drugs.
+    settings : DeepCdrSettings
+        Sizes.
+    """
+
+    expression: Tensor
+
+    def __init__(self, expression: np.ndarray, drugs: Drugs, settings: DeepCdrSettings) -> None:
+        super().__init__()
+        drop = settings.dropout
+        self.register_buffer("expression", torch.from_numpy(expression), persistent=False)
+        self.drugs = GcnEncoder(drugs, settings.drug_layers, drop)
+        first, second = settings.cell_layers
+        self.cells = nn.Sequential(
+            nn.Linear(expression.shape[1], first),
+            nn.Tanh(),
+            nn.BatchNorm1d(first),
+            nn.Dropout(drop),
+            nn.Linear(first, second),
+            nn.ReLU(),
+        )
+        self.joint = nn.Sequential(
+            nn.Linear(settings.drug_layers[-1] + second, JOINT),
+            nn.Tanh(),
+            nn.Dropout(drop),
+            nn.Unflatten(1, (1, JOINT)),
+            *_convolution(1, 30, width=150, pool=2),
+            *_convolution(30, 10, width=5, pool=3),
+            *_convolution(10, 5, width=5, pool=3),
+            nn.Dropout(drop),
+            nn.Flatten(),
+            nn.Dropout(2 * drop),
+        )
+        self.out = nn.Linear(30, 1)
+
+    def forward(self, lines: Numbers, drugs: Numbers) -> Tensor:
+        """Numbers of n lines and n drugs -> responses (n,); each drug is encoded once."""
+        chosen, drug_of = np.unique(drugs, return_inverse=True)
+        return self._respond(lines, self.drugs(chosen)[drug_of])
+
+    def _respond(self, lines: Numbers, drugs: Tensor) -> Tensor:
+        cells = self.cells(self.expression[lines])
+        return self.out(self.joint(torch.cat([drugs, cells], dim=1))).squeeze(1)
+
+    def backward(self, lines: Numbers, drugs: Numbers, responses: Floats) -> float:
+        """Add the gradient of the mean squared error over these pairs; return that error."""
+        loss = F.mse_loss(self(lines, drugs), torch.as_tensor(responses, dtype=torch.float32))
+        loss.backward()
+        return loss.item()
+
+    @torch.no_grad()
+    def predict(self, lines: Numbers, drugs: Numbers) -> Floats:
+        """Predict these pairs, in their order, without dropout."""
+        self.eval()
+        chosen, drug_of = np.unique(drugs, return_inverse=True)
+        vectors = self.drugs(chosen)
+        out = np.empty(len(lines))
+        for start in range(0, len(lines), BLOCK):
+            part = slice(start, start + BLOCK)
+            out[part] = self._respond(lines[part], vectors[drug_of[part]]).numpy()
+        return out
+
+    @torch.no_grad()
+    def start_at(self, mean: float) -> None:
+        """Set the last bias."""
+        self.out.bias.fill_(mean)
+
+
+def _convolution(n_in: int, n_out: int, width: int, pool: int) -> tuple[nn.Module, ...]:
+    return nn.Conv1d(n_in, n_out, width), nn.ReLU(), nn.MaxPool1d(pool)
+
+
+def fit_deepcdr(train_on: Pairs, selection: Pairs | None, settings: DeepCdrSettings, seed: int) -> Predict:
+    """Train DeepCDR; genes are centred on the training lines and scaled by one number for all."""
+    if selection is None:
+        raise ValueError("DeepCDR chooses its epoch on a selection part, and there is none")
+    screen = train_on.screen
+    x = centred(screen.counts, np.unique(train_on.lines))
+    expression = (x * np.sqrt(x.shape[1])).astype(np.float32)
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        model = DeepCdr(expression, Drugs(screen.molecules), settings)
+        score, order = selection_score(settings.select_by), np.random.default_rng(seed)
+        train(model, known_pairs(train_on), known_pairs(selection), settings, score, order)
+    return lambda pairs: model.predict(pairs.lines, pairs.drugs)
+
+
+METHODS = {"deepcdr": Method(fit_deepcdr, DeepCdrSettings, chooses=True)}

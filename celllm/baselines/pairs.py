@@ -1,0 +1,94 @@
+"""What a method of drug response is given: pairs of a cell line and a drug, and what is known of both."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from celllm.evaluation import metrics
+
+if TYPE_CHECKING:
+    from celllm.graph.molecules import Molecule
+    from celllm.training.regression import KnownPairs
+
+Responses = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Screen:
+    """The cell lines and drugs of a table of responses.
+
+    What stands here is known of the lines and drugs that are tested too; a method fits nothing to the lines
+    that it has no response of.
+
+    Attributes
+    ----------
+    lines : str array (n_lines,)
+        Names of the cell lines.
+    counts : csr_matrix (n_lines, genes)
+        Their expression as the prepared data set has it.
+    drugs : str array (n_drugs,)
+        Names of the drugs.
+    molecules : tuple of Molecule
+        Their structures.
+    """
+
+    lines: NDArray[np.str_]
+    counts: csr_matrix
+    drugs: NDArray[np.str_]
+    molecules: "tuple[Molecule, ...]"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Some pairs of a screen.
+
+    Attributes
+    ----------
+    screen : Screen
+        All lines and drugs.
+    lines, drugs : int64 arrays (n,)
+        Places of the pairs' line and drug in the screen.
+    responses : float64 array (n,), optional
+        ln IC50; None where the method may not know it.
+    """
+
+    screen: Screen
+    lines: NDArray[np.int64]
+    drugs: NDArray[np.int64]
+    responses: Responses | None = None
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    @property
+    def known(self) -> Responses:
+        """The responses; asking for those of test pairs is a mistake in the method."""
+        if self.responses is None:
+            raise ValueError("a method asked for the responses of pairs that it has to predict")
+        return self.responses
+
+
+Predict = Callable[[Pairs], Responses]
+
+
+def known_pairs(pairs: Pairs) -> "KnownPairs":
+    """Pairs as the training of a network takes them."""
+    from celllm.training.regression import KnownPairs
+
+    return KnownPairs(pairs.lines, pairs.drugs, pairs.known)
+
+
+def selection_score(name: str) -> Callable[[Responses, Responses], float]:
+    """Score of an epoch by a metric of regression: higher is better, one that does not exist is worst."""
+    sign = -1 if name in ("rmse", "mae") else 1
+
+    def score(truth: Responses, predicted: Responses) -> float:
+        value = metrics.regression(truth, predicted)[name]
+        return -math.inf if math.isnan(value) else sign * value
+
+    return score

@@ -1,0 +1,155 @@
+"""A drug screen: expression of cell lines and responses to drugs, brought together and cleaned."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from celllm.baselines.pairs import Pairs, Responses, Screen
+from celllm.data import prepared
+from celllm.data.genes import Vocabulary
+from celllm.data.responses import read_responses
+from celllm.data.splits import Rows
+from celllm.errors import UserError
+from celllm.evaluation import metrics
+from celllm.graph.molecules import Molecule, read_smiles
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+log = logging.getLogger(__name__)
+
+N_NAMED = 5
+"""Lines or drugs that a message names at most."""
+
+
+@dataclass(frozen=True)
+class ScreenData:
+    """Pairs of a cell line and a drug, ready for the methods.
+
+    Attributes
+    ----------
+    pairs : Pairs
+        All pairs, with their responses.
+    ids : str array (n_pairs,)
+        ``line|drug|screen``, unique: a drug screened twice on a line has two pairs.
+    genes : int64 array
+        Vocabulary index of each column of the expression; empty without a vocabulary.
+    """
+
+    pairs: Pairs
+    ids: NDArray[np.str_]
+    genes: Rows
+    metrics: ClassVar[tuple[str, ...]] = metrics.REGRESSION
+
+    @classmethod
+    def read(
+        cls, cells: str | Path, responses: str | Path, vocabulary: Vocabulary | None = None
+    ) -> "ScreenData":
+        """Read prepared expression and a table of responses.
+
+        Pairs without a finite response, without expression of the line or without a readable structure of the
+        drug are left out, and the log says how many and names lines and drugs.
+
+        Raises
+        ------
+        UserError
+            When no pair is left, a pair is there twice, a drug has two structures or all responses are equal.
+        """
+        data = prepared.read(cells, vocabulary)
+        table = read_responses(responses)
+        molecules = _molecules(table, responses)
+        table = _usable(table, molecules, set(data.obs_names), responses)
+        genes = [vocabulary.index_of[symbol] for symbol in data.var_names] if vocabulary else []
+        return cls(_pairs(table, data, molecules), pair_ids(table), np.array(genes, dtype=np.int64))
+
+    @property
+    def truth(self) -> Responses:
+        """Response to each pair, ln IC50."""
+        return self.pairs.known
+
+    @property
+    def lines(self) -> NDArray[np.str_]:
+        """Cell line of each pair."""
+        return self.pairs.screen.lines[self.pairs.lines]
+
+    @property
+    def drugs(self) -> NDArray[np.str_]:
+        """Drug of each pair."""
+        return self.pairs.screen.drugs[self.pairs.drugs]
+
+    def part(self, rows: Rows, labelled: bool = True) -> Pairs:
+        """Some of the pairs, with their responses or without."""
+        pairs = self.pairs
+        known = pairs.known[rows] if labelled else None
+        return Pairs(pairs.screen, pairs.lines[rows], pairs.drugs[rows], known)
+
+    def measure(self, rows: Rows, predicted: Responses) -> dict[str, float]:
+        """Correlation and errors of responses predicted for some pairs."""
+        return metrics.regression(self.truth[rows], predicted)
+
+
+def pair_ids(table: pd.DataFrame) -> NDArray[np.str_]:
+    """``line|drug|screen`` of each row of a table of responses."""
+    named = table["cell_line"] + "|" + table["drug"] + "|" + table["screen"].fillna("")
+    return named.to_numpy(dtype=str)
+
+
+def _molecules(table: pd.DataFrame, path: str | Path) -> dict[str, Molecule | None]:
+    """Structure of each drug that has one; None where RDKit cannot read it."""
+    smiles = table[["drug", "smiles"]].dropna().drop_duplicates()
+    twice = smiles.loc[smiles["drug"].duplicated(), "drug"]
+    if len(twice):
+        raise UserError(f"{path}: the drug {twice.iloc[0]} has two different SMILES; keep one")
+    return {drug: read_smiles(text) for drug, text in zip(smiles["drug"], smiles["smiles"], strict=True)}
+
+
+def _usable(
+    table: pd.DataFrame, molecules: dict[str, Molecule | None], expressed: set[str], path: str | Path
+) -> pd.DataFrame:
+    """The pairs that can be learned from; the others are counted in the log, each under its first reason."""
+    table = table.assign(ln_ic50=pd.to_numeric(table["ln_ic50"], errors="coerce").astype(float))
+    unreadable = [drug for drug, molecule in molecules.items() if molecule is None]
+    kept = np.ones(len(table), dtype=bool)
+    for reason, column, bad in (
+        ("no finite ln IC50", "", ~np.isfinite(table["ln_ic50"].to_numpy())),
+        ("a cell line without expression", "cell_line", ~table["cell_line"].isin(expressed).to_numpy()),
+        ("a drug without structure", "drug", ~table["drug"].isin(molecules.keys()).to_numpy()),
+        ("a drug whose SMILES cannot be read", "drug", table["drug"].isin(unreadable).to_numpy()),
+    ):
+        if (kept & bad).any():
+            names = f": {_some(table.loc[kept & bad, column])}" if column else ""
+            log.warning("%s: %d pairs left out, %s%s", path, (kept & bad).sum(), reason, names)
+        kept &= ~bad
+    _check(table[kept], path)
+    return table[kept]
+
+
+def _some(column: "pd.Series[str]") -> str:
+    names = sorted(set(column.astype(str)))
+    more = f" and {len(names) - N_NAMED} more" if len(names) > N_NAMED else ""
+    return ", ".join(names[:N_NAMED]) + more
+
+
+def _check(table: pd.DataFrame, path: str | Path) -> None:
+    if table.empty:
+        raise UserError(f"{path}: no pair is left that has a response, expression and a structure")
+    twice = pd.Series(pair_ids(table)).duplicated()
+    if twice.any():
+        raise UserError(f"{path}: the pair {pair_ids(table)[twice.argmax()]} is there twice; keep one")
+    if np.ptp(table["ln_ic50"].to_numpy()) == 0:
+        value = table["ln_ic50"].iloc[0]
+        raise UserError(f"{path}: all {len(table)} responses are {value}; there is nothing to predict")
+
+
+def _pairs(table: pd.DataFrame, data: "AnnData", molecules: dict[str, Molecule | None]) -> Pairs:
+    """Lines and drugs that have a pair, in the order of their names, and the pairs by number."""
+    lines, line_of = np.unique(table["cell_line"].to_numpy(dtype=str), return_inverse=True)
+    drugs, drug_of = np.unique(table["drug"].to_numpy(dtype=str), return_inverse=True)
+    structures = tuple(molecule for drug in drugs if (molecule := molecules[drug]) is not None)
+    screen = Screen(lines, data.X[data.obs_names.get_indexer(lines)], drugs, structures)
+    return Pairs(screen, line_of, drug_of, table["ln_ic50"].to_numpy(dtype=float))

@@ -1,0 +1,153 @@
+"""Regression on pairs of a cell line and a drug: batches, epochs, and the choice of the best one."""
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from celllm.errors import UserError
+from celllm.training.best_epoch import BestEpoch
+
+log = logging.getLogger(__name__)
+
+Numbers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+# Takes true and predicted values of the selection part; higher is better.
+Score = Callable[[Floats, Floats], float]
+
+
+@dataclass(frozen=True)
+class RegressionSettings:
+    """How a model of pairs is trained; "Table F.1" and "released" say where a default comes from."""
+
+    epochs: int = 300  # at most; the paper omits it, released: 300
+    patience: int = 10  # epochs without a better selection score; the paper omits it, released: 10
+    select_by: Literal["rmse", "pearson"] = "rmse"  # the paper omits it, released: rmse
+    batch_size: int = 16  # pairs of one optimiser step; Table F.1, released: 128
+    learning_rate: float = 1e-4  # of Adam, constant; Table F.1
+    weight_decay: float = 0.0  # Table F.1
+    lines_per_batch: int = 0  # cell lines that share a batch; 0: its pairs are of any line, as released
+
+    def __post_init__(self) -> None:
+        for name, least in {"epochs": 1, "patience": 1, "batch_size": 2, "lines_per_batch": 0}.items():
+            if getattr(self, name) < least:
+                raise UserError(f"settings.{name}: expected at least {least}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class KnownPairs:
+    """Pairs with their responses: three arrays (n,), lines and drugs by number."""
+
+    lines: Numbers
+    drugs: Numbers
+    responses: Floats
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+
+class PairModel(nn.Module, ABC):
+    """A model that predicts a number for a line and a drug, both given by number."""
+
+    @abstractmethod
+    def backward(self, lines: Numbers, drugs: Numbers, responses: Floats) -> float:
+        """Add the gradient of the mean squared error over these pairs; return that error."""
+
+    @abstractmethod
+    def predict(self, lines: Numbers, drugs: Numbers) -> Floats:
+        """Predict these pairs, in their order, without dropout."""
+
+    @abstractmethod
+    def start_at(self, mean: float) -> None:
+        """Let the untrained model predict about this."""
+
+
+def train(
+    model: PairModel,
+    pairs: KnownPairs,
+    selection: KnownPairs,
+    settings: RegressionSettings,
+    score: Score,
+    order: np.random.Generator,
+) -> None:
+    """Train with Adam on the squared error until patience ends, and put the best epoch back.
+
+    The last bias starts at the mean response: the first epochs would learn nothing else.
+    """
+    model.start_at(float(pairs.responses.mean()))
+    optimiser = torch.optim.Adam(
+        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
+    best = BestEpoch()
+    for epoch in range(settings.epochs):
+        start = time.perf_counter()
+        loss = run_epoch(model, optimiser, pairs, settings, order)
+        seconds = time.perf_counter() - start
+        predicted = model.predict(selection.lines, selection.drugs)
+        value = score(selection.responses, predicted)
+        error = float(np.mean((predicted - selection.responses) ** 2))
+        best.offer((value, -error), epoch, model)
+        log.info(
+            "epoch %d: loss %.4f, selection score %.4f (best: epoch %d), %.0f pairs/s",
+            *(epoch + 1, loss, value, best.epoch + 1, len(pairs) / seconds),
+        )
+        if epoch - best.epoch >= settings.patience:
+            break
+    best.restore(model)
+
+
+def run_epoch(
+    model: PairModel,
+    optimiser: torch.optim.Optimizer,
+    pairs: KnownPairs,
+    settings: RegressionSettings,
+    order: np.random.Generator,
+) -> float:
+    """Go once over the pairs; return the mean squared error met on the way."""
+    model.train()
+    total = 0.0
+    for rows in batches(pairs.lines, settings.batch_size, settings.lines_per_batch, order):
+        total += len(rows) * model.backward(pairs.lines[rows], pairs.drugs[rows], pairs.responses[rows])
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+    return total / len(pairs)
+
+
+def batches(lines: Numbers, size: int, lines_per_batch: int, order: np.random.Generator) -> list[Numbers]:
+    """Cut pairs into random batches of at most ``size``, each pair in one of them.
+
+    With ``lines_per_batch`` each line's pairs are shuffled and cut into blocks of ``size / lines_per_batch``,
+    and a batch is so many random blocks: a line is then encoded that many times less often, at the price of
+    batches that hold fewer lines. A pair that would be left alone, which batch norm could not take, joins
+    another batch.
+    """
+    if lines_per_batch == 0:
+        cut = _cut(order.permutation(len(lines)), size)
+    else:
+        blocks: list[Numbers] = []
+        for line in np.unique(lines):
+            blocks += _cut(order.permutation(np.flatnonzero(lines == line)), max(1, size // lines_per_batch))
+        blocks = [blocks[i] for i in order.permutation(len(blocks))]
+        starts = range(0, len(blocks), lines_per_batch)
+        cut = [np.concatenate(blocks[start : start + lines_per_batch]) for start in starts]
+    return _without_single_pairs(cut)
+
+
+def _cut(rows: Numbers, size: int) -> list[Numbers]:
+    """Pieces of nearly equal length, none longer than ``size``."""
+    return np.array_split(rows, -(-len(rows) // size))
+
+
+def _without_single_pairs(cut: list[Numbers]) -> list[Numbers]:
+    single = [rows for rows in cut if len(rows) == 1]
+    others = [rows for rows in cut if len(rows) > 1]
+    if len(single) == 1 and others:
+        return [np.concatenate([others[0], single[0]]), *others[1:]]
+    return others + ([np.concatenate(single)] if single else [])

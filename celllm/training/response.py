@@ -1,0 +1,191 @@
+"""Drug response from a pre-trained encoder: cell vector and drug vector side by side, then linear layers.
+
+As in the authors' released code the last Performer layer, the final norm and all that stands on them are
+trained. The cell lines are few and their pairs many, so the encoder runs once for each line of a step, on the
+kept output of the frozen layers, and never for a pair.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from celllm.data.tokens import Cells, Tokeniser
+from celllm.errors import UserError
+from celllm.model import Encoder
+from celllm.model.heads import Activation, feed_forward
+from celllm.training.finetune import FineTuned, FinetuneSettings
+from celllm.training.frozen import FrozenStates, freeze, genes_read
+from celllm.training.regression import (
+    Floats,
+    KnownPairs,
+    Numbers,
+    PairModel,
+    RegressionSettings,
+    Score,
+    train,
+)
+from celllm.training.trainer import resolve_precision
+
+
+@dataclass(frozen=True)
+class ResponseSettings(RegressionSettings):
+    """Settings of drug response with an encoder; sources of the defaults as in the class above."""
+
+    dropout: float = 0.2  # of the trained layers and of all that stands on them; Table F.1
+    cell_layers: tuple[int, ...] = (1024, 256)  # with ReLU; the last is the cell vector; Table F.1
+    drug_layers: int = 3  # GIN layers; released, as TGDRP
+    drug_width: int = 128  # of a GIN layer; released, as TGDRP
+    drug_size: int = 256  # drug vector; Table F.1
+    regression_layers: tuple[int, ...] = (512, 512)  # widths before the response; Table F.1
+    activation: Activation = "elu"  # of the regression; Table F.1
+    trainable_layers: int = 1  # upper layers that are trained; released: 1. 0: none, -1: all
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the encoder; auto: bfloat16 in hardware
+    # What follows changes time and memory. Only a bfloat16 store changes a number, in its third digit.
+    store_mib: int = 8192  # for the output of the frozen layers; 561 lines of 6,000 genes at 512 take 6.4 GiB
+    store_dtype: Literal["float32", "bfloat16"] = "float32"
+    token_budget: int = 0  # tokens of one pass; 0: what suits a processor's or a GPU's memory
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("cell_layers", "regression_layers"):
+            if not getattr(self, name):
+                raise UserError(f"settings.{name}: expected at least one width")
+
+
+class ResponseModel(PairModel):
+    """Cell tower, drug encoder and regression.
+
+    Parameters
+    ----------
+    states : FrozenStates
+        Of the cell lines; on the device of the encoder.
+    genes : int array
+        Vocabulary indices of the genes that a line can have.
+    drug_encoder : nn.Module
+        Maps numbers of n drugs to (n, settings.drug_size), on the CPU.
+    settings : ResponseSettings
+        See there.
+    """
+
+    def __init__(
+        self, states: FrozenStates, genes: Numbers, drug_encoder: nn.Module, settings: ResponseSettings
+    ) -> None:
+        super().__init__()
+        self.states, self.settings, self.drug_encoder = states, settings, drug_encoder
+        self.token_budget = states.store.token_budget
+        self.precision = resolve_precision(settings.precision, states.device)
+        tower = FinetuneSettings(head=settings.cell_layers[:-1], dropout=settings.dropout)
+        self.cells = nn.Sequential(
+            FineTuned(states.encoder, states.n_frozen, genes, settings.cell_layers[-1], tower),
+            nn.ReLU(),
+            nn.Dropout(settings.dropout),
+        ).to(states.device)
+        sizes = [settings.drug_size + settings.cell_layers[-1], *settings.regression_layers, 1]
+        self.regression = feed_forward(sizes, settings.activation, settings.dropout).to(states.device)
+
+    @torch.no_grad()
+    def start_at(self, mean: float) -> None:
+        """Set the last bias."""
+        last = self.regression[-1]
+        assert isinstance(last, nn.Linear)
+        last.bias.fill_(mean)
+
+    def backward(self, lines: Numbers, drugs: Numbers, responses: Floats) -> float:
+        """Add the gradient of the mean squared error over these pairs; return that error.
+
+        Lines go through in chunks that fit the token budget and each chunk's gradient is taken at once; that
+        of the drugs' vectors is gathered and goes back through their encoder at the end, in one pass.
+        """
+        chosen, drug_of = np.unique(drugs, return_inverse=True)
+        encoded = self.drug_encoder(chosen)
+        vectors = encoded.detach().to(self.states.device).requires_grad_()
+        wanted = torch.as_tensor(responses, dtype=torch.float32, device=vectors.device)
+        total = 0.0
+        for rows, cells in self._by_chunk(lines):
+            loss = (self._respond(vectors[drug_of[rows]], cells) - wanted[rows]).square().sum() / len(lines)
+            loss.backward()
+            total += loss.item()
+        encoded.backward(vectors.grad.to(encoded.device))
+        return total
+
+    @torch.no_grad()
+    def predict(self, lines: Numbers, drugs: Numbers) -> Floats:
+        """Predict these pairs, in their order; each line and each drug is encoded once."""
+        self.eval()
+        chosen, drug_of = np.unique(drugs, return_inverse=True)
+        vectors = self.drug_encoder(chosen).to(self.states.device)
+        out = np.empty(len(lines))
+        for rows, cells in self._by_chunk(lines):
+            out[rows] = self._respond(vectors[drug_of[rows]], cells).cpu().numpy()
+        return out
+
+    def _by_chunk(self, lines: Numbers) -> Iterator[tuple[Numbers, Tensor]]:
+        """Pairs of some lines at a time, with the cell vector of each pair, (n, cell vector)."""
+        chosen, line_of = np.unique(lines, return_inverse=True)
+        for chunk in self.states.chunks(chosen, self.token_budget):
+            place = np.full(len(chosen), -1)
+            place[chunk] = np.arange(len(chunk))
+            rows = np.flatnonzero(place[line_of] >= 0)
+            yield rows, self._encode(chosen[chunk])[place[line_of[rows]]]
+
+    def _encode(self, lines: Numbers) -> Tensor:
+        enabled = self.precision != torch.float32
+        with torch.autocast(self.states.device.type, self.precision if enabled else None, enabled=enabled):
+            return self.cells(self.states.take(lines)).float()
+
+    def _respond(self, drugs: Tensor, cells: Tensor) -> Tensor:
+        return self.regression(torch.cat([drugs, cells], dim=1)).squeeze(1)
+
+
+class ResponseTuner:
+    """Fits models of drug response on one set of cell lines; frozen layers run once per line for all of them.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Pre-trained, on the device to be used; never changed.
+    cells, tokeniser
+        The cell lines, and how the encoder reads them.
+    genes : int array
+        Vocabulary indices of the lines' genes.
+    drug_encoder : callable
+        Makes an untrained drug encoder, see :class:`ResponseModel`.
+    settings : ResponseSettings
+        See there.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        cells: Cells,
+        tokeniser: Tokeniser,
+        genes: Numbers,
+        drug_encoder: Callable[[], nn.Module],
+        settings: ResponseSettings,
+    ) -> None:
+        self.settings, self.drug_encoder = settings, drug_encoder
+        self.genes = genes_read(tokeniser, genes)
+        self.states = freeze(encoder, cells, tokeniser, settings)
+
+    def fit(self, pairs: KnownPairs, selection: KnownPairs, score: Score, seed: int) -> ResponseModel:
+        """Train a model on some pairs, its epoch chosen on others.
+
+        Parameters
+        ----------
+        pairs, selection
+            Pairs to learn from and to choose on.
+        score : callable
+            ``score(true, predicted)``, higher is better.
+        seed : int
+            Of the first weights, of dropout and of the order of the pairs.
+        """
+        device = self.states.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            model = ResponseModel(self.states, self.genes, self.drug_encoder(), self.settings)
+            train(model, pairs, selection, self.settings, score, np.random.default_rng(seed))
+        return model
