@@ -10,6 +10,7 @@ from celllm.data.batches import EpochSampler, length_buckets
 from celllm.data.corpus import Corpus
 from celllm.data.tokens import Tokeniser
 from celllm.training.objectives import MaskedCells, hide_expressions
+from celllm.training.pretrain_settings import PretrainSettings
 from celllm.training.randomness import Stream, seed_of
 
 
@@ -58,12 +59,9 @@ class BatchMaker:
     ----------
     corpus, tokeniser, sampler
         Where cells come from, how they become tokens, and in which order.
-    token_budget
-        Tokens of a chunk at most, see :func:`~celllm.data.batches.length_buckets`.
-    mask_rate, replace_rate
-        See :func:`~celllm.training.objectives.hide_expressions`.
-    seed
-        Of the masks.
+    settings
+        Of the run: ``token_budget`` (see :func:`~celllm.data.batches.length_buckets`), ``mask_rate`` and
+        ``replace_rate`` (see :func:`~celllm.training.objectives.hide_expressions`), ``seed``.
     rank, n_ranks
         This process and the number of processes; every cell of a batch is embedded by one of them.
     """
@@ -71,10 +69,7 @@ class BatchMaker:
     corpus: Corpus
     tokeniser: Tokeniser
     sampler: EpochSampler
-    token_budget: int
-    mask_rate: float
-    replace_rate: float
-    seed: int
+    settings: PretrainSettings
     rank: int = 0
     n_ranks: int = 1
 
@@ -84,11 +79,12 @@ class BatchMaker:
     def make(self, step: int) -> Batch:
         """Make the next batch, which is that of optimiser step ``step``."""
         rows = next(self.sampler)
-        rng = np.random.default_rng(seed_of(self.seed, Stream.MASKS, step))
+        rng = np.random.default_rng(seed_of(self.settings.seed, Stream.MASKS, step))
         numbers = rng.integers(2**64, size=len(rows), dtype=np.uint64)
         # Every n-th in the order of length: the processes get equal shares of work.
         own = np.argsort(self.lengths[rows], kind="stable")[self.rank :: self.n_ranks]
-        chunks = [own[places] for places in length_buckets(self.lengths[rows[own]], self.token_budget)]
+        cut = length_buckets(self.lengths[rows[own]], self.settings.token_budget)
+        chunks = [own[places] for places in cut]
         return Batch(
             len(rows),
             [rows[places] for places in chunks],
@@ -101,7 +97,7 @@ class BatchMaker:
             self.tokeniser(self.corpus.take(rows)),
             numbers,
             self.corpus.tumour[rows],
-            mask_rate=self.mask_rate,
-            replace_rate=self.replace_rate,
+            mask_rate=self.settings.mask_rate,
+            replace_rate=self.settings.replace_rate,
             spare_zeros=self.tokeniser.zeros,
         )

@@ -203,34 +203,19 @@ def prepare(
     sampler = EpochSampler(cells.n_cells, settings.batch_size, settings.seed, row.rows(cells))
     if sampler.batch_size < processes.size:
         raise UserError(f"batch_size: {sampler.batch_size} cells for {processes.size} processes; start fewer")
+    tokeniser = row.tokeniser(len(vocabulary), cells)
+    batches = BatchMaker(cells, tokeniser, sampler, settings, processes.rank, processes.size)
     torch.manual_seed(seed_of(settings.seed, Stream.INITIAL))
-    encoder = Encoder(row.encoder_config(len(vocabulary)), table)
-    run = Run(
-        settings,
-        row,
-        processes,
-        Trainer(row, settings, encoder, processes),
-        BatchMaker(
-            cells,
-            row.tokeniser(len(vocabulary), cells),
-            sampler,
-            settings.token_budget,
-            settings.mask_rate,
-            settings.replace_rate,
-            settings.seed,
-            processes.rank,
-            processes.size,
-        ),
-        {
-            "model": row.science(),
-            "settings": settings.science(),
-            "genes_sha256": vocabulary.sha256,
-            "corpus": {"n_cells": cells.n_cells, "sha256": _digest(cells)},
-            "gene_embeddings_sha256": sha256(gene_embeddings) if gene_embeddings else None,
-        },
-        folder,
-        settings.max_steps or settings.epochs * sampler.batches_per_epoch,
-    )
+    trainer = Trainer(row, settings, Encoder(row.encoder_config(len(vocabulary)), table), processes)
+    config = {
+        "model": row.science(),
+        "settings": settings.science(),
+        "genes_sha256": vocabulary.sha256,
+        "corpus": {"n_cells": cells.n_cells, "sha256": _digest(cells)},
+        "gene_embeddings_sha256": sha256(gene_embeddings) if gene_embeddings else None,
+    }
+    n_steps = settings.max_steps or settings.epochs * sampler.batches_per_epoch
+    run = Run(settings, row, processes, trainer, batches, config, folder, n_steps)
     _announce(run)
     run.resume()
     return run

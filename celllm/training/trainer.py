@@ -68,8 +68,9 @@ class Trainer:
         self.moco = self._momentum_contrast() if row.contrast == "moco" else None
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         betas = (settings.adam_beta1, settings.adam_beta2)
+        # Fused: one pass over the parameters. For a small encoder the others would be half of a step.
         self.optimiser = torch.optim.Adam(
-            self.trained, settings.learning_rate, betas, weight_decay=settings.weight_decay
+            self.trained, settings.learning_rate, betas, weight_decay=settings.weight_decay, fused=True
         )
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=self.precision == torch.float16)
 

@@ -116,6 +116,14 @@ def test_divide_and_conquer_is_end_to_end(arguments: Arguments, budget: int) -> 
     assert losses == pytest.approx(expected_losses, rel=1e-10)
 
 
+def test_checkpointing_layers_changes_no_gradient(arguments: Arguments) -> None:
+    """Layers run three times then, each time with the same dropout masks."""
+    plain, thrifty = (
+        gradients(open_run(arguments(gradient_checkpointing=thrift))) for thrift in (False, True)
+    )
+    assert float((plain[1] - thrifty[1]).norm() / plain[1].norm()) < 1e-6
+
+
 def test_weights_scale_gradients_and_not_the_losses_told(arguments: Arguments) -> None:
     plain = gradients(open_run(arguments()))
     weights = {f"{name}_weight": 3.0 for name in LOSSES}
