@@ -51,11 +51,6 @@ MODELS = Argument(
     "--models", "rows of the table as JSON, or models.yaml", {"required": True, "metavar": "JSON"}
 )
 PREFIX = _file("out", "where the results go, without suffix")
-NAMED_FILES = Argument(
-    "--files",
-    "files by their names in the catalogue",
-    {"required": True, "nargs": "+", "metavar": "NAME=FILE", "type": lambda text: _named(text)},
-)
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -63,6 +58,22 @@ def _named(text: str) -> tuple[str, str]:
     if not equals or not path:
         raise argparse.ArgumentTypeError(f"expected NAME=FILE, got '{text}'")
     return name, path
+
+
+class _ByName(argparse.Action):
+    """NAME=FILE pairs as a mapping."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, dict(values))
+
+
+def _named_files(name: str, help: str, required: bool = True) -> Argument:
+    options = {"required": required, "nargs": "+" if required else "*", "metavar": "NAME=FILE"}
+    return Argument(f"--{name}", help, options | {"type": _named, "action": _ByName, "default": {}})
+
+
+NAMED_FILES = _named_files("files", "files by their names in the catalogue")
+SHARDS = Argument("--shards", "the shards", {"nargs": "+", "required": True, "metavar": "FILE"})
 
 
 @dataclass(frozen=True)
@@ -129,6 +140,16 @@ VERBS: dict[str, Verb] = {
             OUT,
         ),
     ),
+    "responses": Verb(
+        "celllm.data.responses:run_responses",
+        "GDSC's files -> one row per screen of a drug on a cell line",
+        (
+            Argument("source", "gdsc (DeepCDR's files), gdsc2 (a release of GDSC)"),
+            NAMED_FILES,
+            _settings("options of the reader as JSON"),
+            OUT,
+        ),
+    ),
     "check": Verb(
         "celllm.data.check:run_check",
         "say whether an .h5ad holds raw counts and known genes, prepared or your own",
@@ -174,7 +195,22 @@ VERBS: dict[str, Verb] = {
     "corpus": Verb(
         "celllm.data.corpus:run_index",
         "token shards -> the index that makes them one corpus",
-        (Argument("--shards", "the shards", {"nargs": "+", "required": True, "metavar": "FILE"}), OUT),
+        (
+            SHARDS,
+            _file("exclude", "cells to leave out, CSV with source, sample, row", required=False),
+            OUT,
+        ),
+    ),
+    "leakage": Verb(
+        "celllm.data.leakage:run_leakage",
+        "cells of the tasks that are among the cells of pre-training, as JSON, CSV and Markdown",
+        (
+            SHARDS,
+            _named_files("cells", "prepared .h5ad of the tasks by data set"),
+            GENES,
+            _settings(),
+            PREFIX,
+        ),
     ),
     "pretrain": Verb(
         "celllm.training.pretrain:run_pretrain",
@@ -288,8 +324,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
     )
-    if "files" in arguments:
-        arguments["files"] = dict(arguments["files"])
     try:
         status = _function(VERBS[verb].function)(**arguments)
     except UserError as error:

@@ -34,7 +34,8 @@ def complete(
 ) -> dict[str, Any]:
     """Check a merged configuration and add what it refers to.
 
-    Adds ``catalogue`` (config/data_sets.yaml with the run's reader options), ``models`` and ``sizes``
+    Adds ``catalogue`` (config/data_sets.yaml with the run's reader options, each data set with just the files
+    that its reader takes), ``models`` and ``sizes``
     (config/models.yaml with the run's changes), the mirror of ``CELLLM_MIRROR`` and the folder ``results``.
 
     Raises
@@ -99,7 +100,22 @@ def _catalogue(root: Path, options: Mapping[str, Any]) -> dict[str, Any]:
                 f"allowed are {', '.join(known)}"
             )
         rows[name]["options"] = lay_over(known, options[name])
-    return rows
+    return {name: row | {"files": _files(name, row, rows)} for name, row in rows.items()}
+
+
+def _files(name: str, row: Mapping[str, Any], rows: Mapping[str, Any]) -> dict[str, Any]:
+    """Files of a data set that its options ask for, with those that stand under another data set."""
+    files = {key: file for key, file in row["files"].items() if is_wanted(file, row.get("options", {}))}
+    for key, other in row.get("uses", {}).items():
+        if key not in rows.get(other, {}).get("files", {}):
+            raise UserError(f"config/data_sets.yaml: {name}.uses.{key}: '{other}' has no file '{key}'")
+        files[key] = rows[other]["files"][key]
+    return files
+
+
+def is_wanted(file: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
+    """Whether the options of a data set ask for this file of it."""
+    return all(options.get(key) == value for key, value in file.get("only_with", {}).items())
 
 
 def _check_names(config: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, Literal
 
-from celllm.config import check
+from celllm.config import check, is_wanted
 from celllm.errors import UserError
 from celllm.io import read_yaml
 
@@ -27,7 +27,8 @@ _CONTENT_OF: dict[str, Content] = {
 class InputFile:
     """One file of the catalogue, its templates filled in.
 
-    ``path`` is its place under the raw folder and under a mirror, ``key`` its place in the catalogue.
+    ``path`` is its place under the raw folder and under a mirror, ``key`` its place in the catalogue;
+    ``wanted`` tells whether the options in the catalogue ask for it.
     """
 
     key: str
@@ -39,6 +40,7 @@ class InputFile:
     browser: bool = False
     supply: str | None = None
     sample: str | None = None
+    wanted: bool = True
 
     @property
     def name(self) -> str:
@@ -79,8 +81,10 @@ class Catalogue:
 
     def files(self, source: str) -> list[InputFile]:
         """List the files that a source has once, without those of its samples."""
+        entry = self.source(source)
         return [
-            _input(row, f"{source}.files.{name}", {}) for name, row in self.source(source)["files"].items()
+            _input(row, f"{source}.files.{name}", {}, is_wanted(row, entry.get("options", {})))
+            for name, row in entry["files"].items()
         ]
 
     def templates(self, source: str) -> list[InputFile]:
@@ -141,7 +145,7 @@ class Catalogue:
                 yield name, match[1]
 
 
-def _input(row: Mapping[str, Any], key: str, fields: Mapping[str, str]) -> InputFile:
+def _input(row: Mapping[str, Any], key: str, fields: Mapping[str, str], wanted: bool = True) -> InputFile:
     path = row["path"].format_map(fields) if fields else row["path"]
     urls = [_filled(url, fields) for url in row["urls"]] if fields else row["urls"]
     return InputFile(
@@ -154,6 +158,7 @@ def _input(row: Mapping[str, Any], key: str, fields: Mapping[str, str]) -> Input
         browser=row.get("user_agent") == "browser",
         supply=row.get("supply"),
         sample=fields.get("sample"),
+        wanted=wanted,
     )
 
 

@@ -317,7 +317,7 @@ def run_fetch(
 
 def _bring_source(catalogue: Catalogue, source: str, store: Store) -> list[str]:
     """Bring the files of a source, then those of the samples that its own files list; return what failed."""
-    failures = _failures(catalogue.files(source), store)
+    failures = _failures([file for file in catalogue.files(source) if file.wanted], store)
     if failures or not catalogue.templates(source):
         return failures
     try:

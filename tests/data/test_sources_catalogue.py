@@ -52,7 +52,7 @@ def test_paths_are_unique_and_find_their_rows_again() -> None:
     files += catalogue.sample_files("panglaodb", SAMPLE) + catalogue.sample_files(
         "cancerscem", "LGG-001-01-1A"
     )
-    assert len({file.path for file in files}) == len(files) == 26
+    assert len({file.path for file in files}) == len(files) == 27
     assert [catalogue.resolve(file.path) for file in files] == files
 
 

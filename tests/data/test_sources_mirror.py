@@ -148,7 +148,7 @@ def test_the_list_names_every_file_and_where_it_comes_from(
 def test_every_row_of_the_catalogue_has_its_file_in_the_mirror(mirror: Path, tmp_path: Path) -> None:
     catalogue = Catalogue.read(CATALOGUE)
     for source in catalogue.sources:
-        for file in catalogue.files(source):
+        for file in (file for file in catalogue.files(source) if file.wanted):
             assert fetch(file.path, catalogue, tmp_path, mirror=mirror).stat().st_size > 0
         for file in catalogue.templates(source):
             assert list(mirror.glob(file.path.replace("{sample}", "*"))), file.path
@@ -173,6 +173,20 @@ def test_known_checksums_of_the_catalogue_are_those_of_real_files(mirror: Path) 
         content = (mirror / file.path).read_bytes()
         assert (file.sha256, file.bytes) == (sha256(content).hexdigest(), len(content))
     assert len(rows) == 7
+
+
+def test_a_file_is_fetched_only_under_the_options_that_read_it(tmp_path: Path, small: Path) -> None:
+    sources = yaml.safe_load(CATALOGUE.read_text())
+    files = sources["zheng68k"]["files"]
+    (small / files["matrix"]["path"]).write_bytes(gzip.compress(b"x"))
+    (small / files["gene_list"]["path"]).write_text("A1BG\n")
+    catalogue = Catalogue(sources, CATALOGUE)
+    run_fetch(catalogue, tmp_path / "raw", mirror=small, only=["zheng68k"])
+    brought = tmp_path / "raw" / "zheng68k" / "gene_list.txt"
+    assert not brought.exists()
+    sources["zheng68k"]["options"]["filter_genes"] = "list"
+    run_fetch(catalogue, tmp_path / "raw", mirror=small, only=["zheng68k"])
+    assert brought.exists()
 
 
 def test_a_gzip_file_in_a_mirror_without_checksums_is_read_to_its_end(tmp_path: Path, small: Path) -> None:

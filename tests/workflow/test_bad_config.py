@@ -69,3 +69,11 @@ def test_snakemake_tells_the_slip_and_stops(snakemake, tmp_path: Path) -> None:
     told = done.stdout + done.stderr
     assert "config: unknown key 'seeed'" in told
     assert "Traceback" not in told
+
+
+def test_a_data_set_has_the_files_that_its_reader_takes() -> None:
+    files = {name: set(row["files"]) for name, row in completed({})["catalogue"].items()}
+    assert files["zheng68k"] == {"matrix", "labels"}
+    assert files["gdsc2"] == {"response", "lines", "drugs", "smiles"}
+    listed = completed({"reader_options": {"zheng68k": {"filter_genes": "list"}}})["catalogue"]["zheng68k"]
+    assert set(listed["files"]) == {"matrix", "labels", "gene_list"}
