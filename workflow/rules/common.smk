@@ -19,6 +19,7 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = config["results"]
+RUN_LABEL = {"run": config["run"], "toy": config["toy"]}
 EMBEDDED = config["mirror"] == "embedded"
 MIRROR = f"{RESULTS}/mirror" if EMBEDDED else config["mirror"]
 # What a mirror gives stays with its run; what the internet gives is shared by all runs.
@@ -33,9 +34,16 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 os.environ["DGLBACKEND"] = "pytorch"
 
 
+def cell_sets():
+    """Data sets of the tasks with cells (or cell lines) to prepare."""
+    roles = ("annotation", "single_cell_drug", "expression")
+    return [name for role in roles for name in config["data_sets"][role]]
+
+
 wildcard_constraints:
     source="|".join(config["data_sets"]["pretraining"]),
-    data_set="|".join(config["data_sets"]["annotation"]),
+    data_set="|".join(cell_sets()),
+    response="|".join(config["data_sets"]["response"]),
     model="|".join(config["models"]),
     protocol="strict|paper",
     sample="[^/]+",
@@ -79,18 +87,4 @@ def file_flags(data_set, sample=None):
     return [
         f"{name}={RAW}/{row['path'].format(sample=sample)}"
         for name, row in rows.items()
-    ]
-
-
-def encoder_models():
-    return [
-        name
-        for name in config["annotation"]["models"]
-        if config["models"][name]["kind"] == "encoder"
-    ]
-
-
-def encoders():
-    return [
-        results(f"checkpoints/{name}/encoder.safetensors") for name in encoder_models()
     ]

@@ -2,13 +2,35 @@
 import csv
 
 
-def corpus_shards(wildcards):
-    shards = []
+def sample_paths(pattern):
+    """A file of every sample of the pre-training sources."""
+    paths = []
     for source in config["data_sets"]["pretraining"]:
         with open(checkpoints.samples.get(source=source).output[0]) as table:
             names = [row["sample"] for row in csv.DictReader(table, delimiter="\t")]
-        shards += [results(f"corpus/{source}/{name}.safetensors") for name in names]
-    return shards
+        paths += [pattern.format(source=source, sample=name) for name in names]
+    return paths
+
+
+def corpus_shards(wildcards):
+    return sample_paths(results("corpus/{source}/{sample}.safetensors"))
+
+
+def prepared_samples(wildcards):
+    return sample_paths(results("prepared/{source}/{sample}.h5ad"))
+
+
+def test_cells():
+    return [results(f"prepared/{name}.h5ad") for name in cell_sets()]
+
+
+def left_out(wildcards):
+    """The list of cells to leave out, where the config asks for it."""
+    return [results("leakage.csv")] if config["leakage"]["drop"] else []
+
+
+def left_out_flag(wildcards):
+    return ["--exclude", *left_out(wildcards)] if config["leakage"]["drop"] else []
 
 
 rule shard:
@@ -28,9 +50,34 @@ rule shard:
         "python -m celllm shard --cells {input.cells} --genes {input.genes} --out {output} > {log} 2>&1"
 
 
+rule leakage:
+    input:
+        shards=corpus_shards,
+        cells=test_cells(),
+        genes=rules.genes.output.genes,
+    output:
+        multiext(results("leakage"), ".json", ".csv"),
+        report(results("leakage.md"), caption="../report/leakage.rst", category="Data"),
+    log:
+        log_of("leakage"),
+    benchmark:
+        times_of("leakage")
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        cells=[f"{name}={results(f'prepared/{name}.h5ad')}" for name in cell_sets()],
+        settings=as_json(RUN_LABEL | config["leakage"]),
+        out=results("leakage"),
+    shell:
+        "python -m celllm leakage --shards {input.shards:q} --cells {params.cells:q} --genes {input.genes}"
+        " --settings {params.settings:q} --out {params.out:q} > {log} 2>&1"
+
+
 rule corpus:
     input:
-        corpus_shards,
+        left_out,
+        shards=corpus_shards,
     output:
         results("corpus/index.json"),
     log:
@@ -40,5 +87,7 @@ rule corpus:
     conda:
         "../../envs/cpu.yaml"
     threads: 1
+    params:
+        exclude=left_out_flag,
     shell:
-        "python -m celllm corpus --shards {input:q} --out {output} > {log} 2>&1"
+        "python -m celllm corpus --shards {input.shards:q} {params.exclude:q} --out {output} > {log} 2>&1"

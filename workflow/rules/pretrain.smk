@@ -1,4 +1,18 @@
 # One encoder per model row. Checkpoints stand beside the outputs, so that an interrupted training goes on.
+def encoder_models():
+    return [
+        name
+        for name in config["annotation"]["models"]
+        if config["models"][name]["kind"] == "encoder"
+    ]
+
+
+def encoders():
+    return [
+        results(f"checkpoints/{name}/encoder.safetensors") for name in encoder_models()
+    ]
+
+
 def gene_embeddings(wildcards):
     row = config["models"][wildcards.model]
     if row["gene_embeddings"] != "graphmae":

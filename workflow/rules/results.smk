@@ -1,5 +1,4 @@
 # Scores -> tables, figures, claims, manifest, report. Nothing here reads anything but score files.
-RUN_LABEL = {"run": config["run"], "toy": config["toy"]}
 TABLE_SCORES = {"table1": annotation_scores}
 
 
