@@ -44,9 +44,14 @@ def kernel_matrix(q: Tensor, k: Tensor, projection: Tensor, mask: Tensor) -> Ten
     return weights
 
 
+# Blocks of one head, of unequal parts of a cell's five heads, of two cells with one left over, of everything.
+@pytest.mark.parametrize("heads_per_block", [0, 2, 10, 100])
 @pytest.mark.parametrize("padded", [False, True])
-def test_favor_is_the_kernel_attention_with_its_gradients(padded: bool) -> None:
-    q, k, v, projection = inputs()
+def test_favor_is_the_kernel_attention_with_its_gradients(
+    padded: bool, heads_per_block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("celllm.model.favor._BLOCK", heads_per_block * 17 * 20)
+    q, k, v, projection = inputs(h=5)
     mask = ragged_mask(3, 17) if padded else torch.ones(3, 17, dtype=torch.bool)
     out = favor(q, k, v, projection, mask if padded else None)
     expected = kernel_matrix(q, k, projection, mask) @ v
@@ -57,8 +62,8 @@ def test_favor_is_the_kernel_attention_with_its_gradients(padded: bool) -> None:
     wanted = torch.autograd.grad(expected, (q, k, v), direction)
     for a, b in zip(got, wanted, strict=True):
         assert torch.allclose(a, b, rtol=0, atol=1e-12)
-    assert got[1][~mask[:, None].expand(3, 2, 17)].abs().sum() == 0
-    assert got[2][~mask[:, None].expand(3, 2, 17)].abs().sum() == 0
+    assert got[1][~mask[:, None].expand(3, 5, 17)].abs().sum() == 0
+    assert got[2][~mask[:, None].expand(3, 5, 17)].abs().sum() == 0
 
 
 def test_favor_equals_performer_pytorch_on_unpadded_input() -> None:
