@@ -27,8 +27,8 @@ from torch.autograd.function import once_differentiable
 
 FEATURE_FLOOR = 1e-4
 
-# Features in work at a time on a CPU: about as many as the caches of two cores hold.
-_BLOCK = 2**20
+# Features in work at a time: on a CPU about as many as the caches of two cores hold.
+_CPU_BLOCK, _ACCELERATOR_BLOCK = 2**20, 2**28
 
 
 def draw_projection(n_features: int, dim_head: int, generator: torch.Generator | None = None) -> Tensor:
@@ -129,7 +129,7 @@ class _Favor(torch.autograd.Function):
         sums = qkv.new_empty(b, h, d + 1, len(w))
         q_max, k_max = qkv.new_empty(b, h, length, 1), qkv.new_empty(b, h, 1, 1)
         with torch.autocast(qkv.device.type, enabled=False):
-            for block in _blocks(q, len(w)):
+            for block in _blocks(q, len(w), n_rooms=1):
                 e = block.project(block.keys(k, real), w)
                 block.of(k_max).copy_(largest := e.amax((-1, -2), keepdim=True))
                 e.sub_(largest).exp_()
@@ -162,7 +162,7 @@ class _Favor(torch.autograd.Function):
         inverse_scaled, last_scaled = ((x * q_factor).to(qkv.dtype) for x in (inverse, last))
         inverse, last_sum = inverse.to(qkv.dtype), last.sum(2, keepdim=True).to(qkv.dtype)
         with torch.autocast(qkv.device.type, enabled=False):
-            for block in _blocks(q, len(w)):
+            for block in _blocks(q, len(w), n_rooms=2):
                 x, g, s = block.rows(q), block.rows(dout), block.of(sums)
                 e = block.project(x, w).sub_(block.of(q_max)).exp_()
                 do = _joined(g, block.of(inverse_scaled), block.of(last_scaled))
@@ -181,11 +181,11 @@ class _Favor(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class _Block:
-    """Some heads of one cell or all heads of some cells, and room for their features."""
+    """Some heads of one cell or all heads of some cells, and rooms of the size of their features."""
 
     cells: slice
     heads: slice
-    room: Tensor
+    rooms: Tensor
 
     def rows(self, x: Tensor) -> Tensor:
         """(B, L, H, d) -> (n, L, d), contiguous."""
@@ -206,26 +206,27 @@ class _Block:
         return x[self.cells, self.heads].flatten(0, 1)
 
     def project(self, x: Tensor, w: Tensor) -> Tensor:
-        """W x' of every row, (n, L, d) -> (n, L, M), in the first half of the room."""
-        e = self.room[0, : len(x)]
+        """W x' of every row, (n, L, d) -> (n, L, M), in the first room."""
+        e = self.rooms[0, : len(x)]
         torch.mm(x.view(-1, x.shape[-1]), w.T, out=e.view(-1, len(w)))
         return e
 
     def second(self, a: Tensor, b: Tensor) -> Tensor:
-        """(n, L, d + 1) times (n, d + 1, M), in the second half of the room."""
-        return torch.bmm(a, b, out=self.room[1, : len(a)])
+        """(n, L, d + 1) times (n, d + 1, M), in the second room."""
+        return torch.bmm(a, b, out=self.rooms[1, : len(a)])
 
 
-def _blocks(q: Tensor, n_features: int) -> Iterator[_Block]:
-    """Cut the heads of all cells into blocks; on an accelerator all of them are one."""
+def _blocks(q: Tensor, n_features: int, n_rooms: int) -> Iterator[_Block]:
+    """Cut the heads of all cells into blocks."""
     b, length, h, _ = q.shape
-    fitting = max(1, _BLOCK // (length * n_features)) if q.device.type == "cpu" else b * h
+    size = _CPU_BLOCK if q.device.type == "cpu" else _ACCELERATOR_BLOCK
+    fitting = max(1, size // (length * n_features))
     heads = -(-h // -(-h // fitting))  # equal parts of a cell's heads
-    cells = min(b, max(1, fitting // h))
-    room = q.new_empty(2, cells * heads, length, n_features)
+    cells = max(1, min(b, fitting // h))
+    rooms = q.new_empty(n_rooms, cells * heads, length, n_features)
     for i in range(0, b, cells):
         for j in range(0, h, heads):
-            yield _Block(slice(i, i + cells), slice(j, j + heads), room)
+            yield _Block(slice(i, i + cells), slice(j, j + heads), rooms)
 
 
 def _row_factor(x: Tensor) -> Tensor:

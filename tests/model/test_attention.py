@@ -50,7 +50,7 @@ def kernel_matrix(q: Tensor, k: Tensor, projection: Tensor, mask: Tensor) -> Ten
 def test_favor_is_the_kernel_attention_with_its_gradients(
     padded: bool, heads_per_block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("celllm.model.favor._BLOCK", heads_per_block * 17 * 20)
+    monkeypatch.setattr("celllm.model.favor._CPU_BLOCK", heads_per_block * 17 * 20)
     q, k, v, projection = inputs(h=5)
     mask = ragged_mask(3, 17) if padded else torch.ones(3, 17, dtype=torch.bool)
     out = favor(q, k, v, projection, mask if padded else None)

@@ -70,6 +70,11 @@ def test_layers_can_be_run_in_parts() -> None:
     assert torch.equal(model.norm(model.run_layers(below, mask, 2)), model(gene_ids, bins, mask))
 
 
+def test_no_cell_is_no_row() -> None:
+    nothing = torch.zeros(0, 5, dtype=torch.long)
+    assert encoder()(nothing, nothing, nothing.bool()).shape == (0, 5, 32)
+
+
 def test_float64_runs_throughout() -> None:
     model = encoder().double()
     out = model(*cells([9, 6]))
