@@ -162,7 +162,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--size", default="8m")
-    parser.add_argument("--cells", type=int, default=8, help="cells of a chunk, t")
+    parser.add_argument("--cells", type=int, default=4, help="cells of a chunk, t")
     parser.add_argument(
         "--chunks", type=int, default=8, help="chunks of the batch in the measurement of time"
     )

@@ -1,7 +1,7 @@
 """A row of config/models.yaml as pre-training reads it: the encoder, its cells, tokens and objectives."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -48,9 +48,9 @@ class ModelRow:
     gene_embeddings: str = ""  # which file the workflow hands over
 
     def science(self) -> dict[str, Any]:
-        """The fields that decide about the training."""
-        deciding = ("size", "contrast", "tumour_task", "cells", "attention", "tokens")
-        return {name: getattr(self, name) for name in deciding}
+        """What decides about the training, defaults spelled out."""
+        fields = {name: getattr(self, name) for name in ("contrast", "tumour_task", "cells", "attention")}
+        return {"size": self.encoder_size, **fields, "tokens": asdict(self.token_settings)}
 
     @property
     def token_settings(self) -> Tokens:
@@ -60,12 +60,19 @@ class ModelRow:
             raise UserError("model.tokens.n_genes: only with zeros; without them each cell has its own genes")
         return tokens
 
+    @property
+    def encoder_size(self) -> dict[str, Any]:
+        """Fields of EncoderConfig that the row's ``size`` gives."""
+        if not isinstance(self.size, str):
+            return self.size
+        if self.size not in SIZES:
+            raise UserError(f"model.size: expected one of {', '.join(SIZES)}, got {self.size!r}")
+        return SIZES[self.size]
+
     def encoder_config(self, n_genes: int) -> EncoderConfig:
         """Shape of the row's encoder over a vocabulary of ``n_genes``."""
-        if isinstance(self.size, str) and self.size not in SIZES:
-            raise UserError(f"model.size: expected one of {', '.join(SIZES)}, got {self.size!r}")
-        size = SIZES[self.size] if isinstance(self.size, str) else self.size
-        return fill(EncoderConfig, {"attention": self.attention, **size, "n_genes": n_genes}, "model.size")
+        values = {"attention": self.attention, **self.encoder_size, "n_genes": n_genes}
+        return fill(EncoderConfig, values, "model.size")
 
     def rows(self, corpus: Corpus) -> NDArray[np.int64]:
         """The cells of the corpus that the model is trained on."""
