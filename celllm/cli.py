@@ -256,7 +256,32 @@ VERBS: dict[str, Verb] = {
     "table": Verb(
         "celllm.evaluation.tables:run_table",
         "scores -> one table of the paper as CSV, Markdown, LaTeX and HTML, the paper's values beside ours",
-        (Argument("name", "table1, table2 ..."), SCORES, MODELS, FACTS, _settings(), PREFIX),
+        (
+            Argument("name", "table1, table2 ..."),
+            Argument("--scores", "score files, CSV", {"nargs": "*", "default": [], "metavar": "FILE"}),
+            MODELS,
+            FACTS,
+            _settings(),
+            PREFIX,
+        ),
+    ),
+    "counts": Verb(
+        "celllm.data.counts:run_counts",
+        "cells, classes, samples and pairs of the data sets, counted, as facts for tables and claims",
+        (
+            _named_files("cells", "prepared .h5ad of labelled cells by data set"),
+            GENES,
+            _file("corpus", "index.json of the pre-training corpus", required=False),
+            _named_files("samples", "tables of samples by pre-training source", required=False),
+            _named_files("responses", "tables of responses by data set", required=False),
+            _named_files("expression", "prepared .h5ad of cell lines by data set", required=False),
+            OUT,
+        ),
+    ),
+    "check-counts": Verb(
+        "celllm.evaluation.counts:run_check_counts",
+        "fail when the data sets are not those of the paper and the config does not accept it",
+        (FACTS, _settings(), OUT),
     ),
     "claims": Verb(
         "celllm.evaluation.claims:run_claims",

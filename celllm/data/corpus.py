@@ -1,6 +1,5 @@
 """The pre-training corpus: token shards on disk, one per sample, read as one table of cells."""
 
-import csv
 import json
 import os
 from collections import Counter
@@ -285,15 +284,14 @@ def _without(entries: list[ShardEntry], exclude: str | Path, folder: Path) -> li
 
 def _excluded(path: str | Path) -> list[tuple[str, str, int]]:
     """Source, sample and row of the shard for each cell of an exclusion list."""
-    try:
-        with open(path, encoding="utf-8", newline="") as handle:
-            return [(row["source"], row["sample"], int(row["row"])) for row in csv.DictReader(handle)]
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path}: expected the columns source, sample, row; make it with 'celllm leakage'"
-        ) from error
+    from celllm.data import tables
+
+    cells = []
+    for row in tables.rows(path, ("source", "sample", "row"), ","):
+        if not row["row"].isdigit():
+            raise UserError(f"{path}: sample {row['sample']}: '{row['row']}' is no row; write the list again")
+        cells.append((row["source"], row["sample"], int(row["row"])))
+    return cells
 
 
 def _less(entry: ShardEntry, rows: list[int], folder: Path, exclude: str | Path) -> ShardEntry:
@@ -321,6 +319,14 @@ def _entry(path: Path, folder: Path) -> ShardEntry:
         bytes=path.stat().st_size,
         sha256=sha256(path),
     )
+
+
+def read_index(path: str | Path) -> dict[str, Any]:
+    """Read ``index.json`` as it stands; any other file is a :class:`UserError`."""
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != INDEX_FORMAT:
+        raise UserError(f"{path}: not a corpus index; write it with 'celllm corpus'")
+    return content
 
 
 class Corpus:
@@ -371,9 +377,7 @@ class Corpus:
         UserError
             For a missing, damaged or changed file, and for another gene list.
         """
-        content = read_json(index)
-        if not isinstance(content, dict) or content.get("format") != INDEX_FORMAT:
-            raise UserError(f"{index}: not a corpus index; write it with 'celllm corpus'")
+        content = read_index(index)
         digest = content["genes_sha256"]
         if genes_sha256 is not None and digest != genes_sha256:
             raise UserError(

@@ -66,6 +66,8 @@ def fact_frame(table: FactTable, facts: Mapping[str, Any], run: str, toy: bool) 
     for row in table.rows:
         for position, column in enumerate(table.columns):
             ours, reason = _ours(row, position, table.shares[position], facts, total)
+            paper = row.values[position]
+            verdict = _verdict(paper, ours)
             cells.append(
                 {
                     "run": run,
@@ -74,10 +76,11 @@ def fact_frame(table: FactTable, facts: Mapping[str, Any], run: str, toy: bool) 
                     "group": row.group,
                     "title": row.title,
                     "column": column,
-                    "paper": as_text(row.values[position]),
+                    "paper": as_text(paper),
                     "ours": as_text(ours),
-                    "status": _verdict(row.values[position], ours),
-                    "reason": reason,
+                    "difference": _difference(paper, ours) if table.differences else "",
+                    "status": verdict,
+                    "reason": row.note if verdict == DIFFERS and not toy else reason,
                 }
             )
     return pd.DataFrame(cells)
@@ -105,6 +108,14 @@ def _fact(row: FactRow, facts: Mapping[str, Any], total: float) -> Any:
     """The fact of a row; a class that is missing among counted classes has no cells."""
     fact = find(facts, row.fact) if row.fact else None
     return 0 if fact is None and total else fact
+
+
+def _difference(paper: Any, ours: Any) -> str:
+    """Ours minus the paper's, with its sign; empty where one of them is no number."""
+    if not all(isinstance(value, int | float) for value in (paper, ours)):
+        return ""
+    gap = round(ours - paper, 2)
+    return f"{gap:+,}".replace("-", "−") if gap else "0"
 
 
 def _verdict(paper: Any, ours: Any) -> str:

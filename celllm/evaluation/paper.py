@@ -94,23 +94,31 @@ class ScoreTable:
 
 @dataclass(frozen=True)
 class FactRow:
-    """One printed row of a table of facts and the place of the measured fact (None: nothing to measure)."""
+    """One printed row of a table of facts and the place of the measured fact (None: nothing to measure).
+
+    ``note`` says where a difference is known to come from; without one the note of the table does.
+    """
 
     group: str
     title: str
     values: tuple[Any, ...]
     fact: tuple[Any, ...] | None
+    note: str
 
 
 @dataclass(frozen=True)
 class FactTable:
-    """A table of facts; ``shares`` marks the columns that are per cent of the first one."""
+    """A table of facts; ``shares`` marks the columns that are per cent of the first one.
+
+    ``differences`` tells whether ours minus the paper's is worth a column of its own.
+    """
 
     name: str
     title: str
     section: str
     columns: tuple[str, ...]
     shares: tuple[bool, ...]
+    differences: bool
     rows: tuple[FactRow, ...]
 
 
@@ -255,12 +263,19 @@ def _number(text: str) -> Number:
 
 def _fact_table(name: str, entry: Mapping[str, Any]) -> FactTable:
     rows = tuple(
-        FactRow(row.get("group", ""), row["title"], tuple(row["values"]), _path(row.get("fact")))
+        FactRow(
+            row.get("group", ""),
+            row["title"],
+            tuple(row["values"]),
+            _path(row.get("fact")),
+            row.get("note") or entry.get("note", ""),
+        )
         for row in entry["rows"]
     )
     columns = tuple(column["title"] for column in entry["columns"])
     shares = tuple(bool(column.get("share")) for column in entry["columns"])
-    return FactTable(name, entry["title"], entry["section"], columns, shares, rows)
+    differences = bool(entry.get("differences"))
+    return FactTable(name, entry["title"], entry["section"], columns, shares, differences, rows)
 
 
 def _path(fact: list[Any] | None) -> tuple[Any, ...] | None:

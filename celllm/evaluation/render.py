@@ -228,14 +228,17 @@ def _sections(rows: pd.DataFrame, show: Any) -> list[dict[str, Any]]:
 def fact_view(frame: pd.DataFrame, title: str) -> dict[str, Any]:
     """What the templates show of a table of facts: the paper's value and ours, differences marked."""
     toy = bool((frame["size"] == "toy").all())
-    columns = list(dict.fromkeys(frame["column"]))
+    titles = {
+        column: ["paper", "this run", *(["Δ"] if (cells["difference"] != "").any() else [])]
+        for column, cells in frame.groupby("column", sort=False)
+    }
     notes = Notes()
     block = {
         "key": "facts",
         "caption": "The paper's value and the one of this run; differences in bold",
-        "groups": [{"title": column, "span": 2} for column in columns],
-        "columns": [{"title": t, "tex": t, "arrow": ""} for _ in columns for t in ("paper", "this run")],
-        "sections": _fact_sections(frame, notes),
+        "groups": [{"title": column, "span": len(parts)} for column, parts in titles.items()],
+        "columns": [{"title": t, "tex": tex(t), "arrow": ""} for parts in titles.values() for t in parts],
+        "sections": _fact_sections(frame, {str(c): len(parts) > 2 for c, parts in titles.items()}, notes),
     }
     return {
         "name": str(frame["table"].iloc[0]),
@@ -251,13 +254,19 @@ def fact_view(frame: pd.DataFrame, title: str) -> dict[str, Any]:
     }
 
 
-def _fact_sections(frame: pd.DataFrame, notes: Notes) -> list[dict[str, Any]]:
+def _fact_sections(
+    frame: pd.DataFrame, with_difference: Mapping[str, bool], notes: Notes
+) -> list[dict[str, Any]]:
     sections = []
     for group, members in frame.groupby("group", sort=False):
         lines = [
             {
                 "title": title,
-                "cells": [c for cell in cells.to_dict("records") for c in _fact_cells(cell, notes)],
+                "cells": [
+                    c
+                    for cell in cells.to_dict("records")
+                    for c in _fact_cells(cell, with_difference[cell["column"]], notes)
+                ],
             }
             for title, cells in members.groupby("title", sort=False)
         ]
@@ -265,7 +274,7 @@ def _fact_sections(frame: pd.DataFrame, notes: Notes) -> list[dict[str, Any]]:
     return sections
 
 
-def _fact_cells(cell: Mapping[Any, Any], notes: Notes) -> Iterable[dict[str, Any]]:
+def _fact_cells(cell: Mapping[Any, Any], with_difference: bool, notes: Notes) -> Iterable[dict[str, Any]]:
     plain = {"missing": False, "best": False, "paper": "", "difference": "", "n": "", "mark": "", "tone": ""}
     missing = cell["status"] == NOT_MEASURED
     differs = cell["status"] == DIFFERS
@@ -278,6 +287,8 @@ def _fact_cells(cell: Mapping[Any, Any], notes: Notes) -> Iterable[dict[str, Any
         "order": cell["ours"],
         "tone": "differs" if differs else "",
     }
+    if with_difference:
+        yield plain | {"text": cell["difference"], "order": cell["difference"]}
 
 
 def read_table(path: str | Path) -> dict[str, Any]:

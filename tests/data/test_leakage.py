@@ -160,9 +160,9 @@ def test_an_empty_list_drops_nothing(shards, genes, task, tmp_path) -> None:
     [
         ("source,sample,row\nmade,S9,0\n", "sample S9 of made is in none of the shards"),
         ("source,sample,row\nmade,S1,10\n", "sample S1 has 10 cells, no row 10"),
-        ("source,sample\nmade,S1\n", "expected the columns source, sample, row"),
-        ("source,sample,row\nmade,S1,first\n", "expected the columns source, sample, row"),
-        (None, "no such file"),
+        ("source,sample\nmade,S1\n", "the column 'row' is missing"),
+        ("source,sample,row\nmade,S1,first\n", "sample S1: 'first' is no row"),
+        (None, "exclude.csv: .*No such file"),
     ],
 )
 def test_a_list_that_does_not_fit_is_one_line(shards, tmp_path, content, message) -> None:

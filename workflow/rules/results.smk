@@ -1,4 +1,4 @@
-# Scores -> tables, figures, claims, manifest, report. Nothing here reads anything but score files.
+# Scores -> tables, figures, claims, manifest, report. Nothing here reads anything but score files and facts.
 TABLE_SCORES = {"table1": annotation_scores}
 
 
@@ -26,7 +26,7 @@ def shown_models():
 
 
 def tables():
-    return expand(results("tables/{table}.csv"), table=TABLE_SCORES)
+    return expand(results("tables/{table}.csv"), table=[*TABLE_SCORES, *FACT_TABLES])
 
 
 def figures():
@@ -72,6 +72,8 @@ rule table:
         log_of("tables/{table}"),
     benchmark:
         times_of("tables/{table}")
+    wildcard_constraints:
+        table="|".join(TABLE_SCORES),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -112,7 +114,8 @@ rule confusion:
 
 rule claims:
     input:
-        all_scores,
+        scores=all_scores,
+        facts=FACTS,
     output:
         report(
             results("claims.html"), caption="../report/claims.rst", category="Claims"
@@ -130,7 +133,7 @@ rule claims:
         settings=claim_settings(),
         out=results("claims"),
     shell:
-        "python -m celllm claims --scores {input:q} --models {params.models:q}"
+        "python -m celllm claims --scores {input.scores:q} --facts {input.facts:q} --models {params.models:q}"
         " --settings {params.settings:q} --out {params.out:q} > {log} 2>&1"
 
 

@@ -1,0 +1,97 @@
+"""What the data sets of a run hold: cells, classes, samples, pairs, counted in the prepared files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from celllm.data import prepared, tables
+from celllm.data.corpus import ShardEntry, read_index
+from celllm.data.genes import Vocabulary
+from celllm.data.responses import counts as response_counts
+from celllm.data.responses import read_responses
+from celllm.io import write_json
+
+
+def run_counts(
+    cells: Mapping[str, str | Path],
+    genes: str | Path,
+    out: str | Path,
+    corpus: str | Path | None = None,
+    samples: Mapping[str, str | Path] | None = None,
+    responses: Mapping[str, str | Path] | None = None,
+    expression: Mapping[str, str | Path] | None = None,
+) -> None:
+    """Count and write the facts ``vocabulary``, ``data_sets`` and ``pretraining`` as JSON.
+
+    Parameters
+    ----------
+    cells
+        Prepared ``.h5ad`` of labelled cells by data set.
+    genes
+        Vocabulary, ``genes.tsv``.
+    out
+        The JSON file.
+    corpus
+        Index of the pre-training corpus. Cells that it leaves out are no part of ``pretraining``, but of
+        their data set.
+    samples
+        Tables of samples by pre-training source.
+    responses, expression
+        Tables of responses and prepared expression of cell lines, by data set; counted are the responses of
+        lines that have expression, as the data set ``<response>_<expression>``.
+
+    Raises
+    ------
+    UserError
+        For a missing or damaged file.
+    """
+    n_genes = len(Vocabulary.read(genes))
+    data_sets: dict[str, Any] = {name: of_cells(path) for name, path in cells.items()}
+    facts: dict[str, Any] = {"vocabulary": {"n_genes": n_genes}, "data_sets": data_sets}
+    if corpus is not None:
+        index = read_index(corpus)
+        entries = [ShardEntry(**entry) for entry in index["shards"]]
+        data_sets |= {name: of_samples(name, path, entries) for name, path in (samples or {}).items()}
+        facts["pretraining"] = of_corpus(index, n_genes)
+    for response, table in (responses or {}).items():
+        for lines, path in (expression or {}).items():
+            data_sets[f"{response}_{lines}"] = of_responses(table, path)
+    write_json(out, facts)
+
+
+def of_cells(path: str | Path) -> dict[str, Any]:
+    """Cells of a prepared data set, its classes, and the cells of each."""
+    with prepared.opened(path) as data:
+        labels = data.obs["label"].value_counts()
+        counted = {str(label): int(n) for label, n in labels.items() if n}
+        return {"n_cells": data.n_obs, "n_classes": len(counted), "labels": counted}
+
+
+def of_samples(source: str, table: str | Path, entries: list[ShardEntry]) -> dict[str, int]:
+    """Cells of a pre-training source, and the samples and tissues that they come from."""
+    sizes = {e.sample: e.n_cells + len(e.dropped) for e in entries if e.source == source}
+    rows = list(tables.rows(table, ("sample", "tissue")))
+    return {
+        "n_cells": sum(sizes.values()),
+        "n_samples": sum(n > 0 for n in sizes.values()),
+        "n_samples_listed": len(rows),
+        "n_tissues": len({row["tissue"] for row in rows if sizes.get(row["sample"], 0) > 0}),
+    }
+
+
+def of_corpus(index: Mapping[str, Any], n_genes: int) -> dict[str, Any]:
+    """Cells that the encoders are trained with, and the per cent of genes that they do not express."""
+    expressed = index["n_tokens"] / index["n_cells"] / n_genes
+    return {
+        "n_cells": index["n_cells"],
+        "n_tumour": index["n_tumour"],
+        "n_dropped": index["n_dropped"],
+        "share_of_genes_not_expressed": round(100 * (1 - expressed), 2),
+    }
+
+
+def of_responses(table: str | Path, expression: str | Path) -> dict[str, int]:
+    """Pairs, lines and drugs of the responses whose line has expression."""
+    responses = read_responses(table)
+    with prepared.opened(expression) as data:
+        return response_counts(responses[responses["cell_line"].isin(data.obs_names)])

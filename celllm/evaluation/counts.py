@@ -1,0 +1,135 @@
+"""Whether the run has the cells of the paper: its counts beside the paper's, and an end where they part."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from celllm.errors import UserError
+from celllm.evaluation import paper as printed
+from celllm.evaluation.facts import DIFFERS, NOT_MEASURED, SAME, find, read_facts
+from celllm.evaluation.paper import Paper
+from celllm.io import write_json
+from celllm.settings import fill
+
+WITHIN = "within tolerance"
+ACCEPTED = "accepted"
+
+
+@dataclass(frozen=True)
+class CountSettings:
+    """How far counts may be from the paper's.
+
+    Attributes
+    ----------
+    toy
+        A toy run has other cells: it is compared and never fails.
+    tolerance
+        Allowed difference, as a share of the paper's number.
+    accept
+        Other numbers that are accepted: name of the count (``zheng68k/n_cells``, with ``*`` and ``?``) to the
+        number or to the lowest and the highest one.
+    """
+
+    toy: bool = False
+    tolerance: float = 0.0
+    accept: dict[str, Any] = field(default_factory=dict)
+
+
+def run_check_counts(
+    facts: Sequence[str | Path], settings: Mapping[str, Any] | str | None, out: str | Path
+) -> None:
+    """Write all counts with the paper's and a verdict on each (JSON) when none of them is unexpected.
+
+    Parameters
+    ----------
+    facts
+        JSON files of facts, as ``celllm counts`` writes them.
+    settings
+        :class:`CountSettings` as mapping or JSON.
+
+    Raises
+    ------
+    UserError
+        Naming every count that is neither the paper's nor accepted; nothing is written then.
+    """
+    chosen = fill(CountSettings, settings, "counts: settings")
+    lines = list(compared(read_facts(facts), chosen, printed.load()))
+    bad = [line for line in lines if line["verdict"] == DIFFERS]
+    if bad and not chosen.toy:
+        texts = "; ".join(f"{line['count']} is {line['ours']:,}, {_expected(line)}" for line in bad)
+        raise UserError(
+            f"counts: {len(bad)} of {len(lines)} are neither the paper's nor accepted: {texts}. Another "
+            "release of the data? The tables show all counts; accept numbers under counts.accept (config)"
+        )
+    write_json(out, {"toy": chosen.toy, "tolerance": chosen.tolerance, "counts": lines})
+
+
+def compared(facts: Mapping[str, Any], settings: CountSettings, book: Paper) -> Iterator[dict[str, Any]]:
+    """Yield ``count``, ``paper``, ``ours``, ``accepted`` (lowest and highest, or None) and ``verdict``.
+
+    Raises
+    ------
+    UserError
+        For a name in ``accept`` that no count of the paper has, or a value that is no number and no pair.
+    """
+    known = expected(book)
+    for pattern in settings.accept:
+        if not any(fnmatchcase(name_of(path), pattern) for path in known):
+            names = ", ".join(name_of(path) for path in known if path[-2] != "labels")
+            raise UserError(f"counts.accept: '{pattern}' is no count of the paper; known are {names}")
+    for path, value in known.items():
+        ours, accepted = find(facts, path), _accepted(name_of(path), settings.accept)
+        yield {
+            "count": name_of(path),
+            "paper": value,
+            "ours": ours,
+            "accepted": accepted,
+            "verdict": _verdict(value, ours, accepted, settings.tolerance),
+        }
+
+
+def expected(book: Paper) -> dict[tuple[Any, ...], int]:
+    """Every count of data sets that the paper prints in a table or a sentence, by the path of its fact."""
+    rows = [(row.fact, row.values[0]) for table in book.fact_tables.values() for row in table.rows]
+    rows += [(claim.fact, claim.paper) for claim in book.claims]
+    return {
+        fact: value
+        for fact, value in rows
+        if fact and fact[0] in ("data_sets", "vocabulary") and isinstance(value, int)
+    }
+
+
+def name_of(path: Sequence[Any]) -> str:
+    """Name of a count in messages and in the config: ``baron/n_cells``, ``vocabulary/n_genes``."""
+    return "/".join(str(key) for key in path if key != "data_sets")
+
+
+def _accepted(name: str, accept: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Lowest and highest accepted number; of several fitting patterns the last one counts."""
+    given = [value for pattern, value in accept.items() if fnmatchcase(name, pattern)]
+    if not given:
+        return None
+    bounds = given[-1] if isinstance(given[-1], list | tuple) else [given[-1]] * 2
+    if len(bounds) != 2 or not all(isinstance(b, int) for b in bounds) or bounds[0] > bounds[1]:
+        raise UserError(f"counts.accept: '{name}': expected a number or [lowest, highest], got {given[-1]!r}")
+    return bounds[0], bounds[1]
+
+
+def _verdict(paper: int, ours: Any, accepted: tuple[int, int] | None, tolerance: float) -> str:
+    if ours is None:
+        return NOT_MEASURED
+    if ours == paper:
+        return SAME
+    if abs(ours - paper) <= tolerance * paper:
+        return WITHIN
+    return ACCEPTED if accepted and accepted[0] <= ours <= accepted[1] else DIFFERS
+
+
+def _expected(line: Mapping[str, Any]) -> str:
+    text = f"paper {line['paper']:,}"
+    if not line["accepted"]:
+        return text
+    low, high = line["accepted"]
+    return f"{text}, accepted {low:,}" + (f" to {high:,}" if high > low else "")
