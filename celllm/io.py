@@ -26,9 +26,9 @@ def atomic(path: str | Path) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(prefix=".partial-", suffix="".join(path.suffixes)[-40:], dir=path.parent)
     os.close(handle)
     partial = Path(name)
-    partial.chmod(0o666 & ~_umask())
     try:
         yield partial
+        partial.chmod(0o666 & ~_umask())  # afterwards: some writers put a file of their own in its place
         _sync(partial)
         partial.replace(path)
         _sync(path.parent)

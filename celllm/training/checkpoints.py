@@ -90,11 +90,14 @@ def save(folder: str | Path, state: State, config: Mapping[str, Any]) -> Path:
 def load(folder: str | Path, config: Mapping[str, Any]) -> State | None:
     """Read the last checkpoint of a folder; None when there is none.
 
+    What a *finished* training of another configuration left is removed: its encoder is written, and the
+    workflow asks for a new one. An unfinished one is never touched.
+
     Raises
     ------
     UserError
-        When it was written with another configuration (the message names the first field that differs), or
-        none of the checkpoints can be read.
+        When it is of an unfinished training of another configuration (the message names the first field that
+        differs), or none of the checkpoints can be read.
     """
     paths = _paths(folder)
     for path in reversed(paths):
@@ -103,7 +106,16 @@ def load(folder: str | Path, config: Mapping[str, Any]) -> State | None:
         except (SafetensorError, KeyError, ValueError) as error:
             log.warning("%s: damaged (%s); going back to the checkpoint before", path, error)
             continue
-        _refuse_other(path, header["config"], json.loads(json.dumps(config)))
+        difference = _difference(header["config"], json.loads(json.dumps(config)))
+        if difference and header["values"].get("finished"):
+            log.info("%s: of a finished training in which %s; a new one begins", folder, difference)
+            _remove(folder)
+            return None
+        if difference:
+            raise UserError(
+                f"{path}: checkpoint of another configuration: {difference}; restore it, or remove the folder "
+                "to start anew"
+            )
         return State(header["step"], tensors, header["values"])
     if paths:
         raise UserError(f"{folder}: none of its checkpoints can be read; remove them to start anew")
@@ -128,14 +140,19 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return header, tensors
 
 
-def _refuse_other(path: Path, saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+def _remove(folder: str | Path) -> None:
+    for path in _paths(folder):
+        path.unlink()
+    (Path(folder) / "metrics.csv").unlink(missing_ok=True)
+
+
+def _difference(saved: Mapping[str, Any], current: Mapping[str, Any]) -> str:
+    """The first field in which two configurations differ, in words; empty when they are equal."""
     saved, current = _flat(saved), _flat(current)
     for name in sorted(saved.keys() | current.keys()):
         if saved.get(name) != current.get(name):
-            raise UserError(
-                f"{path}: checkpoint of another configuration: {name} was {saved.get(name)!r}, now it is "
-                f"{current.get(name)!r}; restore it, or choose another folder to start anew"
-            )
+            return f"{name} was {saved.get(name)!r}, now it is {current.get(name)!r}"
+    return ""
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -150,7 +150,11 @@ class Run:
     def save(self) -> None:
         """Write a checkpoint (the first process) while the others wait."""
         if self.processes.is_first:
-            values = {"sampler": self.sampler, "scaler": self.trainer.scaler.state_dict()}
+            values = {
+                "sampler": self.sampler,
+                "scaler": self.trainer.scaler.state_dict(),
+                "finished": self.step == self.n_steps,
+            }
             path = checkpoint_files.save(
                 self.folder, State(self.step, self.trainer.tensors(), values), self.config
             )

@@ -91,6 +91,15 @@ def test_another_configuration_is_refused_by_name(tmp_path: Path, changed: dict,
         load(tmp_path, changed)
 
 
+def test_what_a_finished_training_of_another_configuration_left_is_removed(tmp_path: Path) -> None:
+    finished = state(2)
+    finished.values["finished"] = True
+    save(tmp_path, finished, CONFIG)
+    assert load(tmp_path, CONFIG).step == 2
+    assert load(tmp_path, CONFIG | {"corpus": {"n_cells": 6}}) is None
+    assert checkpoints.steps(tmp_path) == []
+
+
 def test_no_code_is_run_on_reading(tmp_path: Path) -> None:
     save(tmp_path, state(1), CONFIG)
 
