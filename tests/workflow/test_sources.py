@@ -1,0 +1,62 @@
+"""Targets on data alone, planned and not run."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def planned(text: str) -> dict[str, int]:
+    """Rules of a dry run and how many jobs each has, from its table of job counts."""
+    lines = text[text.rindex("Job stats:") :].splitlines()[3:]
+    rows = [line.split() for line in lines]
+    end = next(i for i, row in enumerate(rows) if row[:1] == ["total"])
+    return {row[0]: int(row[1]) for row in rows[:end]}
+
+
+@pytest.fixture
+def plan(snakemake, tmp_path: Path):
+    """Dry run of a target; its text, as far as checkpoints allow."""
+
+    def dry_run(*arguments: str, overlay: str = "") -> str:
+        (tmp_path / "overlay.yaml").write_text(overlay or "{}\n")
+        files = ["--configfile", str(ROOT / "config/toy.yaml"), str(tmp_path / "overlay.yaml")]
+        done = snakemake(tmp_path / "run", "-n", *files, "--", *arguments)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout + done.stderr
+
+    return dry_run
+
+
+def test_sources_prepares_every_data_set_and_trains_nothing(plan) -> None:
+    text = plan("sources")
+    for name in ("zheng68k", "baron", "gse149383", "gse117872", "ccle"):
+        assert f"results/toy/prepared/{name}.h5ad" in text
+    assert "results/toy/prepared/gdsc.responses.csv" in text
+    assert "string/9606.protein.links.v11.0.txt.gz" in text
+    assert "gene_list" not in text
+    rules = planned(text)
+    assert set(rules) == {"toy_mirror", "fetch", "genes", "samples", "prepare", "responses", "sources"}
+    assert (rules["prepare"], rules["responses"]) == (5, 1)
+
+
+def test_the_release_of_gdsc_takes_its_lines_and_drugs_from_elsewhere(plan) -> None:
+    text = plan("results/toy/prepared/gdsc2.responses.csv", overlay="data_sets: {response: [gdsc2]}\n")
+    for path in ("ccle/sample_info.csv", "gdsc/deepcdr/data/223drugs_pubchem_smiles.txt"):
+        assert f"results/toy/raw/{path}" in text
+    assert planned(text) == {"toy_mirror": 1, "fetch": 4, "responses": 1}
+
+
+def test_a_gene_list_is_asked_for_only_where_it_is_read(plan) -> None:
+    target = "results/toy/prepared/zheng68k.h5ad"
+    text = plan(target, overlay="reader_options: {zheng68k: {filter_genes: list}}\n")
+    assert "gene_list=results/toy/raw/zheng68k/gene_list.txt" in text
+    assert planned(text)["fetch"] == planned(plan(target))["fetch"] + 1
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_the_corpus_waits_for_the_leakage_report_only_to_drop(plan, drop: bool) -> None:
+    text = plan("results/toy/corpus/index.json", overlay=f"leakage: {{drop: {str(drop).lower()}}}\n")
+    assert ("rule leakage:" in text) == drop
+    assert ("--exclude results/toy/leakage.csv" in text) == drop
