@@ -113,8 +113,8 @@ def load(folder: str | Path, config: Mapping[str, Any]) -> State | None:
             return None
         if difference:
             raise UserError(
-                f"{path}: checkpoint of another configuration: {difference}; restore it, or remove the folder "
-                "to start anew"
+                f"{path}: checkpoint of another configuration: {difference}; restore it, or remove the "
+                "folder to start anew"
             )
         return State(header["step"], tensors, header["values"])
     if paths:

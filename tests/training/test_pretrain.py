@@ -290,9 +290,18 @@ def test_a_folder_in_use_is_refused(arguments: Arguments) -> None:
 def test_another_configuration_is_refused(
     pretrained: Pretrained, arguments: Arguments, row: dict[str, Any], settings: dict[str, Any], message: str
 ) -> None:
-    pretrained()
+    checkpoints = Path(pretrained(checkpoint_steps=4)["checkpoints"])
+    (checkpoints / "step-000000006.safetensors").unlink()  # as if it had been killed after the fourth step
     with pytest.raises(UserError, match=message):
         run_pretrain(**arguments(row=row, **settings))
+    assert (checkpoints / "step-000000004.safetensors").exists()
+
+
+def test_a_finished_training_makes_room_for_another(pretrained: Pretrained) -> None:
+    first = pretrained()
+    again = pretrained(learning_rate=0.5)
+    assert again["checkpoints"] == first["checkpoints"]
+    assert len(read(again["metrics"])) == 6
 
 
 def test_resources_and_names_may_change(pretrained: Pretrained) -> None:
