@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -176,24 +175,16 @@ def tokens_of(counts: "csr_matrix") -> CellsInMemory:
     return CellsInMemory(Ragged(counts.indptr.astype(np.int64), gene_ids, expression_of(counts)))
 
 
-def from_h5ad(path: str | Path, vocabulary: "Vocabulary", block: int = 2048) -> CellsInMemory:
-    """Make cells from a prepared ``.h5ad``, reading ``block`` cells at a time.
+def blocks(data: "AnnData", vocabulary: "Vocabulary", block: int = 2048) -> Iterator["csr_matrix"]:
+    """Read the counts of an opened prepared data set, ``block`` cells at a time, by :func:`in_vocabulary`.
 
     What ``X`` holds is taken as it is: counts, TPM, or whatever ``uns["celllm"]["values"]`` says.
 
     Raises
     ------
     UserError
-        When the file is damaged, or none of its genes is in the vocabulary.
+        When none of the file's genes is in the vocabulary.
     """
-    from celllm.data import prepared
-
-    with prepared.opened(path) as data:
-        return CellsInMemory(concatenate([tokens_of(c).ragged for c in blocks(data, vocabulary, block)]))
-
-
-def blocks(data: "AnnData", vocabulary: "Vocabulary", block: int = 2048) -> Iterator["csr_matrix"]:
-    """Read the counts of an opened prepared data set, ``block`` cells at a time, by :func:`in_vocabulary`."""
     columns = [vocabulary.index_of.get(symbol, -1) for symbol in data.var_names]
     if data.n_vars == 0 or max(columns) < 0:
         raise UserError(

@@ -1,6 +1,7 @@
 import math
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import anndata
 import numpy as np
@@ -17,9 +18,10 @@ from celllm.data.tokens import (
     Ragged,
     Tokeniser,
     bins,
+    blocks,
     concatenate,
     from_csr,
-    from_h5ad,
+    tokens_of,
     truncate,
 )
 from celllm.errors import UserError
@@ -207,11 +209,15 @@ def test_prepared_files_are_read_in_blocks(tmp_path: Path) -> None:
     data.var_names = symbols
     prepared.write(data, tmp_path / "cells.h5ad")
     index_of = {symbol: 49 - i for i, symbol in enumerate(symbols) if i != 3}
-    got = from_h5ad(tmp_path / "cells.h5ad", SimpleNamespace(index_of=index_of), block=7)  # type: ignore[arg-type]
+    vocabulary: Any = SimpleNamespace(index_of=index_of)
+    with prepared.opened(tmp_path / "cells.h5ad") as file:
+        parts = [tokens_of(part).ragged for part in blocks(file, vocabulary, block=7)]
+        with pytest.raises(UserError, match=r"cells\.h5ad: none of its 50 genes is in the vocabulary"):
+            next(blocks(file, SimpleNamespace(index_of={"X": 0})))  # type: ignore[arg-type]
+    got = CellsInMemory(concatenate(parts))
+    assert [len(part) for part in parts] == [7, 7, 7, 7, 2]
     expected = from_csr(counts, [index_of.get(symbol, -1) for symbol in symbols])
     assert np.array_equal(got.ragged.indptr, expected.ragged.indptr)
     assert np.array_equal(got.ragged.gene_ids, expected.ragged.gene_ids)
     assert np.array_equal(got.ragged.expression, expected.ragged.expression)
     assert got.n_cells == cells.n_cells
-    with pytest.raises(UserError, match=r"none of its 50 genes is in the vocabulary"):
-        from_h5ad(tmp_path / "cells.h5ad", SimpleNamespace(index_of={"X": 0}))  # type: ignore[arg-type]
