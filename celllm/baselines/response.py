@@ -21,9 +21,7 @@ Floats = NDArray[np.float64]
 class RidgeSettings:
     """Settings of the ridge regressions on expression."""
 
-    penalty: float = (
-        3.0  # of the squared weights, where a training line's expression has mean square length 1
-    )
+    penalty: float = 5.0  # of squared weights, where a training line has mean square length 1
 
 
 @dataclass(frozen=True)
@@ -131,8 +129,8 @@ def fit_ridge_by_drug(
 def fit_ridge(train: Pairs, selection: Pairs | None, settings: RidgeSettings, seed: int) -> Predict:
     """One ridge regression on expression and one-hot drug: a line does well or badly against all drugs.
 
-    The weights of the expression are penalised as if each line had one response; those of the drugs by 1.
-    The normal equations need only the number of responses to each drug on each line.
+    The normal equations need only the number and the sum of the responses to each drug on each line, and the
+    expression only in as many dimensions as there are lines.
     """
     values, vectors = np.linalg.eigh(line_kernel(train))
     lines = vectors * np.sqrt(np.maximum(values, 0.0))
@@ -141,13 +139,11 @@ def fit_ridge(train: Pairs, selection: Pairs | None, settings: RidgeSettings, se
     overall = float(train.known.mean())
     counts = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
     sums = np.bincount(cell, train.known - overall, shape[0] * shape[1]).reshape(shape)
-    n_of_line = counts.sum(axis=1)
-    penalty = settings.penalty * n_of_line.sum() / max(np.count_nonzero(n_of_line), 1)
     mixed = lines.T @ counts
     normal = np.block([
-        [(lines.T * n_of_line) @ lines + penalty * np.eye(lines.shape[1]), mixed],
-        [mixed.T, np.diag(counts.sum(axis=0) + 1.0)],
-    ])  # fmt: skip
+        [(lines.T * counts.sum(axis=1)) @ lines, mixed],
+        [mixed.T, np.diag(counts.sum(axis=0))],
+    ]) + settings.penalty * np.eye(sum(shape))  # fmt: skip
     weights = np.linalg.solve(normal, np.concatenate([lines.T @ sums.sum(axis=1), sums.sum(axis=0)]))
     of_line, of_drug = np.split(weights, [lines.shape[1]])
     return _from_table(overall + (lines @ of_line)[:, None] + of_drug)

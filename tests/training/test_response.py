@@ -1,0 +1,299 @@
+"""Regression on pairs: batches, the choice of the epoch, and how often a cell line is encoded."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from torch import Tensor, nn
+
+from celllm.data.tokens import CellsInMemory, Tokeniser, from_csr
+from celllm.errors import UserError
+from celllm.model import Encoder, EncoderConfig
+from celllm.training.regression import (
+    Floats,
+    KnownPairs,
+    Numbers,
+    PairModel,
+    RegressionSettings,
+    batches,
+    train,
+)
+from celllm.training.response import ResponseModel, ResponseSettings, ResponseTuner
+
+N_LINES, N_DRUGS, N_GENES = 24, 6, 60
+GENES = np.arange(3, 53)
+QUICK = ResponseSettings(
+    epochs=4,
+    batch_size=12,
+    learning_rate=3e-3,
+    cell_layers=(16, 8),
+    drug_size=5,
+    regression_layers=(16,),
+    precision="float32",
+)
+
+
+def cells(seed: int = 0) -> tuple[CellsInMemory, NDArray[np.float64]]:
+    """Cell lines with one programme of ten genes, and how strong it is."""
+    rng = np.random.default_rng(seed)
+    strength = rng.normal(size=N_LINES)
+    rates = np.full((N_LINES, len(GENES)), 2.0)
+    rates[:, :10] *= np.exp(strength)[:, None]
+    return from_csr(csr_matrix(rng.poisson(rates).astype(np.float32)), GENES), strength
+
+
+def encoder() -> Encoder:
+    torch.manual_seed(1)
+    config = EncoderConfig(N_GENES, dim=16, depth=3, heads=2, dim_head=8, n_features=16)
+    return Encoder(config, torch.randn(N_GENES, 16))
+
+
+class DrugTable(nn.Module):
+    """A vector per drug; counts how many it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vectors = nn.Embedding(N_DRUGS, 5)
+        self.asked: list[list[int]] = []
+
+    def forward(self, numbers: NDArray[np.int64]) -> Tensor:
+        self.asked.append(numbers.tolist())
+        return self.vectors(torch.from_numpy(numbers))
+
+
+def pairs() -> KnownPairs:
+    lines, drugs = (grid.ravel() for grid in np.indices((N_LINES, N_DRUGS)))
+    slopes = np.linspace(-2, 2, N_DRUGS)
+    return KnownPairs(lines, drugs, 3.0 + drugs + slopes[drugs] * cells()[1][lines])
+
+
+def some(of: KnownPairs, rows: Any) -> KnownPairs:
+    return KnownPairs(of.lines[rows], of.drugs[rows], of.responses[rows])
+
+
+def tuner(settings: ResponseSettings = QUICK) -> ResponseTuner:
+    return ResponseTuner(encoder(), cells()[0], Tokeniser(N_GENES), GENES, DrugTable, settings)
+
+
+def minus_rmse(truth: Floats, predicted: Floats) -> float:
+    return -float(np.sqrt(np.mean((truth - predicted) ** 2)))
+
+
+def fitted(made: ResponseTuner, seed: int = 0) -> tuple[ResponseModel, KnownPairs]:
+    """A model of two thirds of the pairs, its epoch chosen on a sixth; and the rest."""
+    part = np.random.default_rng(3).permutation(N_LINES * N_DRUGS) % 6
+    train_on, choose_on, test = (some(pairs(), rows) for rows in (part < 4, part == 4, part == 5))
+    return made.fit(train_on, choose_on, minus_rmse, seed), test
+
+
+# --- batches -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lines_per_batch", [0, 1, 3, 50])
+def test_batches_are_a_partition(lines_per_batch: int) -> None:
+    lines = np.random.default_rng(0).integers(30, size=500)
+    cut = batches(lines, 16, lines_per_batch, np.random.default_rng(1))
+    assert sorted(np.concatenate(cut)) == list(range(500))
+    assert all(2 <= len(rows) <= (16 if lines_per_batch < 50 else 50) for rows in cut)
+    again, other = (batches(lines, 16, lines_per_batch, np.random.default_rng(seed)) for seed in (1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(cut, again, strict=True))
+    assert cut[0].tolist() != other[0].tolist()
+
+
+@pytest.mark.parametrize("lines_per_batch", [1, 2, 4])
+def test_batches_hold_few_lines(lines_per_batch: int) -> None:
+    lines = np.repeat(np.arange(10), 64)
+    cut = batches(lines, 16, lines_per_batch, np.random.default_rng(0))
+    assert {len(rows) for rows in cut} == {16}
+    assert max(len(np.unique(lines[rows])) for rows in cut) == lines_per_batch
+    assert len(batches(lines, 16, 0, np.random.default_rng(0))) == len(cut) == 40
+
+
+@pytest.mark.parametrize("lines", [[0, 0, 0, 1], [0, 1, 2], [0, 0], [7]])
+def test_no_pair_stands_alone_unless_it_is_the_only_one(lines: list[int]) -> None:
+    cut = batches(np.array(lines), 2, 1, np.random.default_rng(0))
+    assert sorted(np.concatenate(cut)) == list(range(len(lines)))
+    assert len(lines) == 1 or all(len(rows) > 1 for rows in cut)
+
+
+# --- epochs ------------------------------------------------------------------------------------------------
+
+
+class Constant(PairModel):
+    """Predicts one number, which takes the given values after the epochs."""
+
+    def __init__(self, values: list[float]) -> None:
+        super().__init__()
+        self.number, self.values, self.epoch = nn.Parameter(torch.zeros(())), values, 0
+
+    def backward(self, lines: Numbers, drugs: Numbers, responses: Floats) -> float:
+        self.number.grad = torch.zeros(())
+        return 0.0
+
+    def predict(self, lines: Numbers, drugs: Numbers) -> Floats:
+        with torch.no_grad():
+            self.number.fill_(self.values[self.epoch])
+        self.epoch += 1
+        return np.full(len(lines), self.values[self.epoch - 1])
+
+    def start_at(self, mean: float) -> None:
+        self.started = mean
+
+
+@pytest.mark.parametrize(
+    ("values", "patience", "best", "n_epochs"),
+    [
+        ([5.0, 3.0, 1.0, 2.0, 4.0, 9.0], 2, 1.0, 5),  # two epochs without a better one
+        ([5.0, 3.0, 4.0, 1.0], 2, 1.0, 4),  # the patience was enough
+        ([5.0, np.nan, 2.0, 2.0], 3, 2.0, 4),  # an epoch of NaN is no epoch
+    ],
+)
+def test_the_best_epoch_is_kept(values: list[float], patience: int, best: float, n_epochs: int) -> None:
+    model, known = Constant(values), some(pairs(), slice(0, 30))
+    wanted = dataclasses.replace(known, responses=np.zeros(30))
+    settings = RegressionSettings(epochs=len(values), patience=patience)
+    train(model, known, wanted, settings, minus_rmse, np.random.default_rng(0))
+    assert (model.number.item(), model.epoch) == (best, n_epochs)
+    assert model.started == pytest.approx(known.responses.mean())
+
+
+def test_no_epoch_with_a_score_is_an_error() -> None:
+    known = some(pairs(), slice(0, 4))
+    with pytest.raises(FloatingPointError, match="not a number in every epoch"):
+        train(
+            Constant([np.nan] * 3),
+            known,
+            known,
+            RegressionSettings(epochs=3),
+            minus_rmse,
+            np.random.default_rng(0),
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, r"settings\.epochs: expected at least 1, got 0"),
+        ({"batch_size": 1}, r"settings\.batch_size: expected at least 2"),
+        ({"cell_layers": ()}, r"settings\.cell_layers: expected at least one width"),
+    ],
+)
+def test_wrong_settings(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        ResponseSettings(**change)
+
+
+def test_more_layers_than_there_are() -> None:
+    with pytest.raises(UserError, match=r"settings\.trainable_layers: expected -1 to 3, got 4"):
+        tuner(dataclasses.replace(QUICK, trainable_layers=4))
+
+
+# --- encoder and drugs -------------------------------------------------------------------------------------
+
+
+def test_the_planted_programme_is_learned_and_runs_agree() -> None:
+    settings = dataclasses.replace(QUICK, epochs=25, lines_per_batch=4)
+    model, test = fitted(tuner(settings))
+    found = model.predict(test.lines, test.drugs)
+    spread = np.std(test.responses)
+    assert -minus_rmse(test.responses, found) < 0.5 * spread
+    again, _ = fitted(tuner(settings))
+    assert (again.predict(test.lines, test.drugs) == found).all()
+    other, _ = fitted(tuner(settings), seed=1)
+    assert (other.predict(test.lines, test.drugs) != found).any()
+
+
+class Watch:
+    """Which lines the trained part of the encoder is given, batch by batch."""
+
+    def __init__(self, model: ResponseModel) -> None:
+        self.seen: list[int] = []
+        take = model.states.take
+
+        def watched(rows: NDArray[np.int64]) -> Any:
+            self.seen += rows.tolist()
+            return take(rows)
+
+        model.states.take = watched  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("token_budget", [1, 200, 100_000])
+def test_a_line_and_a_drug_are_encoded_once_per_step_and_never_per_pair(token_budget: int) -> None:
+    made = tuner(dataclasses.replace(QUICK, token_budget=token_budget))
+    drugs = DrugTable()
+    model = ResponseModel(made.states, made.genes, drugs, made.settings)
+    watch, all_pairs = Watch(model), pairs()
+    rows = np.random.default_rng(0).permutation(len(all_pairs))[:40]
+    step = some(all_pairs, rows)
+    model.backward(step.lines, step.drugs, step.responses)
+    assert sorted(watch.seen) == sorted(set(step.lines))
+    assert drugs.asked == [sorted(set(step.drugs))]
+    watch.seen.clear()
+    drugs.asked.clear()
+    model.predict(all_pairs.lines, all_pairs.drugs)
+    assert sorted(watch.seen) == list(range(N_LINES))
+    assert drugs.asked == [list(range(N_DRUGS))]
+    assert made.states.n_computed == N_LINES  # the frozen layers: once for each line, whatever came
+
+
+@pytest.mark.parametrize("trainable_layers", [-1, 0, 1])
+def test_gradients_are_those_of_encoding_every_pair(trainable_layers: int) -> None:
+    """One graph over all pairs, each with its own pass of line and drug, without dropout."""
+    settings = dataclasses.replace(QUICK, dropout=0.0, trainable_layers=trainable_layers, token_budget=150)
+    made = tuner(settings)
+    torch.manual_seed(0)
+    model = ResponseModel(made.states, made.genes, DrugTable(), settings).eval()
+    step = some(pairs(), np.random.default_rng(0).permutation(144)[:30])
+    loss = model.backward(step.lines, step.drugs, step.responses)
+    ours = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    vectors = [
+        torch.cat([model.drug_encoder(np.array([drug])), model.cells(made.states.take(np.array([line])))], 1)
+        for line, drug in zip(step.lines, step.drugs, strict=True)
+    ]
+    wanted = torch.as_tensor(step.responses, dtype=torch.float32)
+    naive = (model.regression(torch.cat(vectors)).squeeze(1) - wanted).square().mean()
+    naive.backward()
+    assert loss == pytest.approx(naive.item(), rel=1e-5)
+    for one, parameter in zip(ours, model.parameters(), strict=True):
+        assert (one - parameter.grad).abs().max() <= 1e-5 * max(1.0, float(parameter.grad.abs().max()))
+
+
+def test_reuse_and_the_token_budget_change_nothing() -> None:
+    settings = dataclasses.replace(QUICK, dropout=0.0, epochs=2)
+    found = []
+    for change in ({}, {"store_mib": 0}, {"token_budget": 1}, {"token_budget": 100_000}):
+        model, test = fitted(tuner(dataclasses.replace(settings, **change)))
+        found.append(model.predict(test.lines, test.drugs))
+    for other in found[1:]:
+        assert np.abs(other - found[0]).max() < 1e-4
+
+
+def test_a_frozen_encoder_is_kept_to_its_final_norm() -> None:
+    made = tuner(dataclasses.replace(QUICK, trainable_layers=0))
+    model, _ = fitted(made)
+    assert made.states.n_computed == N_LINES
+    assert not [name for name, _ in model.named_parameters() if "layers.0.attention" in name]
+    assert isinstance(model.cells[0].norm, nn.Identity)
+
+
+def test_the_pre_trained_encoder_stays_as_it_is() -> None:
+    made = tuner()
+    before = {name: value.clone() for name, value in made.states.encoder.state_dict().items()}
+    fitted(made)
+    after = made.states.encoder.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_sizes_are_those_of_table_f1() -> None:
+    model = ResponseModel(tuner().states, GENES, nn.Linear(3, 256), ResponseSettings())
+    widths = [(one.in_features, one.out_features) for one in model.regression if isinstance(one, nn.Linear)]
+    assert widths == [(512, 512), (512, 512), (512, 1)]
+    head = [one for one in model.cells.modules() if isinstance(one, nn.Linear)][-2:]
+    assert [(one.in_features, one.out_features) for one in head] == [(len(GENES) + 1, 1024), (1024, 256)]
+    rates = {one.p for one in model.modules() if isinstance(one, nn.Dropout)}
+    assert rates == {0.2}
