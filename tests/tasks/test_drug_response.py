@@ -1,0 +1,498 @@
+"""Drug response from files to score files: a planted screen, its splits, and every kind of bad input."""
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from anndata import AnnData
+from scipy.sparse import csr_matrix
+
+from celllm import baselines
+from celllm.baselines.method import Method, NoSettings
+from celllm.baselines.pairs import Pairs, Predict
+from celllm.baselines.response import fit_means
+from celllm.data import prepared
+from celllm.data.check import PROVENANCE
+from celllm.data.genes import Vocabulary
+from celllm.data.readers.gdsc import COLUMNS
+from celllm.data.splits import read_splits
+from celllm.data.tokens import Tokeniser
+from celllm.errors import UserError
+from celllm.evaluation import metrics, scores
+from celllm.model import Encoder, EncoderConfig, save_encoder
+from celllm.tasks import runner
+from celllm.tasks.drug_response import run_drug_response
+from celllm.tasks.folds import LeakError, Offer
+from celllm.tasks.pair_splits import run_pair_splits
+from celllm.tasks.screen import ScreenData
+from celllm.training.model_row import describe_tokeniser
+from tests.tasks.conftest import SIZE
+
+N_LINES, N_GENES = 40, 60
+SMILES = ("CCO", "CC(=O)O", "c1ccccc1", "CCN", "C#N", "CC(C)O", "NCC(=O)O", "c1ccncc1")
+QUICK = {
+    "epochs": 6,
+    "batch_size": 32,
+    "learning_rate": 0.01,
+    "lines_per_batch": 4,
+    "cell_layers": [16, 8],
+    "drug_width": 8,
+    "drug_size": 8,
+    "regression_layers": [16],
+    "precision": "float32",
+}
+CELLLM = {"name": "celllm", "kind": "encoder", "size": SIZE, "title": "CellLM"}
+
+
+@dataclass(frozen=True)
+class Files:
+    """Paths of the screen's files."""
+
+    cells: Path
+    responses: Path
+    genes: Path
+    encoder: Path
+    warm: Path
+    cold: Path
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """40 lines with one programme of ten genes, eight drugs that answer to it; drug 0 was screened twice."""
+    folder = tmp_path_factory.mktemp("screen")
+    names = ("ccle.h5ad", "gdsc.csv", "genes.tsv", "encoder.safetensors", "warm.json", "cold.json")
+    made = Files(*(folder / name for name in names))
+    vocabulary = Vocabulary(tuple(f"G{i:02d}" for i in range(N_GENES)), ("",) * N_GENES)
+    vocabulary.write(made.genes)
+    rng = np.random.default_rng(0)
+    strength = rng.normal(size=N_LINES)
+    prepared.write(expression(vocabulary, strength, rng), made.cells)
+    screened(strength, rng).to_csv(made.responses, index=False)
+    torch.manual_seed(0)
+    encoder = Encoder(EncoderConfig(N_GENES, **SIZE), torch.randn(N_GENES, 16))
+    meta = {"genes_sha256": vocabulary.sha256, "tokeniser": describe_tokeniser(Tokeniser(N_GENES))}
+    save_encoder(made.encoder, encoder, meta)
+    for kind, path in (("warm", made.warm), ("cold", made.cold)):
+        settings = {"kind": kind, "n_repeats": 2, "validation_fraction": 0.15, "test_fraction": 0.25}
+        run_pair_splits(made.cells, made.responses, "planted", settings, path)
+    return made
+
+
+def expression(vocabulary: Vocabulary, strength: np.ndarray, rng: np.random.Generator) -> AnnData:
+    rates = np.full((N_LINES, 50), 20.0)
+    rates[:, :10] *= np.exp(strength)[:, None]
+    obs = pd.DataFrame({"sample": "s"}, index=[f"ACH-{i:03d}" for i in range(N_LINES)])
+    var = pd.DataFrame(index=list(vocabulary.symbols[5:55]))
+    data = AnnData(csr_matrix(rng.poisson(rates).astype(np.float32)), obs=obs, var=var)
+    provenance: dict[str, Any] = dict.fromkeys(PROVENANCE, 0)
+    data.uns["celllm"] = provenance | {"values": "tpm", "fractions": False, "label_counts": "{}"}
+    return data
+
+
+def screened(strength: np.ndarray, rng: np.random.Generator) -> pd.DataFrame:
+    rows = [
+        (f"ACH-{line:03d}", str(100 + drug), f"Drug {drug}", SMILES[drug], f"GDSC:{drug + 50 * again}")
+        for drug in range(len(SMILES))
+        for again in range(2 if drug == 0 else 1)
+        for line in range(N_LINES)
+    ]
+    lines, drugs = (
+        np.array([int(row[0][4:]) for row in rows]),
+        np.array([int(row[1]) - 100 for row in rows]),
+    )
+    slopes = np.linspace(-1.5, 1.5, len(SMILES))
+    response = 2.0 + drugs + slopes[drugs] * strength[lines] + rng.normal(0, 0.3, len(rows))
+    return pd.DataFrame(
+        [(*row, value) for row, value in zip(rows, response.round(6), strict=True)], columns=list(COLUMNS)
+    )
+
+
+def baseline(name: str) -> dict[str, str]:
+    return {"name": f"my_{name}", "kind": "baseline", "method": name}
+
+
+def run(
+    files: Files, folder: Path, model: Any, kind: str = "warm", protocol: str = "strict", **more: Any
+) -> pd.DataFrame:
+    run_drug_response(
+        **{
+            "cells": files.cells,
+            "responses": files.responses,
+            "data_set": "planted",
+            "genes": files.genes,
+            "splits": getattr(files, kind),
+            "task": f"response_{kind}",
+            "model": model,
+            "protocol": protocol,
+            "out": folder / "scores.csv",
+            "predictions": folder / "predictions.csv",
+        }
+        | more
+    )
+    return scores.read_many([folder / "scores.csv"])
+
+
+def mean(frame: pd.DataFrame, metric: str) -> float:
+    return float(frame.loc[frame["metric"] == metric, "value"].mean())
+
+
+# --- splits ------------------------------------------------------------------------------------------------
+
+
+def test_pairs_are_split_by_line_and_by_pair(files: Files) -> None:
+    ids = set(ScreenData.read(files.cells, files.responses).ids)
+    assert "ACH-003|100|GDSC:50" in ids
+    assert len(ids) == N_LINES * 9
+    for kind in ("warm", "cold"):
+        splits = read_splits(getattr(files, kind), ids)
+        assert (splits.task, splits.data_set, len(splits.folds)) == (f"response_{kind}", "planted", 2)
+        for fold in splits.folds:
+            parts = [set(part) for part in (fold.train, fold.validation, fold.test)]
+            assert sum(map(len, parts)) == len(ids) == len(set.union(*parts))
+            lines = [{name.split("|")[0] for name in part} for part in parts]
+            pairs = [{name.rsplit("|", 1)[0] for name in part} for part in parts]
+            assert not pairs[0] & pairs[2] and not pairs[1] & pairs[2]  # both screens of a pair in one part
+            if kind == "cold":
+                assert [len(part) for part in lines] == [24, 6, 10]
+                assert not (lines[0] | lines[1]) & lines[2] and not lines[0] & lines[1]
+            else:
+                assert len(lines[2]) > 35
+
+
+def test_golden_splits(files: Files) -> None:
+    """Splits drawn today can be drawn again: a change here makes old and new scores incomparable."""
+    told = {kind: json.loads(getattr(files, kind).read_text())["sha256"][:16] for kind in ("warm", "cold")}
+    assert told == {"warm": "95c12016a1e02c28", "cold": "3e9fea2eeeb2e8ee"}
+
+
+def test_screens_of_one_pair_can_be_drawn_one_by_one(files: Files, tmp_path: Path) -> None:
+    settings = {"kind": "warm", "keep_repeats_together": False}
+    run_pair_splits(files.cells, files.responses, "planted", settings, tmp_path / "splits.json")
+    fold = read_splits(tmp_path / "splits.json").folds[0]
+    train, test = ({name.rsplit("|", 1)[0] for name in part} for part in (fold.train, fold.test))
+    assert train & test
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "key 'kind' is missing"),
+        ({"kind": "hot"}, "kind: expected typing.Literal"),
+        ({"kind": "cold", "n_repeats": 0}, "n_repeats: expected at least 1"),
+        ({"kind": "cold", "test_fraction": 0.95}, "must be above 0 and below 1 together"),
+        ({"kind": "cold", "test_fraction": 0.0}, "must be above 0 and below 1 together"),
+    ],
+)
+def test_settings_that_make_no_splits(
+    files: Files, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        run_pair_splits(files.cells, files.responses, "planted", settings, tmp_path / "splits.json")
+    assert not list(tmp_path.iterdir())
+
+
+# --- scores ------------------------------------------------------------------------------------------------
+
+
+def test_score_file_and_predictions(files: Files, tmp_path: Path) -> None:
+    frame = run(files, tmp_path, baseline("ridge_by_drug"), "cold", "paper", seed=3)
+    assert frame["metric"].tolist() == ["pearson", "r2", "rmse", "mae"] * 2
+    for column, value in {
+        "table": "table3",
+        "task": "response_cold",
+        "data_set": "planted",
+        "model": "my_ridge_by_drug",
+        "protocol": "paper",
+        "seed": 3,
+        "status": "ok",
+    }.items():
+        assert set(frame[column]) == {value}
+    found = scores.read_predictions(tmp_path / "predictions.csv")
+    truth = pd.read_csv(files.responses, dtype={"drug": str})
+    truth.index = truth["cell_line"] + "|" + truth["drug"] + "|" + truth["screen"]
+    for number, fold in enumerate(read_splits(files.cold).folds):
+        here = found[found["split"] == str(number)]
+        assert set(here["cell"]) == set(fold.test)
+        label, predicted = (here[column].astype(float) for column in ("label", "predicted"))
+        assert label.tolist() == truth.loc[here["cell"], "ln_ic50"].tolist()
+        told = frame[frame["split"] == str(number)].set_index("metric")["value"]
+        assert told.to_dict() == pytest.approx(metrics.regression(label, predicted), abs=1e-12)
+
+
+def test_controls_in_their_order(files: Files, tmp_path: Path) -> None:
+    cold = {name: run(files, tmp_path, baseline(name), "cold") for name in ("drug_mean", "ridge_by_drug")}
+    assert mean(cold["ridge_by_drug"], "rmse") < 0.8 * mean(cold["drug_mean"], "rmse")
+    assert mean(cold["ridge_by_drug"], "pearson") > mean(cold["drug_mean"], "pearson") > 0.8
+    frame = run(files, tmp_path, baseline("drug_mean_line_mean"), "cold")
+    assert set(frame["status"]) == {"not-applicable"}
+    assert frame["reason"].str.contains("no tested cell line has a response").all()
+
+
+class Probe:
+    """A method that writes down what it is shown before it has to predict."""
+
+    def __init__(self) -> None:
+        self.learned: list[set[tuple[int, int]]] = []
+        self.chosen_on: list[set[tuple[int, int]]] = []
+
+    def fit(self, train: Pairs, selection: Pairs | None, settings: NoSettings, seed: int) -> Predict:
+        assert selection is not None
+        assert train.known.shape == train.lines.shape
+        self.learned.append(set(zip(train.lines, train.drugs, strict=True)))
+        self.chosen_on.append(set(zip(selection.lines, selection.drugs, strict=True)))
+        return fit_means(train, selection, settings, seed, with_lines=False)
+
+
+def with_method(monkeypatch: pytest.MonkeyPatch, fit: Callable[..., Predict]) -> None:
+    """Let every name of a baseline mean a method of this test."""
+    monkeypatch.setattr(baselines, "response_method", lambda name: Method(fit, NoSettings, chooses=True))
+
+
+@pytest.mark.parametrize("protocol", ["strict", "paper"])
+@pytest.mark.parametrize("kind", ["warm", "cold"])
+def test_what_a_method_is_shown_before_it_predicts(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, kind: str
+) -> None:
+    probe = Probe()
+    with_method(monkeypatch, probe.fit)
+    run(files, tmp_path, baseline("probe"), kind, protocol)
+    screen = ScreenData.read(files.cells, files.responses).pairs.screen
+    place = {name: i for names in (screen.lines, screen.drugs) for i, name in enumerate(names)}
+    for fold, learned, chosen_on in zip(
+        read_splits(getattr(files, kind)).folds, probe.learned, probe.chosen_on, strict=True
+    ):
+        train, validation, test = (
+            {(place[name.split("|")[0]], place[name.split("|")[1]]) for name in part}
+            for part in (fold.train, fold.validation, fold.test)
+        )
+        if protocol == "strict":
+            assert not (learned | chosen_on) & test
+            assert (learned, chosen_on) == (train, validation)
+        else:
+            assert (learned, chosen_on) == (train | validation, test)
+
+
+def test_a_planted_leak_stops_the_command(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were the protocol changed so that strict chooses on test pairs, no score would come out."""
+    monkeypatch.setattr(runner, "offer", lambda fold, protocol, chooses: Offer(fold.train, fold.test))
+    with pytest.raises(LeakError, match="choose on under 'strict'"):
+        run(files, tmp_path, baseline("ridge"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("predict", "reason"),
+    [
+        (lambda pairs: pairs.known, "asked for the responses of pairs that it has to predict"),
+        (lambda pairs: np.full(len(pairs), np.nan), "a predicted value is not a finite number"),
+        (lambda pairs: np.zeros(3), "3 values predicted for"),
+    ],
+)
+def test_a_split_that_fails_is_a_row(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, predict: Predict, reason: str
+) -> None:
+    with_method(monkeypatch, lambda train, selection, settings, seed: predict)
+    frame = run(files, tmp_path, baseline("broken"))
+    assert set(frame["status"]) == {"failed"}
+    assert frame["reason"].str.contains(reason).all()
+    assert frame["metric"].tolist() == ["pearson", "r2", "rmse", "mae"] * 2
+    assert scores.read_predictions(tmp_path / "predictions.csv").empty
+
+
+def test_a_constant_test_target_has_errors_and_no_correlation(files: Files, tmp_path: Path) -> None:
+    table = pd.read_csv(files.responses, dtype={"drug": str})
+    tested = {name for fold in read_splits(files.cold).folds for name in fold.test}
+    ids = table["cell_line"] + "|" + table["drug"] + "|" + table["screen"]
+    table.loc[ids.isin(tested), "ln_ic50"] = 1.5
+    table.to_csv(tmp_path / "constant.csv", index=False)
+    frame = run(files, tmp_path, baseline("drug_mean"), "cold", responses=tmp_path / "constant.csv")
+    for name, group in frame.groupby("metric"):
+        assert set(group["status"]) == {"ok" if name in ("rmse", "mae") else "not-applicable"}
+
+
+# --- networks ----------------------------------------------------------------------------------------------
+
+
+def test_an_encoder_learns_the_planted_screen_and_is_deterministic(files: Files, tmp_path: Path) -> None:
+    how = {"encoder": files.encoder, "settings": {**QUICK, "epochs": 25}}
+    means = run(files, tmp_path, baseline("drug_mean"), "cold")
+    first = run(files, tmp_path, CELLLM, "cold", **how)
+    assert set(first["status"]) == {"ok"}
+    assert mean(first, "rmse") < 0.9 * mean(means, "rmse")
+    assert run(files, tmp_path, CELLLM, "cold", **how)["value"].tolist() == first["value"].tolist()
+
+
+def test_protocols_and_encoders_without_pre_training(files: Files, tmp_path: Path) -> None:
+    short = {**QUICK, "epochs": 2}
+    strict, paper = (
+        run(files, tmp_path, CELLLM, "warm", protocol, encoder=files.encoder, settings=short)["value"]
+        for protocol in ("strict", "paper")
+    )
+    assert strict.tolist() != paper.tolist()
+    row = {**CELLLM, "name": "random_init", "pretrained": False}
+    untrained = run(files, tmp_path, row, settings={**short, "trainable_layers": 0})
+    assert set(untrained["status"]) == {"ok"}
+    with pytest.raises(UserError, match="model celllm: no encoder; pass --encoder"):
+        run(files, tmp_path, CELLLM, settings=short)
+
+
+def test_deepcdr_runs_from_files(files: Files, tmp_path: Path) -> None:
+    settings = {"epochs": 3, "drug_layers": [8, 8], "cell_layers": [8, 8]}
+    frame = run(files, tmp_path, baseline("deepcdr"), settings=settings)
+    assert set(frame["status"]) == {"ok"}
+    assert mean(frame, "rmse") < 3.0
+
+
+def test_controls_do_not_load_pytorch(files: Files, tmp_path: Path) -> None:
+    code = (
+        "import sys; from celllm.tasks.drug_response import run_drug_response;"
+        f"run_drug_response(cells={str(files.cells)!r}, responses={str(files.responses)!r},"
+        f" data_set='planted', genes={str(files.genes)!r}, splits={str(files.cold)!r},"
+        f" task='response_cold', model={baseline('ridge')}, protocol='strict',"
+        f" out={str(tmp_path / 'out.csv')!r}, predictions={str(tmp_path / 'p.csv')!r});"
+        "sys.exit('torch' in sys.modules or 'dgl' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+# --- bad input ---------------------------------------------------------------------------------------------
+
+
+def changed(files: Files, folder: Path, change: Callable[[pd.DataFrame], Any]) -> Path:
+    """The table of responses with a change made in place."""
+    table = pd.read_csv(files.responses, dtype={"drug": str})
+    change(table)
+    table.to_csv(folder / "changed.csv", index=False)
+    return folder / "changed.csv"
+
+
+def spoil(column: str, value: Any, rows: Callable[[pd.DataFrame], Any]) -> Callable[[pd.DataFrame], None]:
+    def change(table: pd.DataFrame) -> None:
+        table[column] = table[column].astype(object)
+        table.loc[rows(table), column] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "n_left", "told"),
+    [
+        (spoil("ln_ic50", np.nan, lambda t: t.index < 3), 357, "3 pairs left out, no finite ln IC50"),
+        (spoil("ln_ic50", "inf", lambda t: t.index == 0), 359, "1 pairs left out, no finite ln IC50"),
+        (spoil("ln_ic50", "n.d.", lambda t: t.index < 2), 358, "2 pairs left out, no finite ln IC50"),
+        (
+            spoil("smiles", "C1CC(", lambda t: t["drug"] == "103"),
+            320,
+            "40 pairs left out, a drug whose SMILES cannot be read: 103",
+        ),
+        (
+            spoil("smiles", np.nan, lambda t: t["drug"] == "103"),
+            320,
+            "40 pairs left out, a drug without structure: 103",
+        ),
+        (
+            spoil("cell_line", "ACH-999", lambda t: t["cell_line"] == "ACH-007"),
+            351,
+            "9 pairs left out, a cell line without expression: ACH-999",
+        ),
+    ],
+)
+def test_pairs_that_cannot_be_used_are_left_out_counted_and_named(
+    files: Files,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    change: Callable[[pd.DataFrame], None],
+    n_left: int,
+    told: str,
+) -> None:
+    path = changed(files, tmp_path, change)
+    with caplog.at_level(logging.WARNING):
+        data = ScreenData.read(files.cells, path)
+    assert (len(data.pairs), len(data.ids), len(data.truth)) == (n_left,) * 3
+    assert [record.getMessage() for record in caplog.records] == [f"{path}: {told}"]
+    assert len(data.pairs.screen.drugs) == len(data.pairs.screen.molecules)
+    settings = {"kind": "cold", "n_repeats": 1}
+    run_pair_splits(files.cells, path, "planted", settings, tmp_path / "splits.json")
+    frame = run(files, tmp_path, baseline("ridge"), "cold", responses=path, splits=tmp_path / "splits.json")
+    assert set(frame["status"]) == {"ok"}
+
+
+def test_of_many_names_the_first_are_told(
+    files: Files, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = changed(
+        files, tmp_path, lambda t: t.__setitem__("cell_line", t["cell_line"].str.replace("-0", "-1"))
+    )
+    with pytest.raises(UserError, match="no pair is left that has a response, expression and a structure"):
+        ScreenData.read(files.cells, path)
+    assert "ACH-100, ACH-101, ACH-102, ACH-103, ACH-104 and 35 more" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.__setitem__("ln_ic50", 2.5), "all 360 responses are 2.5; there is nothing to predict"),
+        (lambda t: t.__setitem__("screen", "GDSC:1"), r"the pair ACH-000\|100\|GDSC:1 is there twice"),
+        (
+            spoil("smiles", "CCC", lambda t: t.index == 0),
+            "the drug 100 has two different SMILES; keep one",
+        ),
+        (lambda t: t.drop(columns="smiles", inplace=True), "expected the columns cell_line, drug"),
+    ],
+)
+def test_tables_that_are_refused(
+    files: Files, tmp_path: Path, change: Callable[[pd.DataFrame], None], message: str
+) -> None:
+    path = changed(files, tmp_path, change)
+    with pytest.raises(UserError, match=message) as error:
+        ScreenData.read(files.cells, path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": baseline("knn_pca")}, "unknown method 'knn_pca'; known are drug_mean"),
+        ({"settings": '{"alpha": 5}'}, "unknown key 'alpha'; allowed are penalty"),
+        ({"protocol": "loose"}, "protocol: expected one of strict, paper, got 'loose'"),
+        ({"data_set": "gdsc2"}, "splits of 'planted', expected those of 'gdsc2'"),
+        (
+            {"task": "response_cold"},
+            "splits for the task 'response_warm', expected those for 'response_cold'",
+        ),
+        ({"model": CELLLM, "settings": {"epoch": 5}}, "unknown key 'epoch'"),
+        ({"responses": "nowhere.csv"}, "nowhere.csv: no such file"),
+    ],
+)
+def test_bad_input_stops_in_one_line_and_writes_nothing(
+    files: Files, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        run(files, tmp_path, **{"model": baseline("ridge"), "encoder": files.encoder, **change})
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_splits_of_other_pairs_are_refused(files: Files, tmp_path: Path) -> None:
+    path = changed(files, tmp_path, spoil("ln_ic50", np.nan, lambda t: t.index == 5))
+    with pytest.raises(UserError, match="is not in the data set"):
+        run(files, tmp_path, baseline("ridge"), responses=path)
+
+
+def test_an_encoder_of_other_genes_is_refused(files: Files, tmp_path: Path) -> None:
+    symbols = tuple(f"G{i:02d}" for i in range(61))
+    Vocabulary(symbols, ("",) * 61).write(tmp_path / "genes.tsv")
+    with pytest.raises(UserError, match="trained with another gene list"):
+        run(files, tmp_path, CELLLM, encoder=files.encoder, genes=tmp_path / "genes.tsv")

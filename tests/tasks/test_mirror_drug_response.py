@@ -1,0 +1,84 @@
+"""Reference figures on measured cell lines: a leak, or a fault of a reader, would move them."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from celllm.config import ROOT
+from celllm.data.genes import run_genes
+from celllm.data.prepare import run_prepare
+from celllm.data.responses import run_responses
+from celllm.evaluation import scores
+from celllm.io import read_yaml
+from celllm.tasks.drug_response import run_drug_response
+from celllm.tasks.pair_splits import run_pair_splits
+from celllm.tasks.screen import ScreenData
+
+# Pearson correlation over all test pairs, mean of five splits: CCLE's 460 lines x DeepCDR's pairs.
+WARM = {
+    "drug_mean": 0.845,
+    "drug_mean_line_mean": 0.882,
+    "ridge_by_drug": 0.873,
+    "line_mean_ridge_by_drug": 0.897,
+}
+COLD = {"drug_mean": 0.845, "ridge_by_drug": 0.873, "shuffled_ridge_by_drug": 0.843}
+
+
+@pytest.fixture(scope="module")
+def screen(mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared expression, responses and splits."""
+    folder = tmp_path_factory.mktemp("screen")
+    (hgnc,) = (mirror / "hgnc").glob("hgnc_complete_set_*.txt")
+    run_genes(hgnc, folder / "genes.tsv", folder / "aliases.tsv")
+    rows = read_yaml(ROOT / "config/data_sets.yaml")
+    files = {
+        data_set: {name: mirror / file["path"] for name, file in rows[data_set]["files"].items()}
+        for data_set in ("ccle", "gdsc")
+    }
+    genes = folder / "genes.tsv", folder / "aliases.tsv"
+    run_prepare("ccle", files["ccle"], *genes, rows["ccle"]["options"], folder / "ccle.h5ad")
+    run_responses("gdsc", files["gdsc"], rows["gdsc"]["options"], folder / "gdsc.csv")
+    for kind in ("warm", "cold"):
+        run_pair_splits(
+            folder / "ccle.h5ad", folder / "gdsc.csv", "gdsc_ccle", {"kind": kind}, folder / f"{kind}.json"
+        )
+    return folder
+
+
+def pearson(screen: Path, folder: Path, kind: str, method: str) -> float:
+    run_drug_response(
+        cells=screen / "ccle.h5ad",
+        responses=screen / "gdsc.csv",
+        data_set="gdsc_ccle",
+        genes=screen / "genes.tsv",
+        splits=screen / f"{kind}.json",
+        task=f"response_{kind}",
+        model={"name": method, "kind": "baseline"},
+        protocol="strict",
+        out=folder / "scores.csv",
+        predictions=folder / "predictions.csv",
+    )
+    frame = scores.read_many([folder / "scores.csv"])
+    assert set(frame["status"]) == {"ok"}
+    values: pd.Series[float] = frame.loc[frame["metric"] == "pearson", "value"]
+    assert len(values) == 5
+    return float(values.mean())
+
+
+@pytest.mark.mirror
+@pytest.mark.slow
+def test_the_screen_is_the_one_that_was_counted(screen: Path) -> None:
+    data = ScreenData.read(screen / "ccle.h5ad", screen / "gdsc.csv")
+    assert len(data.pairs) == 89_288
+    assert (len(data.pairs.screen.lines), len(data.pairs.screen.drugs)) == (460, 223)
+
+
+@pytest.mark.mirror
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "method"), [("warm", method) for method in WARM] + [("cold", method) for method in COLD]
+)
+def test_controls_on_measured_cell_lines(screen: Path, tmp_path: Path, kind: str, method: str) -> None:
+    expected = {"warm": WARM, "cold": COLD}[kind][method]
+    assert pearson(screen, tmp_path, kind, method) == pytest.approx(expected, abs=0.01)
