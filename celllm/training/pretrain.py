@@ -38,6 +38,7 @@ from celllm.training.pretrain_settings import PretrainSettings
 from celllm.training.progress import Metrics, Progress, peak_mib
 from celllm.training.randomness import Stream, seed_of
 from celllm.training.schedule import cosine
+from celllm.training.throughput import peak_flops
 from celllm.training.trainer import NotFinite, Trainer
 
 log = logging.getLogger(__name__)
@@ -121,6 +122,8 @@ class Run:
         What a checkpoint must share to be gone on from.
     folder
         Of the checkpoints.
+    peak_flops
+        FLOP/s of a large matrix product on all processes together; None where it was not measured.
     """
 
     settings: PretrainSettings
@@ -132,6 +135,7 @@ class Run:
     folder: Path
     n_steps: int
     step: int = 0
+    peak_flops: float | None = None
 
     def __post_init__(self) -> None:
         self.sampler = self.batches.sampler.state()
@@ -222,7 +226,18 @@ def prepare(
     run = Run(settings, row, processes, trainer, batches, config, folder, n_steps)
     _announce(run)
     run.resume()
+    if settings.measure_peak:
+        run.peak_flops = _measured_peak(run)
     return run
+
+
+def _measured_peak(run: Run) -> float:
+    """What the utilisation is a share of: all processes at once, as they will compute."""
+    run.processes.wait()
+    own = peak_flops(run.processes.device, run.trainer.precision)
+    peak = run.processes.sum({"peak": own})["peak"]
+    log.info("a large matrix product: %.4g GFLOP/s", peak / 1e9)
+    return peak
 
 
 def _digest(corpus: Corpus) -> str:
@@ -258,7 +273,7 @@ def train(run: Run, stop: StopRequest) -> bool:
         )  # makes the next batch while this one is trained on
         coming = maker.submit(run.batches.make, run.step)
         while run.step < run.n_steps:
-            began = time.monotonic()
+            began, flops = time.monotonic(), run.trainer.flops
             batch = coming.result()
             waited = time.monotonic() - began
             if run.step + 1 < run.n_steps:
@@ -267,7 +282,8 @@ def train(run: Run, stop: StopRequest) -> bool:
             with _told_in_one_line(run, batch):
                 losses = run.trainer.step(batch, run.step, rate)
             run.step, run.sampler = run.step + 1, batch.sampler
-            row = _metrics(run, batch, losses | {"learning_rate": rate}, began, waited)
+            measured = losses | {"learning_rate": rate, "waiting_seconds": waited}
+            row = _metrics(run, batch, measured, time.monotonic() - began, run.trainer.flops - flops)
             if metrics is not None:
                 metrics.add(row)
             progress.add(row)
@@ -281,11 +297,11 @@ def train(run: Run, stop: StopRequest) -> bool:
 
 
 def _metrics(
-    run: Run, batch: Batch, measured: Mapping[str, float], began: float, waited: float
+    run: Run, batch: Batch, measured: Mapping[str, float], seconds: float, flops: int
 ) -> dict[str, float | int]:
     """One row of the table of all steps."""
-    seconds = time.monotonic() - began
-    n_tokens = int(run.processes.sum({"n": float(batch.n_tokens)})["n"])
+    sums = run.processes.sum({"tokens": float(batch.n_tokens), "flops": float(flops)})
+    n_tokens, speed = int(sums["tokens"]), sums["flops"] / seconds
     return {
         "step": run.step,
         "epoch": batch.sampler["epoch"],
@@ -294,10 +310,11 @@ def _metrics(
         "n_chunks": len(batch.chunks),
         **measured,
         "seconds": seconds,
-        "waiting_seconds": waited,
         "cells_per_second": batch.n_cells / seconds,
         "tokens_per_second": n_tokens / seconds,
         "peak_mib": peak_mib(run.processes.device),
+        "flops_per_second": speed,
+        **({"utilisation": speed / run.peak_flops} if run.peak_flops else {}),
     }
 
 

@@ -65,6 +65,7 @@ class PretrainSettings:
     checkpoint_minutes: float = _setting(10.0, resource=True)
     checkpoint_steps: int | None = _setting(None, 1, resource=True)  # one every so many steps as well
     log_steps: int = _setting(10, 1, resource=True)  # steps from line to line in the log
+    measure_peak: bool = _setting(True, resource=True)  # half a second at the start, for the utilisation
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -22,6 +22,7 @@ LOSSES = ("mlm", "tumour", "contrast")
 COLUMNS = (
     *("step", "epoch", "n_cells", "n_tokens", "n_chunks", "learning_rate", "loss", *LOSSES, "gradient_norm"),
     *("seconds", "waiting_seconds", "cells_per_second", "tokens_per_second", "peak_mib"),
+    *("flops_per_second", "utilisation"),
 )
 
 
@@ -109,10 +110,16 @@ class Progress(ExitStack):
         per_step = (time.monotonic() - self.start) / (step - self.first)
         losses = "  ".join(f"{name} {row[name]:.4f}" for name in LOSSES if name in row)
         log.info(
-            "step %d/%d  loss %.4f (%s)  %.1f cells/s  %.0f tokens/s  peak %.0f MiB  %s left",
+            "step %d/%d  loss %.4f (%s)  %.1f cells/s  %.0f tokens/s  %s  peak %.0f MiB  %s left",
             *(step, self.n_steps, row["loss"], losses, row["cells_per_second"], row["tokens_per_second"]),
-            *(row["peak_mib"], duration(per_step * (self.n_steps - step))),
+            *(_speed(row), row["peak_mib"], duration(per_step * (self.n_steps - step))),
         )
+
+
+def _speed(row: Mapping[str, float | int]) -> str:
+    """Operations per second, and their share of the machine where that was measured."""
+    speed = f"{row['flops_per_second'] / 1e9:.4g} GFLOP/s"
+    return f"{speed} ({row['utilisation']:.0%})" if "utilisation" in row else speed
 
 
 def duration(seconds: float) -> str:

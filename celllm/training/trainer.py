@@ -18,6 +18,7 @@ from celllm.training.model_row import ModelRow
 from celllm.training.objectives import MaskedCells, PretrainingModel
 from celllm.training.pretrain_settings import PretrainSettings
 from celllm.training.randomness import Stream, seed_of
+from celllm.training.throughput import pass_flops
 
 Outputs = tuple[MaskedCells, Tensor]
 TokenLosses = Callable[[MaskedCells, Outputs], dict[str, Tensor]]
@@ -53,6 +54,11 @@ class Trainer:
         To be trained.
     processes
         This process among all.
+
+    Attributes
+    ----------
+    flops
+        Counted operations of all passes that this process has begun, backward passes included.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class Trainer:
             self.trained, settings.learning_rate, betas, weight_decay=settings.weight_decay, fused=True
         )
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=self.precision == torch.float16)
+        self.flops = 0
 
     def _momentum_contrast(self) -> MomentumContrast:
         settings = self.settings
@@ -126,10 +133,14 @@ class Trainer:
 
     def encode(self, chunk: MaskedCells) -> tuple[Tensor, Outputs]:
         """Pooled vectors of a chunk, and what the losses of its tokens need."""
+        self._count(chunk, backward=torch.is_grad_enabled())
         cells = chunk.to(self.processes.device)
         with self._autocast():
             pooled, states = self.wrapped(cells)
         return pooled, (cells, states)
+
+    def _count(self, chunk: MaskedCells, backward: bool) -> None:
+        self.flops += pass_flops(self.model.encoder.config, chunk.mask, backward)
 
     def _autocast(self) -> torch.autocast:
         reduced = self.precision != torch.float32
@@ -218,6 +229,7 @@ class Trainer:
 
         def losses_of(chunk: MaskedCells, encoded: tuple[Tensor, Outputs]) -> dict[str, Tensor]:
             queries, outputs = encoded
+            self._count(chunk, backward=False)
             with torch.no_grad(), self._autocast():
                 keys.append(moco.model(outputs[0])[0])
             share = self.settings.contrast_weight / batch.n_cells

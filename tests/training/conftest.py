@@ -28,6 +28,7 @@ SETTINGS = {
     "queue_length": 50,
     "checkpoint_minutes": 1e9,
     "log_steps": 1,
+    "measure_peak": False,
 }
 
 
