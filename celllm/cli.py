@@ -51,6 +51,21 @@ MODELS = Argument(
     "--models", "rows of the table as JSON, or models.yaml", {"required": True, "metavar": "JSON"}
 )
 PREFIX = _file("out", "where the results go, without suffix")
+DRUG_TASKS = ["drug_few_shot", "drug_full"]
+# Of the tasks that give each cell a label.
+LABELLING = (
+    _file("cells", "prepared .h5ad"),
+    Argument("--data-set", "name of the data set", {"required": True}),
+    GENES,
+    _file("splits", "saved folds"),
+    _file("encoder", "pre-trained encoder", required=False),
+    MODEL,
+    _settings(),
+    Argument("--protocol", "strict or paper", {"choices": ["strict", "paper"], "required": True}),
+    Argument("--seed", "seed of the method", {"type": int, "default": 0}),
+    _file("scores", "scores, CSV", dest="out"),
+    _file("predictions", "predicted labels, CSV"),
+)
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -239,18 +254,14 @@ VERBS: dict[str, Verb] = {
     "annotate": Verb(
         "celllm.tasks.annotation:run_annotate",
         "one method on all folds of an annotated data set -> scores and predictions",
+        LABELLING,
+    ),
+    "drug-sensitivity": Verb(
+        "celllm.tasks.drug_sensitivity:run_drug_sensitivity",
+        "one method on all splits of sensitive and resistant cells -> scores and predictions",
         (
-            _file("cells", "prepared .h5ad"),
-            Argument("--data-set", "name of the data set", {"required": True}),
-            GENES,
-            _file("splits", "saved folds"),
-            _file("encoder", "pre-trained encoder", required=False),
-            MODEL,
-            _settings(),
-            Argument("--protocol", "strict or paper", {"choices": ["strict", "paper"], "required": True}),
-            Argument("--seed", "seed of the method", {"type": int, "default": 0}),
-            _file("scores", "scores, CSV", dest="out"),
-            _file("predictions", "predicted labels, CSV"),
+            Argument("--task", "that of the splits", {"choices": DRUG_TASKS, "required": True}),
+            *LABELLING,
         ),
     ),
     "table": Verb(

@@ -1,9 +1,9 @@
-"""Cell annotation: one method on all folds of a labelled data set, under one protocol."""
+"""Tasks that give each cell a label: one method on all folds of a labelled data set, under one protocol."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -40,11 +40,11 @@ class DataSet:
     metrics: ClassVar[tuple[str, ...]] = metrics.CLASSIFICATION
 
     @classmethod
-    def read(cls, path: str | Path, vocabulary: Vocabulary) -> "DataSet":
+    def read(cls, path: str | Path, vocabulary: Vocabulary) -> Self:
         """Read a prepared ``.h5ad``; one without labels is a :class:`UserError`."""
         data = prepared.read(path, vocabulary)
         if "label" not in data.obs:
-            raise UserError(f"{path}: no obs['label']; cell annotation needs a labelled data set")
+            raise UserError(f"{path}: no obs['label']; this task needs a labelled data set")
         ids, labels = (np.asarray(names, dtype=str) for names in (data.obs_names, data.obs["label"]))
         genes = np.array([vocabulary.index_of[symbol] for symbol in data.var_names])
         return cls(Part(np.arange(data.n_obs), ids, data.X, labels), genes, vocabulary)
@@ -143,10 +143,31 @@ def run_annotate(
         For bad input. What happens while a fold is fitted is a row instead.
     """
     row = read_row(model)
-    data = DataSet.read(cells, Vocabulary.read(genes))
-    folds = read_folds(splits, data_set, data.cells.ids.tolist())
-    runner = make_runner(row, encoder, settings, protocol, seed, data)
     base = Score(
         table, "annotation", data_set, row["name"], protocol, "", seed, "", None, scores.OK, 0.0, 0.0
     )
+    data = DataSet.read(cells, Vocabulary.read(genes))
+    run_folds(data, splits, row, base, out, predictions, encoder, settings)
+
+
+def run_folds(
+    data: DataSet,
+    splits: str | Path,
+    row: Mapping[str, Any],
+    base: Score,
+    out: str | Path,
+    predictions: str | Path,
+    encoder: str | Path | None = None,
+    settings: Mapping[str, Any] | str | None = None,
+) -> None:
+    """Run a row's method on all saved folds of labelled cells; ``base`` says of what task, protocol and seed.
+
+    Raises
+    ------
+    UserError
+        For splits of other cells or another task, an unknown method or protocol, wrong settings, or an
+        encoder that is missing or of other genes.
+    """
+    folds = read_folds(splits, base.data_set, data.ids.tolist(), base.task)
+    runner = make_runner(row, encoder, settings, base.protocol, base.seed, data)
     runner.run(data, folds, base, out, predictions)
