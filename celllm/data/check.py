@@ -243,6 +243,8 @@ def _judge(adata: "AnnData", counts: Counts, symbol_map: SymbolMap | None) -> tu
         f"expressed genes of a cell: median {int(np.median(n_genes)) if n_genes.size else 0}",
     ]
     found = []
+    if not n_genes.size:
+        found.append("there is no cell in it")
     if (cell := first_repeat(adata.obs_names)) is not None:
         found.append(f"the cell id '{cell}' is there twice; call adata.obs_names_make_unique()")
     if (n_empty := int((n_genes == 0).sum())) > 0:

@@ -93,6 +93,10 @@ def run_splits(
     obs = prepared.read(cells).obs
     if "label" not in obs or obs["label"].isna().any():
         raise UserError(f"{cells}: needs a label for every cell in obs['label'] to be split")
+    if obs["label"].nunique() < 2:
+        raise UserError(
+            f"{cells}: needs cells of two labels at least to be split, has {obs['label'].nunique()}"
+        )
     ids, labels = list(obs.index), obs["label"].astype(str).tolist()
     warn_of_rare(labels, chosen.n_folds, data_set)
     if chosen.train_fraction is None:

@@ -1,12 +1,15 @@
 """Delimited texts: tables of strings, and big tables of numbers read row by row into a sparse matrix."""
 
+import contextlib
 import csv
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
+from xml.etree.ElementTree import ParseError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 AGAIN = "delete the file and get it again"
+MAX_WORKBOOK = 2**31
+"""Bytes that a workbook may unpack to; the largest one among the sources has 21 MB packed."""
 
 
 def rows(
@@ -91,16 +96,32 @@ def sheet(path: str | Path, columns: Sequence[str]) -> Iterator[tuple[str, ...]]
     Raises
     ------
     UserError
-        For a file that is no workbook, or a missing column.
+        For a file that is no workbook, a damaged or a giant one, or a missing column.
     """
     from openpyxl import load_workbook
     from openpyxl.utils.exceptions import InvalidFileException
 
     try:
+        _check_unpacked(path)
         book = load_workbook(path, read_only=True, data_only=True)
-    except (zipfile.BadZipFile, InvalidFileException, KeyError, OSError) as error:
-        raise UserError(f"{path}: not an Excel workbook ({error}); {AGAIN}") from error
-    cells = book.worksheets[0].iter_rows(values_only=True)
+        with contextlib.closing(book):
+            yield from _columns(book.worksheets[0].iter_rows(values_only=True), columns, path)
+    except (zipfile.BadZipFile, zlib.error, ParseError, InvalidFileException, KeyError, OSError) as error:
+        detail = " ".join(str(error).split())
+        raise UserError(f"{path}: not an Excel workbook, or a damaged one ({detail}); {AGAIN}") from error
+
+
+def _check_unpacked(path: str | Path) -> None:
+    """Refuse a giant before it is unpacked, and bytes that are not those of its checksums."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(member.file_size for member in archive.infolist()) > MAX_WORKBOOK:
+            raise UserError(f"{path}: unpacks to more than {MAX_WORKBOOK} bytes; refused")
+        if (name := archive.testzip()) is not None:
+            raise zipfile.BadZipFile(f"bad checksum of {name}")
+
+
+def _columns(cells: Iterator[Any], columns: Sequence[str], path: str | Path) -> Iterator[tuple[str, ...]]:
+    """Rows of a sheet below its header, as far as ``columns`` name them."""
     header = list(next(cells, ()))
     missing = [c for c in columns if c not in header]
     if missing:
@@ -108,7 +129,6 @@ def sheet(path: str | Path, columns: Sequence[str]) -> Iterator[tuple[str, ...]]
     places = [header.index(c) for c in columns]
     for row in cells:
         yield tuple("" if row[i] is None else str(row[i]).strip() for i in places)
-    book.close()
 
 
 @dataclass(frozen=True)

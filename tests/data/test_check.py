@@ -162,6 +162,7 @@ def _with_raw(raw: np.ndarray, rest: np.ndarray) -> anndata.AnnData:
         (_user(COUNTS), "X"),
         (_user(csc_matrix(COUNTS)), "X"),
         (_user(csr_matrix(COUNTS.astype(np.int32))), "X"),
+        (_user(COUNTS.astype(np.float64)), "X"),
         (_with_layer(), "layers['counts']"),
         (_with_raw(COUNTS, LOGGED), "raw.X"),
         (_with_raw(LOGGED, COUNTS), "X"),  # scanpy's raw: logarithms
@@ -176,6 +177,12 @@ def test_counts_are_found_where_they_stand_and_nothing_is_changed(adata, place):
     np.testing.assert_array_equal(found.matrix.toarray(), COUNTS)
     assert found.genes == GENES
     np.testing.assert_array_equal(np.asarray(csr_matrix(adata.X).todense()), csr_matrix(before.X).toarray())
+
+
+def test_counts_are_found_in_a_file_left_on_disk(tmp_path):
+    found = find_counts(anndata.read_h5ad(_write(tmp_path, _user(csr_matrix(COUNTS))), backed="r"))
+    assert (found.place, found.whole) == ("X", True)
+    np.testing.assert_array_equal(found.matrix.toarray(), COUNTS)
 
 
 def test_symbols_are_taken_from_the_column_that_matches(gene_files):
@@ -236,6 +243,7 @@ def test_repeated_gene_names_and_fractions_are_no_problem(tmp_path, gene_files, 
             "the genes stand in the rows; hand over",
         ),
         (_user(LOGGED), "no raw counts found; X: the values look already log-transformed"),
+        (_user(COUNTS)[:0].copy(), "there is no cell in it"),
     ],
 )
 def test_a_problem_of_a_user_s_file_is_an_error(tmp_path, gene_files, capsys, adata, message):

@@ -97,6 +97,8 @@ def test_damage_is_told_in_one_line(index: Path, tmp_path: Path) -> None:
     refused("damaged or not a shard")
     save_file({"x": np.zeros(2)}, shard)
     refused("not a shard of this package")
+    shard.write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])
+    refused("shard2.safetensors: damaged or changed since the index was written")
     write(index.parent / "panglaodb", 2, 11)
     refused("not the shard that the index describes")
     shard.unlink()

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MESSAGE = re.compile(r"`((?:FILE|SOURCE|options of)[^`]*)`")
+MESSAGE = re.compile(r"`((?:FILE|SOURCE|PATH|options of|mirror)[^`]*)`")
 # What varies in a message: names in capitals, and examples of values.
 VARIES = re.compile(
-    r"FILE|SOURCE|DETAIL|NAMES?|KEYS?|KIND|VALUE|TEXT|MEMBER|CELL|GENE|BARCODE|PATTERN|SHAPE|PATH|LINE|PROBLEM"
+    r"FILE|SOURCE|DETAIL|URL|HASH|DATE|DIR|data.lock|404 Not Found|config/data_sets.yaml"
+    r"|an HTML page|NAMES?|KEYS?|KIND|VALUE|TEXT|MEMBER|CELL|GENE|BARCODE|PATTERN|SHAPE|PATH|LINE|PROBLEM"
     r"|\bN\b|nan|-2|2\.5|4\.25|3000|ENSMUSG|Sensitive, Resistant, Holiday|'protein-coding gene'|[:;] "
 )
 

@@ -1,4 +1,5 @@
 import gzip
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,26 @@ def test_a_workbook_that_is_none_is_refused(tmp_path):
     path.write_text("<html>moved</html>")
     with pytest.raises(UserError, match="not an Excel workbook"):
         sample_table({"metadata": path}, Options())
+
+
+def test_a_damaged_workbook_is_one_line(tmp_path):
+    rows = [("MCC-001", f"MCC-001-{i:03}-1A", "Tumour", f"kind {i * 7919}", i) for i in range(500)]
+    files = _metadata(tmp_path, rows)
+    content = files["metadata"].read_bytes()
+    with zipfile.ZipFile(files["metadata"]) as archive:
+        sheet = archive.getinfo("xl/worksheets/sheet1.xml")
+    for place in range(sheet.header_offset + 100, sheet.header_offset + sheet.compress_size, 997):
+        files["metadata"].write_bytes(content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :])
+        with pytest.raises(UserError, match="not an Excel workbook, or a damaged one") as raised:
+            sample_table(files, Options())
+        assert "\n" not in str(raised.value)
+
+
+def test_a_workbook_that_unpacks_to_a_giant_is_refused(tmp_path, monkeypatch):
+    files = _metadata(tmp_path, [("MCC-001", "MCC-001-01-1A", "Tumour", "Merkel", 10)])
+    monkeypatch.setattr("celllm.data.tables.MAX_WORKBOOK", 1000)
+    with pytest.raises(UserError, match="unpacks to more than 1000 bytes; refused"):
+        sample_table(files, Options())
 
 
 @pytest.mark.mirror

@@ -284,6 +284,20 @@ def test_command_refuses_settings(cells, tmp_path, settings, message: str) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("settings", [{}, {"train_fraction": 0.5}])
+def test_command_needs_two_classes(cells, tmp_path, settings) -> None:
+    cells.obs["label"] = "beta"
+    with pytest.raises(UserError, match=r"c\.h5ad: needs cells of two labels at least to be split, has 1"):
+        run_splits("c.h5ad", "baron", settings, tmp_path / "s.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_command_needs_a_label_for_every_cell(cells, tmp_path) -> None:
+    cells.obs["label"] = [None, *LABELS[1:]]
+    with pytest.raises(UserError, match=r"c\.h5ad: needs a label for every cell"):
+        run_splits("c.h5ad", "baron", None, tmp_path / "s.json")
+
+
 def test_command_needs_labels(cells, tmp_path) -> None:
     del cells.obs["label"]
     with pytest.raises(UserError, match=r"c\.h5ad: needs a label for every cell"):
