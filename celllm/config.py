@@ -127,10 +127,16 @@ def _check_names(config: Mapping[str, Any]) -> None:
                 raise UserError(
                     f"config: data_sets.{role}: unknown data set '{name}'; known are {', '.join(fitting)}"
                 )
-    for name in config["annotation"]["models"]:
-        if name not in config["models"]:
-            known = ", ".join(config["models"])
-            raise UserError(f"config: annotation.models: unknown model '{name}'; known are {known}")
+    for section in ("annotation", "drug_sensitivity"):
+        for name in config[section]["models"]:
+            if name not in config["models"]:
+                known = ", ".join(config["models"])
+                raise UserError(f"config: {section}.models: unknown model '{name}'; known are {known}")
+    if "table2" in config["tables"] and not config["data_sets"]["single_cell_drug"]:
+        raise UserError(
+            "config: tables: table2 needs data_sets.single_cell_drug, which is empty; "
+            "name a data set there or leave table2 out"
+        )
     for name, row in config["models"].items():
         if row["kind"] == "encoder" and row["size"] not in config["sizes"]:
             raise UserError(

@@ -13,20 +13,17 @@ def encoder_flag(wildcards):
     return ["--encoder", path] if path else []
 
 
+def method_settings(section, model):
+    """Settings of a model in a section of the config: of fine-tuning, or of the baseline."""
+    task = config[section]
+    if config["models"][model]["kind"] != "encoder":
+        return as_json(task["baselines"].get(model, {}))
+    special = task.get("finetuning_by_model", {}).get(model)
+    return as_json(lay_over(task["finetuning"], special))
+
+
 def annotation_settings(wildcards):
-    task = config["annotation"]
-    kind = (
-        "finetuning"
-        if config["models"][wildcards.model]["kind"] == "encoder"
-        else "baselines"
-    )
-    general = task[kind] if kind == "finetuning" else {}
-    special = (
-        task.get("finetuning_by_model", {})
-        if kind == "finetuning"
-        else task["baselines"]
-    )
-    return as_json(lay_over(general, special.get(wildcards.model)))
+    return method_settings("annotation", wildcards.model)
 
 
 def annotation_scores(wildcards):

@@ -34,6 +34,19 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 os.environ["DGLBACKEND"] = "pytorch"
 
 
+# Table of scores -> section of the config with its models, protocols, splits and settings.
+SECTION_OF = {"table1": "annotation", "table2": "drug_sensitivity"}
+
+
+def models_of(tables):
+    """Models of some tables, each once."""
+    return list(
+        dict.fromkeys(
+            name for table in tables for name in config[SECTION_OF[table]]["models"]
+        )
+    )
+
+
 def cell_sets():
     """Data sets of the tasks with cells (or cell lines) to prepare."""
     roles = ("annotation", "single_cell_drug", "expression")

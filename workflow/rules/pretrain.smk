@@ -2,7 +2,7 @@
 def encoder_models():
     return [
         name
-        for name in config["annotation"]["models"]
+        for name in models_of(config["tables"])
         if config["models"][name]["kind"] == "encoder"
     ]
 

@@ -1,5 +1,6 @@
 # Scores -> tables, figures, claims, manifest, report. Nothing here reads anything but score files and facts.
-TABLE_SCORES = {"table1": annotation_scores}
+SCORES_OF = {"table1": annotation_scores, "table2": drug_sensitivity_scores}
+TABLE_SCORES = {table: SCORES_OF[table] for table in config["tables"]}
 
 
 def table_scores(wildcards):
@@ -10,8 +11,8 @@ def all_scores(wildcards):
     return [path for scores in TABLE_SCORES.values() for path in scores(wildcards)]
 
 
-def shown_models():
-    """Rows of the tables: what is printed of them, in the order of the config."""
+def shown_models(tables):
+    """Rows of some tables: what is printed of them, in the order of the config."""
     wanted = ("title", "group", "paper_row")
     return as_json_in_order(
         {
@@ -20,9 +21,18 @@ def shown_models():
                 for key in wanted
                 if key in config["models"][name]
             }
-            for name in config["annotation"]["models"]
+            for name in models_of(tables)
         }
     )
+
+
+def table_models(wildcards):
+    return shown_models([wildcards.table])
+
+
+def table_settings(wildcards):
+    protocols = config[SECTION_OF[wildcards.table]]["protocols"]
+    return as_json(RUN_LABEL | {"protocols": protocols})
 
 
 def tables():
@@ -30,6 +40,8 @@ def tables():
 
 
 def figures():
+    if "table1" not in config["tables"]:
+        return []
     return expand(
         results("figures/fig3_{data_set}.svg"),
         data_set=config["data_sets"]["annotation"],
@@ -45,8 +57,11 @@ def confusion_settings(wildcards):
 
 
 def claim_settings():
-    n_folds = config["annotation"]["splits"]["n_folds"]
-    return as_json(RUN_LABEL | {"test_over_train": {"annotation": 1 / (n_folds - 1)}})
+    ratios = {"annotation": 1 / (config["annotation"]["splits"]["n_folds"] - 1)}
+    for task, splits in config["drug_sensitivity"]["splits"].items():
+        share = splits["train_fraction"]
+        ratios[task] = (1 - share) / share
+    return as_json(RUN_LABEL | {"test_over_train": ratios})
 
 
 def checksum_files():
@@ -78,8 +93,8 @@ rule table:
         "../../envs/cpu.yaml"
     threads: 1
     params:
-        models=shown_models(),
-        settings=as_json(RUN_LABEL | {"protocols": config["annotation"]["protocols"]}),
+        models=table_models,
+        settings=table_settings,
         out=results("tables/{table}"),
     shell:
         "python -m celllm table {wildcards.table} --scores {input:q} --models {params.models:q}"
@@ -129,7 +144,7 @@ rule claims:
         "../../envs/cpu.yaml"
     threads: 1
     params:
-        models=shown_models(),
+        models=shown_models(config["tables"]),
         settings=claim_settings(),
         out=results("claims"),
     shell:

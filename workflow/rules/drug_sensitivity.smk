@@ -1,0 +1,71 @@
+# Single-cell drug sensitivity: 5 % (few-shot) or 80 % (full data) of the cells to train on, otherwise as cell annotation.
+def drug_sensitivity_settings(wildcards):
+    return method_settings("drug_sensitivity", wildcards.model)
+
+
+def drug_splits_settings(wildcards):
+    chosen = config["drug_sensitivity"]["splits"][wildcards.drug_task]
+    return as_json(chosen | {"task": wildcards.drug_task, "seed": config["seed"]})
+
+
+def drug_sensitivity_scores(wildcards):
+    return expand(
+        results("scores/{drug_task}/{data_set}/{model}/{protocol}.csv"),
+        drug_task=config["drug_sensitivity"]["splits"],
+        data_set=config["data_sets"]["single_cell_drug"],
+        model=config["drug_sensitivity"]["models"],
+        protocol=config["drug_sensitivity"]["protocols"],
+    )
+
+
+wildcard_constraints:
+    drug_task="drug_few_shot|drug_full",
+
+
+rule drug_splits:
+    input:
+        results("prepared/{data_set}.h5ad"),
+    output:
+        results("splits/{drug_task}/{data_set}.json"),
+    log:
+        log_of("splits/{drug_task}/{data_set}"),
+    benchmark:
+        times_of("splits/{drug_task}/{data_set}")
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        settings=drug_splits_settings,
+    shell:
+        "python -m celllm splits --cells {input} --data-set {wildcards.data_set}"
+        " --settings {params.settings:q} --out {output} > {log} 2>&1"
+
+
+rule drug_sensitivity:
+    input:
+        encoder_of,
+        cells=results("prepared/{data_set}.h5ad"),
+        genes=rules.genes.output.genes,
+        splits=rules.drug_splits.output,
+    output:
+        scores=results("scores/{drug_task}/{data_set}/{model}/{protocol}.csv"),
+        predictions=results(
+            "scores/{drug_task}/{data_set}/{model}/{protocol}.predictions.csv"
+        ),
+    log:
+        log_of("drug_sensitivity/{drug_task}/{data_set}/{model}/{protocol}"),
+    benchmark:
+        times_of("drug_sensitivity/{drug_task}/{data_set}/{model}/{protocol}")
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 8
+    params:
+        encoder=encoder_flag,
+        model=model_row,
+        settings=drug_sensitivity_settings,
+        seed=config["seed"],
+    shell:
+        "python -m celllm drug-sensitivity --task {wildcards.drug_task} --cells {input.cells}"
+        " --genes {input.genes} --splits {input.splits} {params.encoder:q} --model {params.model:q}"
+        " --settings {params.settings:q} --protocol {wildcards.protocol} --seed {params.seed}"
+        " --data-set {wildcards.data_set} --scores {output.scores} --predictions {output.predictions} > {log} 2>&1"
