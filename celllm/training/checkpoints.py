@@ -7,6 +7,7 @@ are kept. They live outside the outputs that a workflow declares, since a workfl
 import fcntl
 import json
 import logging
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -144,6 +145,7 @@ def _remove(folder: str | Path) -> None:
     for path in _paths(folder):
         path.unlink()
     (Path(folder) / "metrics.csv").unlink(missing_ok=True)
+    shutil.rmtree(Path(folder) / "events", ignore_errors=True)
 
 
 def _difference(saved: Mapping[str, Any], current: Mapping[str, Any]) -> str:

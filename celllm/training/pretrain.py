@@ -32,6 +32,7 @@ from celllm.training import checkpoints as checkpoint_files
 from celllm.training.batches import Batch, BatchMaker
 from celllm.training.checkpoints import State
 from celllm.training.distributed import Processes, joined
+from celllm.training.events import Events
 from celllm.training.interruption import EXIT_INTERRUPTED, StopRequest
 from celllm.training.model_row import ModelRow, describe_tokeniser
 from celllm.training.pretrain_settings import PretrainSettings
@@ -264,7 +265,10 @@ def train(run: Run, stop: StopRequest) -> bool:
     """Do the steps that are left; return False when a signal asked to stop before the last."""
     first = run.processes.is_first
     with ExitStack() as stack:
-        metrics = stack.enter_context(Metrics(run.metrics, run.step)) if first else None
+        tables: list[Metrics | Events] = []
+        if first:
+            tables.append(stack.enter_context(Metrics(run.metrics, run.step)))
+            tables.append(stack.enter_context(Events(run.folder / "events", run.step)))
         progress = stack.enter_context(
             Progress(run.n_steps, run.step, run.settings.log_steps, silent=not first)
         )
@@ -284,8 +288,8 @@ def train(run: Run, stop: StopRequest) -> bool:
             run.step, run.sampler = run.step + 1, batch.sampler
             measured = losses | {"learning_rate": rate, "waiting_seconds": waited}
             row = _metrics(run, batch, measured, time.monotonic() - began, run.trainer.flops - flops)
-            if metrics is not None:
-                metrics.add(row)
+            for table in tables:
+                table.add(row)
             progress.add(row)
             stopping = run.processes.any(stop.signal is not None)
             if run.is_due() or stopping:

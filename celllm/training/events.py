@@ -1,0 +1,52 @@
+"""TensorBoard events of a training run, where tensorboard is installed; nothing at all without it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+_POSITION = ("step", "epoch")
+_LOSSES = ("loss", "mlm", "tumour", "contrast")
+
+
+class Events:
+    """Writes the metrics of every step as scalars: losses under ``loss/``, the rest under ``run/``.
+
+    Parameters
+    ----------
+    folder
+        Of the event files. Events of an earlier start after ``step`` are marked as void: these steps come
+        again.
+    step
+        Steps that count as done.
+    """
+
+    def __init__(self, folder: str | Path, step: int) -> None:
+        self.writer = _writer(Path(folder), step)
+
+    def add(self, row: Mapping[str, float | int]) -> None:
+        """Write the metrics of a step."""
+        if self.writer is None:
+            return
+        step = int(row["step"])
+        for name, value in row.items():
+            if name not in _POSITION:
+                group = "loss" if name in _LOSSES else "run"
+                self.writer.add_scalar(f"{group}/{name}", value, step)
+
+    def __enter__(self) -> "Events":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+
+def _writer(folder: Path, step: int) -> "SummaryWriter | None":
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=step + 1)
