@@ -53,6 +53,10 @@ def check_complete(results: Path) -> None:
         assert (results / f"figures/{name}.png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (results / f"figures/{name}.svg").read_text()[:1000]
     assert set(pd.read_csv(results / "claims.csv")["verdict"]) & {"not comparable: toy"}
+    for number in (1, 2, 3):
+        assert (results / f"tables/tabled{number}.md").stat().st_size > 0
+    assert json.loads((results / "leakage.json").read_text())
+    assert json.loads((results / "complete.json").read_text())
     manifest = json.loads((results / "manifest.json").read_text())
     assert manifest["packages"]["torch"]
 
