@@ -241,6 +241,17 @@ VERBS: dict[str, Verb] = {
             _file("metrics", "losses and speed by step, CSV"),
         ),
     ),
+    "geometry": Verb(
+        "celllm.evaluation.geometry:run_geometry",
+        "encoders and cells they have not seen -> how the embeddings lie in their space",
+        (
+            _named_files("encoders", "pre-trained encoders by the names of their rows"),
+            _named_files("cells", "prepared .h5ad by data set"),
+            GENES,
+            _settings(),
+            OUT,
+        ),
+    ),
     "splits": Verb(
         "celllm.data.splits:run_splits",
         "cells -> saved folds",
@@ -303,6 +314,11 @@ VERBS: dict[str, Verb] = {
         "celllm.figures.confusion:run_confusion",
         "predictions -> heatmap of the confusion matrix",
         (_file("predictions", "predicted labels, CSV"), _settings(), PREFIX),
+    ),
+    "loss-curves": Verb(
+        "celllm.figures.loss_curves:run_loss_curves",
+        "losses of pre-training by step -> one figure of all models",
+        (_named_files("metrics", "metrics.csv of the pre-training by model"), _settings(), PREFIX),
     ),
     "manifest": Verb(
         "celllm.evaluation.manifest:run_manifest",

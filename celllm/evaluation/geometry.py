@@ -87,9 +87,10 @@ def run_geometry(
             for data_set, sample in samples.items():
                 of_both = measure(encoder, read_tokeniser(meta), sample, chosen.seed, chosen.token_budget)
                 for embedding, measures in of_both.items():
-                    dim = encoder.config.dim
-                    rows.append([model, data_set, embedding, dim, sample.n_cells, *measures.values()])
-                log.info("%s on %s: %s", model, data_set, of_both["mean"])
+                    numbers = [f"{value:.6g}" for value in measures.values()]
+                    rows.append([model, data_set, embedding, encoder.config.dim, sample.n_cells, *numbers])
+                    told = "  ".join(f"{name} {value:.3f}" for name, value in measures.items())
+                    log.info("%s, %s, %s: %s", model, data_set, embedding, told)
     with atomic(out) as partial, open(partial, "w", newline="", encoding="utf-8") as handle:
         csv.writer(handle, lineterminator="\n").writerows([COLUMNS, *rows])
 

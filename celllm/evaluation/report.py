@@ -22,6 +22,7 @@ TITLE = "CellLM benchmark"
 # What a figure shows, by the beginning of its file name.
 CAPTIONS = {
     "fig3": "Confusion of cell types (Fig. 3 of the paper): rows are true classes and sum to 100 %",
+    "loss_curves": "Losses of pre-training by step, a line per model",
 }
 
 

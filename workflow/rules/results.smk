@@ -41,11 +41,12 @@ def tables():
 
 def figures():
     if "table1" not in config["tables"]:
-        return []
-    return expand(
+        return loss_curves()
+    fig3 = expand(
         results("figures/fig3_{data_set}.svg"),
         data_set=config["data_sets"]["annotation"],
     )
+    return fig3 + loss_curves()
 
 
 def confusion_settings(wildcards):
@@ -156,6 +157,7 @@ rule manifest:
     input:
         tables(),
         figures(),
+        geometry_tables(),
         results("claims.csv"),
     output:
         results("manifest.json"),
