@@ -24,6 +24,14 @@ def completed(overlay: dict, environ: dict[str, str] | None = None) -> dict:
         ({"data_sets": {"annotation": ["zheng"]}}, ["unknown data set 'zheng'", "zheng68k, baron"]),
         ({"annotation": {"models": ["cellm"]}}, ["unknown model 'cellm'", "celllm"]),
         ({"annotation": {"folds": 3}}, ["unknown key 'folds'", "'annotation'"]),
+        ({"drug_sensitivity": {"models": ["cellm"]}}, ["drug_sensitivity.models: unknown model 'cellm'"]),
+        ({"drug_sensitivity": {"splits": {"drug_half": {}}}}, ["unknown key 'drug_half'", "drug_full"]),
+        (
+            {"drug_sensitivity": {"splits": {"drug_full": {"train_fraction": 1}}}},
+            ["'drug_sensitivity.splits.drug_full.train_fraction'", "1"],
+        ),
+        ({"tables": ["table9"]}, ["'tables.0'", "'table9'", "table1, table2"]),
+        ({"tables": ["table2"], "data_sets": {"single_cell_drug": []}}, ["tables: table2 needs"]),
         ({"reader_options": {"baron": {"drop": []}}}, ["reader_options.baron", "'drop'", "drop_labels"]),
         ({"reader_options": {"barron": {}}}, ["unknown data set 'barron'"]),
         ({"models": {"celllm": {"size": "51m"}}}, ["models.celllm", "unknown size '51m'", "50m"]),
@@ -46,6 +54,44 @@ def test_both_configurations_are_valid() -> None:
     assert completed({})["results"] == "results/toy"
     assert load(ROOT / "config/toy.yaml")["toy"] is True
     assert complete(read_yaml(ROOT / "config/paper.yaml"), environ={})["results"] == "results/paper"
+
+
+def test_drug_sensitivity_is_as_table_f1_and_the_paper_say() -> None:
+    from celllm.evaluation import paper
+    from celllm.settings import fill
+    from celllm.training.finetune import FinetuneSettings
+
+    config = complete(read_yaml(ROOT / "config/paper.yaml"), environ={})["drug_sensitivity"]
+    chosen = fill(FinetuneSettings, config["finetuning"])
+    assert (chosen.head, chosen.activation) == ((512, 32), "leaky_relu")
+    assert (chosen.batch_size, chosen.accumulation) == (4, 4)
+    assert (chosen.learning_rate, chosen.dropout, chosen.weight_decay) == (1e-4, 0.1, 1e-3)
+    for task, splits in config["splits"].items():
+        share = splits["train_fraction"]
+        assert splits["n_folds"] == 5
+        assert (1 - share) / share == pytest.approx(paper.load().tasks[task].test_over_train)
+
+
+def test_every_row_of_the_papers_score_tables_with_cells_has_a_model() -> None:
+    from celllm.evaluation import paper
+
+    models = completed({})["models"]
+    for table in ("table1", "table2", "tableb1", "tableb2"):
+        for row in paper.load().tables[table].rows:
+            assert models[row.model]["title"] == row.title or row.name == "celllm_50m"
+
+
+def test_table_2_is_planned_where_the_config_names_it(snakemake, tmp_path: Path) -> None:
+    overlay = tmp_path / "tables.yaml"
+    overlay.write_text("tables: [table1, table2]\n")
+    toy = str(ROOT / "config/toy.yaml")
+    for files, n_jobs in (((toy,), 0), ((toy, str(overlay)), 6 * 2 * 2 * 2)):
+        plan = snakemake(tmp_path / "run", "-n", "--quiet", "rules", "--configfile", *files, "--", "all")
+        assert plan.returncode == 0, plan.stderr[-3000:]
+        told = [line.split() for line in (plan.stdout + plan.stderr).splitlines()]
+        jobs = {words[0]: int(words[1]) for words in told if len(words) == 2 and words[1].isdigit()}
+        assert jobs.get("drug_sensitivity", 0) == n_jobs
+        assert jobs.get("drug_splits", 0) == (4 if n_jobs else 0)
 
 
 def test_a_mirror_has_a_run_of_its_own(tmp_path: Path) -> None:

@@ -1,0 +1,169 @@
+"""Drug sensitivity: the score of the sensitive cells, on the machinery of cell annotation."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from celllm import baselines
+from celllm.baselines.method import Method, NoSettings, NotApplicableError
+from celllm.cli import main
+from celllm.data import prepared
+from celllm.data.genes import Vocabulary
+from celllm.data.splits import read_splits, run_splits
+from celllm.errors import UserError
+from celllm.evaluation import scores
+from celllm.tasks import drug_sensitivity, runner
+from celllm.tasks.folds import LeakError, Offer
+from tests.tasks.conftest import N_CELLS, SIZE, Files, planted
+
+SPLITS = {
+    "drug_few_shot": {"n_folds": 5, "train_fraction": 0.2, "validation_fraction": 0.2},
+    "drug_full": {"n_folds": 5, "train_fraction": 0.8, "validation_fraction": 0.1},
+}
+CELLLM = {"name": "celllm", "kind": "encoder", "size": SIZE, "title": "CellLM"}
+HEAD = {"head": [32, 16], "activation": "leaky_relu", "batch_size": 4, "weight_decay": 0.001}
+QUICK = HEAD | {"epochs": 4, "accumulation": 1, "learning_rate": 0.005, "precision": "float32"}
+
+
+@pytest.fixture(scope="module")
+def drug(files: Files, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Files]:
+    """The planted cells, one of the three classes resistant, with splits for both tasks."""
+    folder = tmp_path_factory.mktemp("drug")
+    data = planted(Vocabulary.read(files.genes))
+    data.obs["label"] = np.where(data.obs["label"] == "B cell", "resistant", "sensitive")
+    cells = folder / "cells.h5ad"
+    prepared.write(data, cells)
+    for task, settings in SPLITS.items():
+        run_splits(cells, "drugged", settings | {"task": task}, folder / f"{task}.json")
+    return {task: replace(files, cells=cells, splits=folder / f"{task}.json") for task in SPLITS}
+
+
+def run(files: Files, folder: Path, task: str, model: Any, **more: Any) -> pd.DataFrame:
+    arguments = {
+        "cells": files.cells,
+        "data_set": "drugged",
+        "genes": files.genes,
+        "splits": files.splits,
+        "task": task,
+        "model": model,
+        "protocol": "strict",
+        "out": folder / "scores.csv",
+        "predictions": folder / "predictions.csv",
+    }
+    drug_sensitivity.run_drug_sensitivity(**arguments | more)
+    return scores.read_many([folder / "scores.csv"])
+
+
+def baseline(name: str) -> dict[str, str]:
+    return {"name": name, "kind": "baseline", "method": name}
+
+
+def f1(frame: pd.DataFrame) -> list[float]:
+    return frame.loc[frame["metric"] == "f1", "value"].tolist()
+
+
+@pytest.mark.parametrize("task", SPLITS)
+def test_score_file(drug: dict[str, Files], tmp_path: Path, task: str) -> None:
+    frame = run(drug[task], tmp_path, task, baseline("majority"), seed=2)
+    assert frame["metric"].tolist() == ["f1", "macro_f1", "accuracy"] * 5
+    assert frame["split"].tolist() == [name for name in "01234" for _ in range(3)]
+    for column, value in {"table": "table2", "task": task, "data_set": "drugged", "seed": 2}.items():
+        assert set(frame[column]) == {value}
+
+
+def test_f1_is_that_of_the_sensitive_cells(drug: dict[str, Files], tmp_path: Path) -> None:
+    frame = run(drug["drug_full"], tmp_path, "drug_full", baseline("logistic_regression"))
+    found = scores.read_predictions(tmp_path / "predictions.csv")
+    for number, value in enumerate(f1(frame)):
+        here = found[found["split"] == str(number)]
+        true, told = here["label"] == "sensitive", here["predicted"] == "sensitive"
+        assert value == pytest.approx(2 * (true & told).sum() / (true.sum() + told.sum()), abs=1e-12)
+    assert np.mean(f1(frame)) > 0.9
+
+
+def test_calling_all_resistant_scores_zero(
+    drug: dict[str, Files], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(*_: Any) -> Any:
+        return lambda part: np.full(len(part), "resistant")
+
+    monkeypatch.setattr(baselines, "method", lambda name: Method(fit, NoSettings))
+    frame = run(drug["drug_full"], tmp_path, "drug_full", baseline("resistant"))
+    assert f1(frame) == [0.0] * 5
+    assert (frame.loc[frame["metric"] == "accuracy", "value"] > 0.3).all()
+
+
+@pytest.mark.parametrize(("task", "n_train"), [("drug_few_shot", 30), ("drug_full", 120)])
+def test_draws_have_the_size_of_their_task_and_differ(
+    drug: dict[str, Files], task: str, n_train: int
+) -> None:
+    folds = read_splits(drug[task].splits).folds
+    assert [len(f.train) + len(f.validation) for f in folds] == [n_train] * 5
+    assert [len(f.test) for f in folds] == [N_CELLS - n_train] * 5
+    assert len({f.test for f in folds}) == 5
+
+
+@pytest.mark.parametrize("protocol", ["strict", "paper"])
+def test_an_encoder_with_the_papers_head(drug: dict[str, Files], tmp_path: Path, protocol: str) -> None:
+    files = drug["drug_full"]
+    more = {"encoder": files.encoder, "settings": QUICK, "protocol": protocol}
+    frame = run(files, tmp_path, "drug_full", CELLLM, **more)
+    assert set(frame["status"]) == {"ok"}
+    assert np.mean(f1(frame)) > 0.75
+
+
+def test_a_failed_split_is_rows_with_a_reason(
+    drug: dict[str, Files], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(*_: Any) -> Any:
+        raise NotApplicableError("too few cells")
+
+    monkeypatch.setattr(baselines, "method", lambda name: Method(fit, NoSettings))
+    frame = run(drug["drug_few_shot"], tmp_path, "drug_few_shot", baseline("none"))
+    assert len(frame) == 15
+    assert set(frame["status"]) == {"not-applicable"}
+    assert set(frame["reason"]) == {"too few cells"}
+
+
+def test_a_planted_leak_stops_the_command(
+    drug: dict[str, Files], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "offer", lambda fold, protocol, chooses: Offer(fold.train, fold.test))
+    with pytest.raises(LeakError, match="choose on under 'strict'"):
+        run(drug["drug_full"], tmp_path, "drug_full", baseline("knn_pca"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_splits_of_the_other_task_are_refused(drug: dict[str, Files], tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match="splits for the task 'drug_full', expected those for 'drug_few_shot'"
+    ):
+        run(drug["drug_full"], tmp_path, "drug_few_shot", baseline("majority"))
+
+
+def test_other_labels_are_refused(files: Files, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds B cell, NK, dim, T cell; drug sensitivity needs") as caught:
+        run(files, tmp_path, "drug_full", baseline("majority"))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command(drug: dict[str, Files], tmp_path: Path) -> None:
+    files = drug["drug_few_shot"]
+    flags = {
+        "--task": "drug_few_shot",
+        "--cells": files.cells,
+        "--data-set": "drugged",
+        "--genes": files.genes,
+        "--splits": files.splits,
+        "--model": '{"name": "random", "kind": "baseline", "method": "random"}',
+        "--protocol": "paper",
+        "--scores": tmp_path / "s.csv",
+        "--predictions": tmp_path / "p.csv",
+    }
+    assert not main(["drug-sensitivity", *(str(text) for pair in flags.items() for text in pair)])
+    assert len(scores.read_many([tmp_path / "s.csv"])) == 15
+    assert len(scores.read_predictions(tmp_path / "p.csv")) == 5 * (N_CELLS - 30)
