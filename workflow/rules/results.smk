@@ -60,8 +60,7 @@ def confusion_settings(wildcards):
 def claim_settings():
     ratios = {"annotation": 1 / (config["annotation"]["splits"]["n_folds"] - 1)}
     for task, splits in config["drug_sensitivity"]["splits"].items():
-        share = splits["train_fraction"]
-        ratios[task] = (1 - share) / share
+        ratios[task] = 1 / splits["train_fraction"] - 1
     return as_json(RUN_LABEL | {"test_over_train": ratios})
 
 
