@@ -109,10 +109,14 @@ class FineTuned(nn.Module):
 
     def forward(self, states: States) -> Tensor:
         """States of B cells -> logits (B, n_classes)."""
+        return self.head.layers(self.pooled(states)).float()
+
+    def pooled(self, states: States) -> Tensor:
+        """States of B cells -> one number for each gene of the data set and [CLS], (B, n_genes + 1)."""
         x = states.x
         for layer in self.layers:
             x = layer(x, states.mask)
-        return self.head(self.norm(x), self.places[states.gene_ids], states.mask).float()
+        return self.head.pooling(self.norm(x), self.places[states.gene_ids], states.mask)
 
 
 @torch.no_grad()

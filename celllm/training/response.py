@@ -5,12 +5,13 @@ trained. The cell lines are few and their pairs many, so the encoder runs once f
 kept output of the frozen layers, and never for a pair.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from celllm.data.tokens import Cells, Tokeniser
@@ -79,11 +80,8 @@ class ResponseModel(PairModel):
         self.token_budget = states.store.token_budget
         self.precision = resolve_precision(settings.precision, states.device)
         tower = FinetuneSettings(head=settings.cell_layers[:-1], dropout=settings.dropout)
-        self.cells = nn.Sequential(
-            FineTuned(states.encoder, states.n_frozen, genes, settings.cell_layers[-1], tower),
-            nn.ReLU(),
-            nn.Dropout(settings.dropout),
-        ).to(states.device)
+        self.cells = FineTuned(states.encoder, states.n_frozen, genes, settings.cell_layers[-1], tower)
+        self.cells.to(states.device)
         sizes = [settings.drug_size + settings.cell_layers[-1], *settings.regression_layers, 1]
         self.regression = feed_forward(sizes, settings.activation, settings.dropout).to(states.device)
 
@@ -94,51 +92,36 @@ class ResponseModel(PairModel):
         assert isinstance(last, nn.Linear)
         last.bias.fill_(mean)
 
-    def backward(self, lines: Numbers, drugs: Numbers, responses: Floats) -> float:
-        """Add the gradient of the mean squared error over these pairs; return that error.
+    def forward(self, lines: Numbers, drugs: Numbers) -> Tensor:
+        """Numbers of n lines and n drugs -> responses (n,); each line and each drug is encoded once."""
+        chosen_lines, line_of = np.unique(lines, return_inverse=True)
+        chosen_drugs, drug_of = np.unique(drugs, return_inverse=True)
+        drug_vectors = self.drug_encoder(chosen_drugs).to(self.states.device)
+        both = torch.cat([drug_vectors[drug_of], self._encode(chosen_lines)[line_of]], dim=1)
+        return self.regression(both).squeeze(1)
 
-        Lines go through in chunks that fit the token budget and each chunk's gradient is taken at once; that
-        of the drugs' vectors is gathered and goes back through their encoder at the end, in one pass.
-        """
-        chosen, drug_of = np.unique(drugs, return_inverse=True)
-        encoded = self.drug_encoder(chosen)
-        vectors = encoded.detach().to(self.states.device).requires_grad_()
-        wanted = torch.as_tensor(responses, dtype=torch.float32, device=vectors.device)
-        total = 0.0
-        for rows, cells in self._by_chunk(lines):
-            loss = (self._respond(vectors[drug_of[rows]], cells) - wanted[rows]).square().sum() / len(lines)
-            loss.backward()
-            total += loss.item()
-        encoded.backward(vectors.grad.to(encoded.device))
-        return total
+    def _encode(self, lines: Numbers) -> Tensor:
+        """Vectors of different lines (n, cell vector): the encoder in passes, the head for all at once."""
+        chunks = self.states.chunks(lines, self.token_budget)
+        enabled = self.precision != torch.float32
+        with torch.autocast(self.states.device.type, self.precision if enabled else None, enabled=enabled):
+            pooled = torch.cat([self.cells.pooled(self.states.take(lines[chunk])) for chunk in chunks])
+            place = torch.from_numpy(np.argsort(np.concatenate(chunks)))
+            vectors = self.cells.head.layers(pooled[place])
+        return F.dropout(F.relu(vectors.float()), self.settings.dropout, self.training)
+
+    def backward(self, lines: Numbers, drugs: Numbers, responses: Floats) -> float:
+        """Add the gradient of the mean squared error over these pairs; return that error."""
+        wanted = torch.as_tensor(responses, dtype=torch.float32, device=self.states.device)
+        loss = F.mse_loss(self(lines, drugs), wanted)
+        loss.backward()
+        return loss.item()
 
     @torch.no_grad()
     def predict(self, lines: Numbers, drugs: Numbers) -> Floats:
-        """Predict these pairs, in their order; each line and each drug is encoded once."""
+        """Predict these pairs, in their order, without dropout."""
         self.eval()
-        chosen, drug_of = np.unique(drugs, return_inverse=True)
-        vectors = self.drug_encoder(chosen).to(self.states.device)
-        out = np.empty(len(lines))
-        for rows, cells in self._by_chunk(lines):
-            out[rows] = self._respond(vectors[drug_of[rows]], cells).cpu().numpy()
-        return out
-
-    def _by_chunk(self, lines: Numbers) -> Iterator[tuple[Numbers, Tensor]]:
-        """Pairs of some lines at a time, with the cell vector of each pair, (n, cell vector)."""
-        chosen, line_of = np.unique(lines, return_inverse=True)
-        for chunk in self.states.chunks(chosen, self.token_budget):
-            place = np.full(len(chosen), -1)
-            place[chunk] = np.arange(len(chunk))
-            rows = np.flatnonzero(place[line_of] >= 0)
-            yield rows, self._encode(chosen[chunk])[place[line_of[rows]]]
-
-    def _encode(self, lines: Numbers) -> Tensor:
-        enabled = self.precision != torch.float32
-        with torch.autocast(self.states.device.type, self.precision if enabled else None, enabled=enabled):
-            return self.cells(self.states.take(lines)).float()
-
-    def _respond(self, drugs: Tensor, cells: Tensor) -> Tensor:
-        return self.regression(torch.cat([drugs, cells], dim=1)).squeeze(1)
+        return self(lines, drugs).cpu().numpy().astype(np.float64)
 
 
 class ResponseTuner:

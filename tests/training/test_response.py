@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from celllm.data.tokens import CellsInMemory, Tokeniser, from_csr
 from celllm.errors import UserError
 from celllm.model import Encoder, EncoderConfig
+from celllm.training.frozen import States
 from celllm.training.regression import (
     Floats,
     KnownPairs,
@@ -196,11 +197,11 @@ def test_more_layers_than_there_are() -> None:
 
 
 def test_the_planted_programme_is_learned_and_runs_agree() -> None:
-    settings = dataclasses.replace(QUICK, epochs=25, lines_per_batch=4)
+    settings = dataclasses.replace(QUICK, epochs=25, learning_rate=0.01)
     model, test = fitted(tuner(settings))
     found = model.predict(test.lines, test.drugs)
-    spread = np.std(test.responses)
-    assert -minus_rmse(test.responses, found) < 0.5 * spread
+    # The drugs' means alone, without the expression, leave 0.68 of the spread.
+    assert -minus_rmse(test.responses, found) < 0.45 * np.std(test.responses)
     again, _ = fitted(tuner(settings))
     assert (again.predict(test.lines, test.drugs) == found).all()
     other, _ = fitted(tuner(settings), seed=1)
@@ -251,8 +252,12 @@ def test_gradients_are_those_of_encoding_every_pair(trainable_layers: int) -> No
     loss = model.backward(step.lines, step.drugs, step.responses)
     ours = [parameter.grad.clone() for parameter in model.parameters()]
     model.zero_grad()
+
+    def cell_vector(states: States) -> Tensor:
+        return torch.relu(model.cells(states))
+
     vectors = [
-        torch.cat([model.drug_encoder(np.array([drug])), model.cells(made.states.take(np.array([line])))], 1)
+        torch.cat([model.drug_encoder(np.array([drug])), cell_vector(made.states.take(np.array([line])))], 1)
         for line, drug in zip(step.lines, step.drugs, strict=True)
     ]
     wanted = torch.as_tensor(step.responses, dtype=torch.float32)
@@ -278,7 +283,7 @@ def test_a_frozen_encoder_is_kept_to_its_final_norm() -> None:
     model, _ = fitted(made)
     assert made.states.n_computed == N_LINES
     assert not [name for name, _ in model.named_parameters() if "layers.0.attention" in name]
-    assert isinstance(model.cells[0].norm, nn.Identity)
+    assert isinstance(model.cells.norm, nn.Identity)
 
 
 def test_the_pre_trained_encoder_stays_as_it_is() -> None:
@@ -295,5 +300,5 @@ def test_sizes_are_those_of_table_f1() -> None:
     assert widths == [(512, 512), (512, 512), (512, 1)]
     head = [one for one in model.cells.modules() if isinstance(one, nn.Linear)][-2:]
     assert [(one.in_features, one.out_features) for one in head] == [(len(GENES) + 1, 1024), (1024, 256)]
-    rates = {one.p for one in model.modules() if isinstance(one, nn.Dropout)}
+    rates = {one.p for one in model.modules() if isinstance(one, nn.Dropout)} | {model.settings.dropout}
     assert rates == {0.2}
