@@ -28,7 +28,14 @@ def snakemake() -> Run:
             "--directory",
             str(folder),
         ]
-        threads = ["--set-threads", "pretrain=1", "annotate=1", "drug_sensitivity=1", "graphmae=1"]
+        threads = [
+            "--set-threads",
+            "pretrain=1",
+            "annotate=1",
+            "drug_sensitivity=1",
+            "graphmae=1",
+            "geometry=1",
+        ]
         workflow_profile = ["--workflow-profile", str(ROOT / "profiles/default")]
         return subprocess.run(
             [
