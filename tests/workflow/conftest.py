@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+RULES_OF_MANY_THREADS = ("pretrain", "annotate", "drug_sensitivity", "graphmae", "geometry")
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -19,39 +20,11 @@ def snakemake() -> Run:
         environment = {k: v for k, v in os.environ.items() if k != "CELLLM_MIRROR"}
         if mirror:
             environment["CELLLM_MIRROR"] = mirror
-        command = [
-            sys.executable,
-            "-m",
-            "snakemake",
-            "--snakefile",
-            str(ROOT / "Snakefile"),
-            "--directory",
-            str(folder),
-        ]
-        threads = [
-            "--set-threads",
-            "pretrain=1",
-            "annotate=1",
-            "drug_sensitivity=1",
-            "graphmae=1",
-            "geometry=1",
-        ]
-        workflow_profile = ["--workflow-profile", str(ROOT / "profiles/default")]
-        return subprocess.run(
-            [
-                *command,
-                "--configfile",
-                str(ROOT / "config/toy.yaml"),
-                "--cores",
-                "2",
-                *workflow_profile,
-                *threads,
-                *arguments,
-            ],
-            capture_output=True,
-            text=True,
-            env=environment,
-            check=False,
-        )
+        one_thread = [f"{rule}=1" for rule in RULES_OF_MANY_THREADS]
+        command = [sys.executable, "-m", "snakemake", "--set-threads", *one_thread, "--cores", "2"]
+        command += ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+        command += ["--workflow-profile", str(ROOT / "profiles/default")]
+        command += ["--configfile", str(ROOT / "config/toy.yaml"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
     return run

@@ -17,7 +17,7 @@ NEURAL = ["scbert", "celllm_wo_cl", "celllm_moco", "celllm"]
 @pytest.fixture(scope="module")
 def toy(snakemake, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "zwei Wörter"
-    done = snakemake(folder, "all")
+    done = snakemake(folder, "--", "all")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     return folder
 
@@ -25,7 +25,7 @@ def toy(snakemake, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def measured(snakemake, mirror, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("measured")
-    done = snakemake(folder, "all", mirror=str(mirror))
+    done = snakemake(folder, "--", "all", mirror=str(mirror))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     return folder / f"results/toy-{mirror.name}"
 
@@ -78,7 +78,7 @@ def test_toy_models_beat_the_majority(toy: Path, model: str) -> None:
 
 
 def test_second_run_does_nothing(toy: Path, snakemake) -> None:
-    again = snakemake(toy, "all")
+    again = snakemake(toy, "--", "all")
     assert again.returncode == 0
     assert "Nothing to be done" in again.stdout + again.stderr
 
