@@ -43,7 +43,7 @@ typecheck: setup
 	$(BIN)/mypy
 
 unit: setup
-	PATH="$(BIN):$$PATH" $(BIN)/pytest -n $(CORES)
+	PATH="$(BIN):$$PATH" $(BIN)/pytest -n $(CORES) --dist loadgroup
 
 clean:
 	rm -rf results/toy* .pytest_cache .mypy_cache .ruff_cache

@@ -34,10 +34,15 @@ def table1(results: Path) -> pd.DataFrame:
     return pd.read_csv(results / "tables/table1.csv")
 
 
+def score_files(results: Path, protocol: str = "*") -> list[Path]:
+    found = sorted(results.glob(f"scores/annotation/*/*/{protocol}.csv"))
+    return [path for path in found if not path.name.endswith(".predictions.csv")]
+
+
 def check_complete(results: Path) -> None:
     """Nine models x two data sets x three metrics x two protocols, each from five folds, no cell empty."""
     config = load(ROOT / "config/toy.yaml")
-    found = scores.read_many(sorted(results.glob("scores/annotation/*/*/*.csv")))
+    found = scores.read_many(score_files(results))
     ok = found[found["status"] == "ok"]
     counts = ok.groupby(["model", "data_set", "protocol", "metric"])["split"].nunique()
     assert len(counts) == 9 * 2 * 2 * 3
@@ -62,7 +67,7 @@ def check_complete(results: Path) -> None:
 
 
 def beats_majority(results: Path, model: str) -> None:
-    found = scores.read_many(sorted(results.glob("scores/annotation/*/*/strict.csv")))
+    found = scores.read_many(score_files(results, "strict"))
     means = found.groupby(["data_set", "metric", "model"])["value"].mean().unstack("model")
     assert (means[model] > means["majority"]).all(), means[[model, "majority"]]
 
