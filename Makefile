@@ -43,7 +43,8 @@ typecheck: setup
 	$(BIN)/mypy
 
 unit: setup
-	PATH="$(BIN):$$PATH" $(BIN)/pytest -n $(CORES) --dist loadgroup
+	PATH="$(BIN):$$PATH" $(BIN)/pytest -n $(CORES) --ignore tests/workflow
+	PATH="$(BIN):$$PATH" $(BIN)/pytest tests/workflow
 
 clean:
 	rm -rf results/toy* .pytest_cache .mypy_cache .ruff_cache

@@ -10,7 +10,7 @@ from celllm.config import load
 from celllm.evaluation import scores
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
+pytestmark = pytest.mark.slow
 NEURAL = ["scbert", "celllm_wo_cl", "celllm_moco", "celllm"]
 
 
