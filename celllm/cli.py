@@ -305,6 +305,31 @@ VERBS: dict[str, Verb] = {
         "fail when the data sets are not those of the paper and the config does not accept it",
         (FACTS, _settings(), OUT),
     ),
+    "settings-facts": Verb(
+        "celllm.tasks.settings_facts:run_settings_facts",
+        "the settings of a run with all defaults, and the parameters of its encoder, as facts for Table F.1",
+        (
+            MODEL,
+            GENES,
+            Argument("--pretraining", "settings as JSON", {"required": True, "metavar": "JSON"}),
+            *(
+                Argument(f"--{task}", "settings as JSON; not a task of the run without", {"metavar": "JSON"})
+                for task in ("annotation", "drug-sensitivity", "drug-response")
+            ),
+            FACTS,
+            Argument(
+                "--data-sets",
+                "annotated data sets, their classes counted in the facts",
+                {"nargs": "*", "default": []},
+            ),
+            OUT,
+        ),
+    ),
+    "gradient-error": Verb(
+        "celllm.training.exactness:run_gradient_error",
+        "divide-and-conquer against end-to-end: the relative error of the gradient in float64, as a fact",
+        (_settings(), OUT),
+    ),
     "claims": Verb(
         "celllm.evaluation.claims:run_claims",
         "scores -> the ledger: every claim of the paper with its verdict",

@@ -1,6 +1,6 @@
 # What the data sets hold, counted: Tables D.1 to D.3, the claims on data, and an end where the cells are other ones.
-FACTS = [results("facts/counts.json")]
-FACT_TABLES = ["tabled1", "tabled2", "tabled3"]
+FACTS = [results(f"facts/{name}.json") for name in ("counts", "settings", "gradient")]
+FACT_TABLES = ["tablec1", "tabled1", "tabled2", "tabled3", "tablef1"]
 
 
 def by_name(names, pattern):

@@ -27,21 +27,29 @@ def gene_embedding_flag(wildcards):
     return ["--gene-embeddings", path] if path else []
 
 
-def model_row(wildcards):
-    """The model's row with its size spelled out."""
-    row = dict(config["models"][wildcards.model])
+def row_of(name):
+    """A model's row with its size spelled out."""
+    row = dict(config["models"][name])
     if row["kind"] == "encoder":
         row["size"] = config["sizes"][row["size"]]
         row["tokens"] = row["tokens"] | config["tokens"]
-    return as_json(row | {"name": wildcards.model})
+    return as_json(row | {"name": name})
+
+
+def model_row(wildcards):
+    return row_of(wildcards.model)
+
+
+def pretraining_of(name):
+    chosen = lay_over(
+        config["pretraining"]["settings"],
+        config["pretraining"].get("by_model", {}).get(name),
+    )
+    return as_json(chosen | {"seed": config["seed"]})
 
 
 def pretraining_settings(wildcards):
-    chosen = lay_over(
-        config["pretraining"]["settings"],
-        config["pretraining"].get("by_model", {}).get(wildcards.model),
-    )
-    return as_json(chosen | {"seed": config["seed"]})
+    return pretraining_of(wildcards.model)
 
 
 rule pretrain:

@@ -1,0 +1,161 @@
+"""The settings that a run really uses, defaults spelled out, as facts beside the paper's Table F.1.
+
+The facts come from what the other verbs are given: the model's row and the settings of its training, each
+filled into the dataclass that its verb fills. What no setting decides stands in ``FIXED``, and a test holds
+it to the code.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from celllm.data.genes import Vocabulary
+from celllm.errors import UserError
+from celllm.evaluation.facts import find, read_facts
+from celllm.io import write_json
+from celllm.model import Encoder, EncoderConfig, count_parameters
+from celllm.model.heads import Activation, feed_forward
+from celllm.settings import fill
+from celllm.training.finetune import FinetuneSettings
+from celllm.training.model_row import ModelRow
+from celllm.training.pretrain_settings import PretrainSettings
+from celllm.training.response import ResponseSettings
+from celllm.training.trainer import CONTRAST_SIZE
+
+Json = Mapping[str, Any] | str
+
+FIXED = {"optimiser": "Adam"}
+"""What the code does whatever the settings say, in all training."""
+
+FIXED_IN_PRETRAINING = {
+    "similarity": "Cosine similarity",
+    "schedule": "Cosine annealing",
+    "accumulation": 1,  # a step is one logical batch
+}
+
+
+def run_settings_facts(
+    model: Json,
+    genes: str | Path,
+    pretraining: Json,
+    out: str | Path,
+    annotation: Json | None = None,
+    drug_sensitivity: Json | None = None,
+    drug_response: Json | None = None,
+    facts: Sequence[str | Path] = (),
+    data_sets: Sequence[str] = (),
+) -> None:
+    """Write the facts ``settings`` and ``model`` as JSON.
+
+    Parameters
+    ----------
+    model
+        The row of the encoder, its size spelled out, as mapping or JSON.
+    genes
+        Vocabulary, ``genes.tsv``.
+    pretraining, annotation, drug_sensitivity, drug_response
+        Settings of its training, as mappings or JSON; a task that is not given has no facts.
+    out
+        The JSON file.
+    facts, data_sets
+        Facts that count the classes of the annotated ``data_sets``.
+
+    Raises
+    ------
+    UserError
+        For wrong settings, and a data set whose classes are not counted.
+    """
+    row = fill(ModelRow, model, "model")
+    config = row.encoder_config(len(Vocabulary.read(genes)))
+    settings = of_encoder(row, config) | {"pretraining": of_pretraining(pretraining, config)}
+    if annotation is not None:
+        classes = "/".join(map(str, n_classes(facts, data_sets)))
+        settings["annotation"] = of_classifier(annotation, config, classes, "annotation")
+    if drug_sensitivity is not None:
+        settings["drug"] = of_classifier(drug_sensitivity, config, "2", "drug-sensitivity")
+    if drug_response is not None:
+        settings["response"] = of_response(drug_response, config)
+    write_json(out, {"settings": settings, "model": {"n_parameters": n_parameters(config)}})
+
+
+def n_parameters(config: EncoderConfig) -> int:
+    """All parameters of an encoder, frozen gene embeddings included, counted in one that is built."""
+    return count_parameters(Encoder(config))[0]
+
+
+def n_classes(facts: Sequence[str | Path], data_sets: Sequence[str]) -> list[int]:
+    """Counted classes of each data set."""
+    counted = read_facts(facts)
+    found = [find(counted, ("data_sets", name, "n_classes")) for name in data_sets]
+    for name, number in zip(data_sets, found, strict=True):
+        if number is None:
+            raise UserError(f"facts: no data_sets.{name}.n_classes; give the file that `celllm counts` wrote")
+    return found
+
+
+def of_encoder(row: ModelRow, config: EncoderConfig) -> dict[str, Any]:
+    """The part "Model" of Table F.1."""
+    names = ("n_tokens", "dim", "depth", "heads", "dropout")
+    return {
+        "model": {name: getattr(config, name) for name in names},
+        "tokens": {"max_length": row.token_settings.max_length},
+    }
+
+
+def of_pretraining(settings: Json, config: EncoderConfig) -> dict[str, Any]:
+    """The part "Pre-training"."""
+    chosen = fill(PretrainSettings, settings, "pretraining")
+    names = ("learning_rate", "weight_decay", "batch_size")
+    return {
+        **{name: getattr(chosen, name) for name in names},
+        "dropout": config.dropout,
+        "pooling_convolution": pooling(config),
+        "pooling_dim": CONTRAST_SIZE,
+        **FIXED,
+        **FIXED_IN_PRETRAINING,
+    }
+
+
+def of_classifier(settings: Json, config: EncoderConfig, classes: str, where: str) -> dict[str, Any]:
+    """The parts of cell annotation and single-cell drug sensitivity; ``classes``: size of the last layer."""
+    chosen = fill(FinetuneSettings, settings, where)
+    names = ("learning_rate", "weight_decay", "dropout", "batch_size", "accumulation")
+    return {
+        **{name: getattr(chosen, name) for name in names},
+        "pooling_convolution": pooling(config),
+        "n_layers": len(chosen.head) + 1,
+        "layer_sizes": ", ".join([*map(str, chosen.head), classes]),
+        "activation": activation_name(chosen.activation),
+        **FIXED,
+    }
+
+
+def of_response(settings: Json, config: EncoderConfig) -> dict[str, Any]:
+    """The part "Cell line drug sensitivity prediction"."""
+    chosen = fill(ResponseSettings, settings, "drug-response")
+    regression = (*chosen.regression_layers, 1)
+    names = ("learning_rate", "weight_decay", "dropout", "batch_size")
+    return {
+        **{name: getattr(chosen, name) for name in names},
+        "pooling_convolution": pooling(config),
+        "n_cell_layers": len(chosen.cell_layers),
+        "cell_layer_sizes": ", ".join(map(str, chosen.cell_layers)),
+        "cell_activation": activation_name(FinetuneSettings().activation),  # the tower is that of fine-tuning
+        "cell_dim": chosen.cell_layers[-1],
+        "drug_dim": chosen.drug_size,
+        "n_layers": len(regression),
+        "layer_sizes": ", ".join(map(str, regression)),
+        "activation": activation_name(chosen.activation),
+        "accumulation": 1,  # a step is one batch
+        **FIXED,
+    }
+
+
+def pooling(config: EncoderConfig) -> str:
+    """Kernel of the convolution that maps a gene's vector to one number."""
+    return f"(1, {config.dim})"
+
+
+def activation_name(activation: Activation) -> str:
+    """PyTorch's name of an activation, which is the paper's."""
+    return type(feed_forward((1, 1, 1), activation)[1]).__name__

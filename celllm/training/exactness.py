@@ -1,0 +1,98 @@
+"""How far the gradient of divide-and-conquer is from that of end-to-end training, measured on a small model.
+
+The paper's claim (section 3.3.1, appendix A) is that they are the same. In float64, where rounding hides
+nothing, both are computed by the code that pre-trains: the encoder with random features, dropout on, all
+objectives, and cells of different lengths, so that chunks are padded.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from celllm.data.tokens import Tokeniser, from_csr
+from celllm.errors import UserError
+from celllm.io import write_json
+from celllm.model import Encoder
+from celllm.settings import fill
+from celllm.training.batches import Batch
+from celllm.training.distributed import Processes
+from celllm.training.model_row import ModelRow
+from celllm.training.objectives import MaskedCells, hide_expressions
+from celllm.training.pretrain_settings import PretrainSettings
+from celllm.training.trainer import Trainer
+
+SIZE = {"dim": 32, "depth": 2, "heads": 4, "dim_head": 8}
+
+
+@dataclass(frozen=True)
+class ExactnessSettings:
+    """Size of the measurement: random cells, genes, and the lengths of chunks that the batch is cut into."""
+
+    n_cells: int = 24
+    n_genes: int = 60
+    chunk_sizes: tuple[int, ...] = (1, 5, 24)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.n_cells, self.n_genes, len(self.chunk_sizes), *self.chunk_sizes) < 1:
+            raise UserError("settings: n_cells, n_genes and chunk_sizes: expected at least 1 of each")
+
+
+def run_gradient_error(out: str | Path, settings: Mapping[str, Any] | str | None = None) -> None:
+    """Write the fact ``contrastive.gradient_relative_error``, the largest over all chunk sizes, as JSON.
+
+    Parameters
+    ----------
+    out
+        The JSON file.
+    settings
+        :class:`ExactnessSettings` as mapping or JSON.
+    """
+    chosen = fill(ExactnessSettings, settings)
+    errors = {str(size): gradient_error(chosen, size) for size in chosen.chunk_sizes}
+    facts = {"gradient_relative_error": max(errors.values()), "gradient_relative_error_by_chunk": errors}
+    write_json(out, {"contrastive": facts})
+
+
+def gradient_error(settings: ExactnessSettings, chunk_size: int) -> float:
+    """Norm of the difference of the two gradients over the norm of the end-to-end one."""
+    chunks = random_chunks(settings, chunk_size)
+    expected = gradient("end_to_end", settings, chunks)
+    return float((gradient("divide_and_conquer", settings, chunks) - expected).norm() / expected.norm())
+
+
+def gradient(contrast: str, settings: ExactnessSettings, chunks: list[MaskedCells]) -> Tensor:
+    """The gradient of all objectives, flat; every scheme has the same weights and the same dropout."""
+    row = fill(ModelRow, {"size": SIZE, "contrast": contrast}, "model")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        encoder = Encoder(row.encoder_config(settings.n_genes))
+        # One token of budget: no pass keeps its graph for want of a second forward, the hard case.
+        pretraining = PretrainSettings(precision="float32", token_budget=1)
+        trainer = Trainer(row, pretraining, encoder, Processes(0, 1, torch.device("cpu")))
+        trainer.model.double()
+        trainer.add_gradients(Batch(settings.n_cells, [], chunks, {}))
+    return torch.cat([p.grad.flatten() for p in trainer.trained if p.grad is not None])
+
+
+def random_chunks(settings: ExactnessSettings, chunk_size: int) -> list[MaskedCells]:
+    """Random cells with 10 to 90 % of the genes, in chunks of ``chunk_size``; the last may be shorter."""
+    from scipy.sparse import csr_matrix
+
+    rng = np.random.default_rng(settings.seed)
+    share = rng.uniform(0.1, 0.9, size=(settings.n_cells, 1))
+    shape = settings.n_cells, settings.n_genes
+    counts = rng.poisson(3, shape) * (rng.random(shape) < share)
+    counts[:, 0] = 1  # no cell is empty
+    cells = from_csr(csr_matrix(counts.astype(np.float32)), np.arange(settings.n_genes))
+    numbers = rng.integers(2**63, size=settings.n_cells).astype(np.uint64)
+    tumour = (np.arange(settings.n_cells) % 2).astype(np.uint8)
+    tokeniser = Tokeniser(settings.n_genes)
+    rows = np.arange(settings.n_cells)
+    chunks = [rows[start : start + chunk_size] for start in range(0, len(rows), chunk_size)]
+    return [hide_expressions(tokeniser(cells.take(part)), numbers[part], tumour[part]) for part in chunks]

@@ -1,0 +1,49 @@
+# What Table F.1 and claims on the method are held to: settings with all defaults, the gradient of divide-and-conquer.
+def settings_of(section):
+    """A flag with the settings that CellLM is fine-tuned with; nothing for a task that the config does not have."""
+    if section not in config:
+        return []
+    return [f"--{section.replace('_', '-')}", method_settings(section, "celllm")]
+
+
+rule settings_facts:
+    input:
+        genes=rules.genes.output.genes,
+        counts=results("facts/counts.json"),
+    output:
+        results("facts/settings.json"),
+    log:
+        log_of("settings_facts"),
+    benchmark:
+        times_of("settings_facts")
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        model=row_of("celllm"),
+        pretraining=pretraining_of("celllm"),
+        annotation=settings_of("annotation"),
+        drug_sensitivity=settings_of("drug_sensitivity"),
+        drug_response=settings_of("drug_response"),
+        data_sets=config["data_sets"]["annotation"],
+    shell:
+        "python -m celllm settings-facts --model {params.model:q} --genes {input.genes}"
+        " --pretraining {params.pretraining:q} {params.annotation:q} {params.drug_sensitivity:q}"
+        " {params.drug_response:q} --facts {input.counts} --data-sets {params.data_sets} --out {output}"
+        " > {log} 2>&1"
+
+
+rule gradient_error:
+    output:
+        results("facts/gradient.json"),
+    log:
+        log_of("gradient_error"),
+    benchmark:
+        times_of("gradient_error")
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        settings=as_json({"seed": config["seed"]}),
+    shell:
+        "python -m celllm gradient-error --settings {params.settings:q} --out {output} > {log} 2>&1"
