@@ -17,6 +17,7 @@ Before any of these: a sentence that contradicts the paper's own tables is "pape
 whatever a run says; a toy run is "not comparable: toy"; what a run did not make is "not run".
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,17 +36,16 @@ from celllm.evaluation.ledger import (
     NOT_RUN,
     TOY,
     ledger_view,
-    number_text,
 )
 from celllm.evaluation.lookup import Lookup, paired
-from celllm.evaluation.paper import SCALE, CellOf, Claim, Column, Paper
+from celllm.evaluation.paper import CONTROL, SCALE, CellOf, Claim, Paper
 from celllm.evaluation.render import render
 from celllm.evaluation.run import Model, read_models
+from celllm.evaluation.slips import contradiction
 from celllm.evaluation.statistics import Comparison, corrected_resampled_t, holm
 from celllm.io import write_text
 from celllm.settings import fill
 
-CONTROL = "control"
 OTHER: dict[str, Literal["strict", "paper"]] = {"strict": "paper", "paper": "strict"}
 
 
@@ -61,12 +61,16 @@ class ClaimSettings:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a run says on a claim: one comparison (the weakest of several pairs), or why there is none."""
+    """What a run says on a claim: one comparison (the weakest of several pairs), or why there is none.
+
+    ``pair`` tells which pair of an ordering it is, ``lost`` that not all splits are in it.
+    """
 
     comparison: Comparison | None = None
     fact: Any = None
     missing: str = ""
     pair: str = ""
+    lost: str = ""
 
 
 def run_claims(
@@ -143,7 +147,8 @@ class _Judge:
         tolerance = tolerance_of(claim, self.book)
         slip = contradiction(claim, self.book)
         numbers = finding.comparison
-        reasons = [slip, claim.note, finding.missing, finding.pair, _side(claim, finding, tolerance)]
+        side = _side(claim, finding, tolerance)
+        reasons = [slip, claim.note, finding.missing, finding.pair, side, finding.lost]
         return {
             "id": claim.id,
             "section": claim.section,
@@ -183,34 +188,37 @@ class _Judge:
             return Finding(fact=fact, missing="Not measured in this run" if fact is None else "")
         if claim.kind == "ordering":
             return self.ordering(claim)
-        rivals = [None] if claim.kind == "value" else [self.rivals(claim, claim.cells[0])[0]]
-        series = [self.series(claim, cell, rival) for cell in claim.cells for rival in rivals]
+        rival = None if claim.kind == "value" else self.rivals(claim, claim.cells[0])[0]
+        series = [self.series(cell, rival) for cell in claim.cells]
         gaps = [gap for gap in series if isinstance(gap, str)]
         if gaps:
             return Finding(missing="; ".join(dict.fromkeys(gaps)))
         mean = pd.concat([s for s in series if not isinstance(s, str)], axis=1, join="inner").mean(axis=1)
         if mean.empty:
             return Finding(missing="The data sets share no split number")
-        return Finding(comparison=self.interval(mean, claim.cells[0]))
+        lost = self.lost(len(mean), claim.cells, rival)
+        return Finding(comparison=self.interval(mean, claim.cells[0]), lost=lost)
 
     def ordering(self, claim: Claim) -> Finding:
         """The weakest of all pairs; an ordering holds when even this one does."""
-        found: list[tuple[Comparison, str]] = []
+        found: list[Finding] = []
         for cell in claim.cells:
             rivals = self.rivals(claim, cell)
             if not rivals:
-                return Finding(missing="No control among the models of this run")
+                return Finding(missing=f"No control has scores, {self.book.where(cell)}")
             for rival in rivals:
-                series = self.series(claim, cell, rival)
+                series = self.series(cell, rival)
                 if isinstance(series, str):
                     return Finding(missing=series)
-                found.append((self.interval(series, cell), f"{self.title(rival)}, {self.where(cell)}"))
-        comparison, pair = min(found, key=lambda item: (_rank(item[0]), item[0].mean))
-        return Finding(comparison=comparison, pair=f"Closest pair: against {pair}" if len(found) > 1 else "")
+                pair = f"Weakest pair: against {self.title(rival)}, {self.book.where(cell)}"
+                lost = self.lost(len(series), [cell], rival)
+                found.append(Finding(self.interval(series, cell), pair=pair, lost=lost))
+        weakest = min(found, key=_strength)
+        return weakest if len(found) > 1 else replace(weakest, pair="")
 
     def rivals(self, claim: Claim, cell: CellOf) -> list[str]:
         """Model names on the other side; ``control`` stands for all controls scored in this column."""
-        column = self.column(cell)
+        column = self.book.column(cell)
         names = []
         for row in claim.over:
             if row != CONTROL:
@@ -220,10 +228,10 @@ class _Judge:
             names += [c for c in controls if len(self.lookup.rows(column, c, self.settings.protocol))]
         return names
 
-    def series(self, claim: Claim, cell: CellOf, rival: str | None) -> "pd.Series[float] | str":
+    def series(self, cell: CellOf, rival: str | None) -> "pd.Series[float] | str":
         """Per-split values of a cell, or its oriented differences to a rival; a text says what is missing."""
         scale = SCALE[self.book.tables[cell.table].unit]
-        column, model = self.column(cell), self.model(cell)
+        column, model = self.book.column(cell), self.model(cell)
         ours = self.lookup.values(column, model, self.settings.protocol, scale)
         if rival is None:
             return ours if len(ours) else self.gap(model, cell)
@@ -235,17 +243,25 @@ class _Judge:
         return (
             gap
             if len(gap)
-            else f"{self.title(model)} and {self.title(rival)} share no split, {self.where(cell)}"
+            else f"{self.title(model)} and {self.title(rival)} share no split, {self.book.where(cell)}"
         )
 
+    def lost(self, n: int, cells: Sequence[CellOf], rival: str | None) -> str:
+        """How many splits stand behind a comparison of fewer than were run, or of a single one."""
+        n_run = max(
+            self.lookup.n_splits(
+                self.book.column(cell), self.settings.protocol, [self.model(cell), rival or self.model(cell)]
+            )
+            for cell in cells
+        )
+        if n < n_run:
+            return f"Over {n} of {n_run} splits; the others have no score of each"
+        return "One split, no interval" if n == 1 else ""
+
     def interval(self, values: "pd.Series[float]", cell: CellOf) -> Comparison:
-        task = self.column(cell).task
+        task = self.book.column(cell).task
         ratio = self.settings.test_over_train.get(task, self.book.tasks[task].test_over_train)
         return corrected_resampled_t(values.to_list(), ratio)
-
-    def column(self, cell: CellOf) -> Column:
-        table = self.book.tables[cell.table]
-        return table.columns[table.index(cell.key)]
 
     def model(self, cell: CellOf) -> str:
         """The run's model that stands for a row of the paper."""
@@ -260,12 +276,8 @@ class _Judge:
         rows = (row for table in self.book.tables.values() for row in table.rows)
         return next((row.title for row in rows if row.model == model), model)
 
-    def where(self, cell: CellOf) -> str:
-        column = self.column(cell)
-        return f"{column.group_title} {column.metric.title}"
-
     def gap(self, model: str, cell: CellOf) -> str:
-        return f"No scores of {self.title(model)}, {self.where(cell)}, protocol {self.settings.protocol}"
+        return f"No scores of {self.title(model)}, {self.book.where(cell)}, protocol {self.settings.protocol}"
 
 
 def _side(claim: Claim, finding: Finding, tolerance: float | None) -> str:
@@ -295,6 +307,13 @@ def judged(kind: str, ours: Comparison, paper: Any, tolerance: float | None) -> 
     return FAILS if apart else INCONCLUSIVE
 
 
+def _strength(finding: Finding) -> tuple[int, float, float]:
+    """Order of pairs from reversed to clear: by verdict, by t (units differ), and by the mean where t is one."""
+    ours = finding.comparison
+    assert ours is not None
+    return _rank(ours), 0.0 if math.isnan(ours.t) else ours.t, ours.mean
+
+
 def _rank(ours: Comparison) -> int:
     """0: worse beyond the interval, 1: undecided (NaN bounds too), 2: better beyond the interval."""
     if ours.low > 0:
@@ -322,49 +341,6 @@ def tolerance_of(claim: Claim, book: Paper) -> float | None:
     point = 0.01 * SCALE[claim.unit]
     numbers = [book.number(cell) for cell in claim.cells] if claim.kind == "value" else []
     return max([point, *(2 * number.sd for number in numbers if number)])
-
-
-def contradiction(claim: Claim, book: Paper) -> str:
-    """How the paper contradicts this claim itself: by its own table, or by another place."""
-    if claim.paper is None or claim.kind == "ordering":
-        return ""
-    if claim.fact:
-        others = [other for other in claim.also if other != claim.paper]
-        return f"The paper also says {as_text(others[0])}" if others else ""
-    own = _printed_value(claim, claim.cells, book)
-    step = _rounding(claim)
-    if own is not None and abs(own - float(claim.paper)) > step:
-        table, sentence = number_text(own, claim.unit), number_text(claim.paper, claim.unit)
-        return f"The paper's own table gives {table}, the sentence {sentence}"
-    for other in claim.also:
-        here, there = book.number(claim.cells[0]), book.number(other)
-        if here and there and abs(here.value - there.value) > 1e-9:
-            places = f"{_place(claim.cells[0])} prints {here.value:g}, {_place(other)} {there.value:g}"
-            return f"{places} for the same quantity"
-    return ""
-
-
-def _printed_value(claim: Claim, cells: Sequence[CellOf], book: Paper) -> float | None:
-    """The claim recomputed from printed numbers; None where the paper does not print them all."""
-    values = []
-    for cell in cells:
-        number = book.number(cell)
-        over = book.number(cell.of_row(claim.over[0])) if claim.over else None
-        if number is None or (claim.over and over is None):
-            return None
-        metric = book.tables[cell.table].columns[book.tables[cell.table].index(cell.key)].metric
-        values.append(metric.sign * (number.value - over.value) if over else number.value)
-    return sum(values) / len(values)
-
-
-def _rounding(claim: Claim) -> float:
-    """Half a unit of the last printed digit, with room for the binary representation of decimals."""
-    digits = len(str(claim.paper).partition(".")[2])
-    return 0.5 * 10**-digits + 1e-9
-
-
-def _place(cell: CellOf) -> str:
-    return printed.load().tables[cell.table].title.partition(":")[0]
 
 
 def _sentence(text: str) -> str:

@@ -17,6 +17,9 @@ _NUMBER = re.compile(r"^\s*(-?[\d.]+)\s*±\s*([\d.]+)\s*$")
 SCALE = {"percent": 100.0, "fraction": 1.0, "none": 1.0}
 DIGITS = {"percent": 1, "fraction": 3, "none": 3}
 
+CONTROL = "control"
+"""In a claim, all simple methods of this benchmark; also the group of their rows."""
+
 
 @dataclass(frozen=True)
 class Number:
@@ -200,6 +203,16 @@ class Paper:
     def number(self, cell: CellOf) -> Number | None:
         """The printed number at ``cell``; None for a row that the paper does not have."""
         return self.tables[cell.table].number(cell.row, cell.key)
+
+    def column(self, cell: CellOf) -> Column:
+        """The column of ``cell``."""
+        table = self.tables[cell.table]
+        return table.columns[table.index(cell.key)]
+
+    def where(self, cell: CellOf) -> str:
+        """Data set and metric of ``cell``, as printed."""
+        column = self.column(cell)
+        return f"{column.group_title} {column.metric.title}"
 
     def numbers(self) -> list[dict[str, Any]]:
         """Every printed score: table, row, column, task, data_set, metric, value, sd, unit."""

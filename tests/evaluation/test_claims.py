@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 from celllm.evaluation import paper
-from celllm.evaluation.claims import CONTROL, fact_holds, judged, run_claims, tolerance_of
+from celllm.evaluation.claims import fact_holds, judged, run_claims, tolerance_of
 from celllm.evaluation.ledger import CONTRADICTION, FAILS, HOLDS, INCONCLUSIVE, NOT_RUN, TOY, VERDICTS
+from celllm.evaluation.paper import CONTROL
 from celllm.evaluation.run import TOY_NOTE
 from celllm.evaluation.statistics import Comparison, corrected_resampled_t
 
@@ -16,10 +17,10 @@ CLAIMS = {claim.id: claim for claim in paper.load().claims}
 
 
 def comparison(mean: float, low: float, high: float) -> Comparison:
-    return Comparison(5, mean, low, high, 0.01, 1.0, "")
+    return Comparison(5, mean, low, high, 3.0, 0.01, 1.0, "")
 
 
-UNKNOWN = Comparison(1, 3.0, math.nan, math.nan, math.nan, math.nan, "")
+UNKNOWN = Comparison(1, 3.0, math.nan, math.nan, math.nan, math.nan, math.nan, "")
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_an_ordering_takes_its_weakest_pair(ledger) -> None:
     row = ledger().loc["zheng-macro-best"]
     assert row["verdict"] == FAILS
     assert float(row["our_value"]) == pytest.approx(-18.2, abs=1e-9)
-    assert "Closest pair: against Scanpy, Zheng68K macro F1." in row["note"]
+    assert "Weakest pair: against Scanpy, Zheng68K macro F1." in row["note"]
 
 
 def test_state_of_the_art_is_measured_against_the_controls(ledger) -> None:

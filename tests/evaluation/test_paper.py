@@ -4,8 +4,8 @@ import pytest
 
 from celllm.errors import UserError
 from celllm.evaluation import paper
-from celllm.evaluation.claims import contradiction
 from celllm.evaluation.metrics import NAMES
+from celllm.evaluation.slips import contradiction
 
 BOOK = paper.load()
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from celllm.evaluation.statistics import bootstrap, corrected_resampled_t, holm, summarise
+from celllm.evaluation.statistics import corrected_resampled_t, correction, holm, summarise
 
 
 def test_summary_has_the_sample_standard_deviation() -> None:
@@ -41,36 +41,68 @@ def test_the_correction_widens_the_interval_by_its_factor() -> None:
     assert ratio == pytest.approx(math.sqrt((1 / 5 + 0.25) / (1 / 5)), rel=1e-12)
 
 
-@pytest.mark.parametrize("method", [lambda v: corrected_resampled_t(v, 0.25), bootstrap])
-def test_one_split_has_no_interval(method) -> None:
-    found = method([0.7])
+def test_one_split_has_no_interval() -> None:
+    found = corrected_resampled_t([0.7], 0.25)
     assert (found.n, found.mean) == (1, 0.7)
-    assert all(math.isnan(x) for x in (found.low, found.high, found.p, found.effect))
+    assert all(math.isnan(x) for x in (found.low, found.high, found.t, found.p, found.effect))
     assert math.isnan(summarise([0.7]).sd)
 
 
-@pytest.mark.parametrize("method", [lambda v: corrected_resampled_t(v, 0.25), bootstrap])
-def test_equal_values_give_an_interval_of_no_width(method) -> None:
-    found = method([0.1, 0.1, 0.1])
+def test_equal_values_give_an_interval_of_no_width() -> None:
+    found = corrected_resampled_t([0.1, 0.1, 0.1], 0.25)
     assert found.low == found.high == pytest.approx(0.1, rel=1e-15)
-    assert found.p == 0.0
+    assert (found.t, found.p) == (math.inf, 0.0)
     assert math.isnan(found.effect)
-    assert method([0.0, 0.0]).p == 1.0
+    assert corrected_resampled_t([-0.1, -0.1], 0.25).t == -math.inf
+    nothing = corrected_resampled_t([0.0, 0.0], 0.25)
+    assert (nothing.low, nothing.high, nothing.t, nothing.p) == (0.0, 0.0, 0.0, 1.0)
 
 
-def test_bootstrap_agrees_with_scipy() -> None:
-    values = np.random.default_rng(5).normal(1, 1, size=40)
-    ours = bootstrap(values.tolist(), resamples=20_000)
-    theirs = stats.bootstrap(
-        (values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1)
-    ).confidence_interval
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.02)
+def test_rounding_is_no_spread() -> None:
+    """0.9 - 0.8 and 0.8 - 0.7 differ in the last bit: no effect of 1e15 standard deviations comes of it."""
+    values = [0.9 - 0.8, 0.8 - 0.7, 0.7 - 0.6]
+    assert len(set(values)) > 1
+    found = corrected_resampled_t(values, 0.25)
+    assert found.low == found.high and math.isnan(found.effect)
 
 
-def test_bootstrap_repeats_itself_with_its_seed() -> None:
-    values = [0.1, 0.5, 0.2, 0.9]
-    assert bootstrap(values, seed=4) == bootstrap(values, seed=4)
-    assert bootstrap(values, seed=4) != bootstrap(values, seed=5)
+@pytest.mark.parametrize("ratio", [0.25, 1 / 9, 1.0])
+def test_the_interval_is_that_of_a_t_distribution_with_another_error(ratio: float) -> None:
+    """scipy's location-scale t with sd · √(1/n + ratio), in place of sd · √(1/n)."""
+    values = np.array([0.021, 0.034, 0.012, 0.043, 0.027])
+    found = corrected_resampled_t(values.tolist(), ratio)
+    error = stats.sem(values) * math.sqrt(1 + 5 * ratio)
+    expected = stats.t(df=4, loc=values.mean(), scale=error)
+    assert (found.low, found.high) == pytest.approx(expected.interval(0.95), rel=1e-12)
+    assert found.t == pytest.approx(values.mean() / error, rel=1e-12)
+    assert found.p == pytest.approx(2 * stats.t(df=4, loc=0, scale=error).sf(values.mean()), rel=1e-12)
+
+
+def test_the_correction_follows_the_smaller_part() -> None:
+    assert [correction(ratio) for ratio in (0.0, 0.25, 1.0, 4.0, 19.0)] == [0.0, 0.25, 1.0, 0.25, 1 / 19]
+    values = [0.1, 0.4, 0.2, 0.5, 0.3]
+    few_shot, its_mirror = (corrected_resampled_t(values, ratio) for ratio in (19.0, 1 / 19))
+    assert few_shot.low == its_mirror.low and few_shot.p == its_mirror.p
+    assert "test/train 19" in few_shot.method
+
+
+@pytest.mark.parametrize("ratio", [-0.1, math.inf, math.nan])
+def test_no_correction_for_what_is_no_ratio(ratio: float) -> None:
+    with pytest.raises(ValueError, match="ratio"):
+        corrected_resampled_t([0.1, 0.2], ratio)
+
+
+def test_holm_agrees_with_a_step_down_in_words() -> None:
+    """Reject while the smallest p is below level / (number left): the adjusted p is the level that does it."""
+    p = np.random.default_rng(2).uniform(0, 0.2, 12)
+    adjusted = holm(p.tolist())
+    for level in (0.01, 0.05, 0.2, 0.5):
+        rejected: set[int] = set()
+        for number, which in enumerate(np.argsort(p)):
+            if p[which] > level / (len(p) - number):
+                break
+            rejected.add(int(which))
+        assert {i for i, value in enumerate(adjusted) if value <= level} == rejected
 
 
 def test_holm_by_hand() -> None:
