@@ -6,12 +6,13 @@
 Prints cells/s of each way, and per round-by-round ratio the median and the range:
 
 - padded to 6,000, float32: performer-pytorch as the released code feeds it (few cells: it is slow)
-- padded to the longest of the batch, float32 and bfloat16: performer-pytorch
-- this package: length-bucketed chunks, float32 and bfloat16
+- padded to the longest of the batch: performer-pytorch
+- this package: length-bucketed chunks
 
 and the share of the machine: FLOP/s of the encoder over those of a large matrix product in the same type.
-Every way runs the same number of layers (``--depth``; the cost is proportional to it). Other work on the
-machine spoils all of it.
+Number types are float32 and, where the hardware has it, bfloat16 (on a processor without it a product takes a
+hundred times as long); the default of this package is what ``precision: auto`` takes. Every way runs the same
+number of layers (``--depth``; the cost is proportional to it). Other work on the machine spoils all of it.
 """
 
 import argparse
@@ -26,9 +27,13 @@ from torch import Tensor
 
 from celllm.data.batches import length_buckets
 from celllm.model import Encoder, EncoderConfig, forward_flops
+from celllm.training.throughput import peak_flops
+from celllm.training.trainer import resolve_precision
 
 LONGEST = 6000
 N_GENES = 19_379
+CPU = torch.device("cpu")
+FULL = "performer-pytorch, padded to 6000, float32"
 Step = Callable[[], None]
 
 
@@ -38,11 +43,15 @@ def gene_counts(n_cells: int, median: int) -> np.ndarray:
     return np.clip(median * np.exp(0.4 * rng.standard_normal(n_cells)), 200, LONGEST - 1).astype(int)
 
 
-def autocast(half: bool) -> torch.autocast:
-    return torch.autocast("cpu", torch.bfloat16, enabled=half)
+def autocast(dtype: torch.dtype) -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
-def ours(config: EncoderConfig, lengths: np.ndarray, budget: int, half: bool) -> Step:
+def in_words(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def ours(config: EncoderConfig, lengths: np.ndarray, budget: int, dtype: torch.dtype) -> Step:
     encoder = Encoder(config, torch.randn(config.n_genes, config.dim)).train()
     chunks = []
     for rows in length_buckets(lengths, budget):
@@ -52,14 +61,14 @@ def ours(config: EncoderConfig, lengths: np.ndarray, budget: int, half: bool) ->
 
     def step() -> None:
         for gene_ids, bins, mask in chunks:
-            with autocast(half):
+            with autocast(dtype):
                 states = encoder(gene_ids, bins, mask)
             states.float().square().mean().backward()
 
     return step
 
 
-def theirs(config: EncoderConfig, lengths: np.ndarray, width: int, at_once: int, half: bool) -> Step:
+def theirs(config: EncoderConfig, lengths: np.ndarray, width: int, at_once: int, dtype: torch.dtype) -> Step:
     """performer-pytorch on ready-made embeddings, every cell padded to ``width``."""
     from performer_pytorch import Performer
 
@@ -74,7 +83,7 @@ def theirs(config: EncoderConfig, lengths: np.ndarray, width: int, at_once: int,
 
     def step() -> None:
         for x, real in chunks:
-            with autocast(half):
+            with autocast(dtype):
                 states = model(x.requires_grad_(), mask=real)
             states.float().square().mean().backward()
 
@@ -87,76 +96,88 @@ def seconds(step: Step) -> float:
     return time.perf_counter() - start
 
 
-def peak_flops(half: bool) -> float:
-    """FLOP/s of a large matrix product."""
-    n = 4096
-    a = torch.randn(n, n, dtype=torch.bfloat16 if half else torch.float32)
-    return 2 * n**3 / min(seconds(lambda: torch.mm(a, a)) for _ in range(3))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--median", type=int, default=540, help="median number of expressed genes")
-    parser.add_argument("--cells", type=int, default=16)
+    parser.add_argument("--cells", type=int, default=8)
     parser.add_argument("--depth", type=int, default=2)
     parser.add_argument("--budget", type=int, default=4096, help="tokens of a chunk")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     config = EncoderConfig(n_genes=N_GENES, depth=args.depth)
     lengths = gene_counts(args.cells, args.median)
-    longest = 1 + int(lengths.max())
-    few = lengths[:1]
-    steps: dict[str, tuple[Step, int]] = {
-        "performer-pytorch, padded to 6000, float32": (theirs(config, few, LONGEST, 1, False), 1),
-        "performer-pytorch, padded to longest, float32": (
-            theirs(config, lengths, longest, 8, False),
-            args.cells,
-        ),
-        "performer-pytorch, padded to longest, bfloat16": (
-            theirs(config, lengths, longest, 8, True),
-            args.cells,
-        ),
-        "ours, float32": (ours(config, lengths, args.budget, False), args.cells),
-        "ours, bfloat16": (ours(config, lengths, args.budget, True), args.cells),
-    }
-    rates: dict[str, list[float]] = {name: [] for name in steps}
-    peaks: dict[bool, list[float]] = {False: [], True: []}
-    for step, _ in steps.values():
-        step()
-    for _ in range(args.rounds):
-        for name, (step, n_cells) in steps.items():
-            rates[name].append(n_cells / seconds(step))
-        for half, values in peaks.items():
-            values.append(peak_flops(half))
+    rates, peaks = measure(ways(config, lengths, args.budget), args.rounds)
     report(config, lengths, rates, peaks)
 
 
+def ways(config: EncoderConfig, lengths: np.ndarray, budget: int) -> dict[str, tuple[Step, int]]:
+    """Each way by name, and the number of cells that a step of it has."""
+    longest, single, few = 1 + int(lengths.max()), torch.float32, lengths[:1]
+    steps: dict[str, tuple[Step, int]] = {FULL: (theirs(config, few, LONGEST, 1, single), len(few))}
+    for dtype in number_types():
+        name = in_words(dtype)
+        steps[f"performer-pytorch, padded to longest, {name}"] = (
+            theirs(config, lengths, longest, 8, dtype),
+            len(lengths),
+        )
+        steps[f"ours, {name}"] = ours(config, lengths, budget, dtype), len(lengths)
+    return steps
+
+
+def number_types() -> list[torch.dtype]:
+    """float32, and the default of this package where that is another."""
+    return list(dict.fromkeys([torch.float32, resolve_precision("auto", CPU)]))
+
+
+def measure(
+    steps: dict[str, tuple[Step, int]], rounds: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Cells/s of every way and FLOP/s of a large product in every number type, round by round."""
+    rates: dict[str, list[float]] = {name: [] for name in steps}
+    peaks: dict[str, list[float]] = {in_words(dtype): [] for dtype in number_types()}
+    for _ in range(rounds):  # medians count, so that the first round warms up
+        for name, (step, n_cells) in steps.items():
+            rates[name].append(n_cells / seconds(step))
+        for dtype in number_types():
+            peaks[in_words(dtype)].append(peak_flops(CPU, dtype))
+    return rates, peaks
+
+
 def report(
-    config: EncoderConfig, lengths: np.ndarray, rates: dict[str, list[float]], peaks: dict[bool, list[float]]
+    config: EncoderConfig,
+    lengths: np.ndarray,
+    rates: dict[str, list[float]],
+    peaks: dict[str, list[float]],
 ) -> None:
     print(
-        f"{len(lengths)} cells, median {int(np.median(lengths))} genes, {config.depth} layers of {config.dim}"
+        f"{len(lengths)} cells, median {int(np.median(lengths))} genes, "
+        f"{config.depth} layers of {config.dim}, "
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads"
     )
     for name, values in rates.items():
         print(f"  {statistics.median(values):9.3f} cells/s  {name}")
-    full, single, half = (name for name in rates if name.startswith("performer"))
-    for top, below, wanted in (
-        ("ours, bfloat16", full, "30 at median 540, 10 at 1900"),
-        ("ours, bfloat16", single, "4"),
-        ("ours, float32", single, "1.3"),
-        ("ours, bfloat16", half, "1.3"),
-    ):
+    default = f"ours, {in_words(number_types()[-1])}"
+    padded = "performer-pytorch, padded to longest"
+    compared = {
+        (default, FULL): "30 at median 540, 10 at 1900",
+        (default, f"{padded}, float32"): "4",
+        **{(f"ours, {name}", f"{padded}, {name}"): "1.3 at equal type" for name in peaks},
+    }
+    for (top, below), wanted in compared.items():
         ratios = [a / b for a, b in zip(rates[top], rates[below], strict=True)]
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
         print(f"  {statistics.median(ratios):6.2f} x ({spread})  {top} / {below}; wanted: {wanted}")
     work = 3 * float(np.mean([forward_flops(config, 1 + int(n)) for n in lengths]))
-    for name, flops in (("float32", peaks[False]), ("bfloat16", peaks[True])):
+    for name, flops in peaks.items():
         shares = [rate * work / peak for rate, peak in zip(rates[f"ours, {name}"], flops, strict=True)]
-        print(f"  {statistics.median(shares):6.2f} of a large matrix product in {name} (0.45 wanted)")
+        product = f"{statistics.median(flops) / 1e9:.0f} GFLOP/s"
+        print(
+            f"  {statistics.median(shares):6.2f} of a large matrix product in {name}, {product} (0.45 wanted)"
+        )
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from celllm.model.compilation import Opaque
+
 FEATURE_FLOOR = 1e-4
 
 # Features in work at a time: on a CPU about as many as the caches of two cores hold.
@@ -55,6 +57,7 @@ def draw_projection(n_features: int, dim_head: int, generator: torch.Generator |
         return gaussian_orthogonal_random_matrix(n_features, dim_head)
 
 
+@Opaque
 def favor_attention(qkv: Tensor, projection: Tensor, mask: Tensor | None = None) -> Tensor:
     """Linear attention through random features; on unpadded input the numbers of performer-pytorch.
 

@@ -61,6 +61,7 @@ class PretrainSettings:
     # Resources: none of these changes what is learnt
     token_budget: int = _setting(8192, 1, resource=True)  # tokens with a graph in memory, padding counted
     gradient_checkpointing: bool = _setting(False, resource=True)  # keep less of each layer, compute it twice
+    compile: bool = _setting(False, resource=True)  # torch.compile: minutes at the start, for long runs
     device: str = dataclasses.field(default="auto", metadata={"resource": True})
     checkpoint_minutes: float = _setting(10.0, resource=True)
     checkpoint_steps: int | None = _setting(None, 1, resource=True)  # one every so many steps as well

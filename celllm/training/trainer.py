@@ -9,6 +9,7 @@ from torch import Tensor
 
 from celllm.errors import UserError
 from celllm.model import Encoder
+from celllm.model.compilation import compile_layers
 from celllm.training.batches import Batch
 from celllm.training.checkpoints import load_optimiser, optimiser_tensors, prefixed, unprefixed
 from celllm.training.contrastive import accumulate, divide_and_conquer, end_to_end, info_nce
@@ -72,6 +73,10 @@ class Trainer:
         )
         self.wrapped = processes.wrap(self.model)
         self.moco = self._momentum_contrast() if row.contrast == "moco" else None
+        if settings.compile:
+            compile_layers(self.model.encoder.layers)
+            if self.moco is not None:
+                compile_layers(self.moco.model.get_submodule("encoder.layers"))
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         betas = (settings.adam_beta1, settings.adam_beta2)
         # Fused: one pass over the parameters. For a small encoder the others would be half of a step.

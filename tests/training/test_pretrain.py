@@ -369,3 +369,17 @@ def test_signal_handlers_are_put_back(pretrained: Pretrained) -> None:
     before = signal.getsignal(signal.SIGTERM)
     pretrained()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("contrast", ["divide_and_conquer", "moco"])
+def test_compiled_layers_change_nothing_but_rounding(arguments: Arguments, contrast: str) -> None:
+    """Dropout is on: masks and their replay stay those of plain layers; so do the names in a checkpoint."""
+    row = {"contrast": contrast, "size": {"dim": 16, "depth": 1, "heads": 2, "dim_head": 8}}
+    plain, compiled = (open_run(arguments(row=row, compile=value)) for value in (False, True))
+    (losses, expected), (found, gradient) = gradients(plain), gradients(compiled)
+    layer = compiled.trainer.model.encoder.layers[0]
+    assert layer._compiled_call_impl is not None
+    assert found == pytest.approx(losses, rel=1e-5)
+    assert float((gradient - expected).norm() / expected.norm()) < 1e-5
+    assert compiled.trainer.tensors().keys() == plain.trainer.tensors().keys()
