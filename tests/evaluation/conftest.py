@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from celllm.evaluation.claims import run_claims
+from celllm.evaluation.manifest import run_manifest
+from celllm.evaluation.report import run_report
 from celllm.evaluation.scores import OK, Score, write
+from celllm.evaluation.tables import run_table
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"><rect width="10" height="10"/></svg>'
 
 MODELS = {
     "scanpy": {"title": "Scanpy", "group": "paper"},
@@ -66,3 +72,32 @@ def _score(
         table="table1", task=task, data_set=data_set, model=model, protocol=protocol, split=str(split),
         seed=0, metric=metric, value=value, status=status, seconds=1.0, peak_mib=10.0, reason=reason,
     )  # fmt: skip
+
+
+@pytest.fixture
+def report(tmp_path: Path, score_file, spread, models):
+    """Write a report of Table 1 and of Table D.1 (with no facts), one figure, the ledger and a manifest."""
+    values = {
+        (model, data_set, protocol, metric): spread(mean, 0.01)
+        for model, mean in (("celllm", 0.70), ("scbert", 0.75), ("logistic", 0.60))
+        for data_set in ("zheng68k", "baron")
+        for protocol in ("strict", "paper")
+        for metric in ("macro_f1", "weighted_f1", "accuracy")
+    }
+    scores = [score_file(values)]
+    (tmp_path / "fig3_zheng68k.svg").write_text(SVG)
+    (tmp_path / "fig3_zheng68k.png").write_bytes(b"\x89PNG")
+
+    def make(toy: bool = False) -> Path:
+        settings = {"run": "test", "toy": toy}
+        for name in ("table1", "tabled1"):
+            run_table(name, scores, models, settings, tmp_path / name)
+        run_claims(scores, models, settings, tmp_path / "claims")
+        run_manifest({"seed": 1}, settings, tmp_path / "manifest.json")
+        tables = [tmp_path / "table1.csv", tmp_path / "tabled1.csv"]
+        figures = [tmp_path / "fig3_zheng68k.png", tmp_path / "fig3_zheng68k.svg"]
+        claims, manifest, out = tmp_path / "claims.csv", tmp_path / "manifest.json", tmp_path / "report.html"
+        run_report(tables, figures, claims, manifest, settings, out)
+        return out
+
+    return make
