@@ -75,7 +75,7 @@ def check_page(open_page) -> Callable[[Path, Path], None]:
             page = open_page(file, **options)
             if name == "print":
                 page.emulate_media(media="print")
-            page.screenshot(path=shots / f"{name}.png", full_page=True)
+            page.screenshot(path=shots / f"{name}.png")
             assert page.complaints == []
             assert {address.partition(":")[0] for address in page.requests} <= {"file", "data"}
             too_wide = page.evaluate(

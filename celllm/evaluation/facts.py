@@ -17,6 +17,7 @@ from celllm.io import read_json
 SAME = "same"
 DIFFERS = "differs"
 NOT_MEASURED = "not-measured"
+NOTHING = "nothing to measure"
 
 
 def read_facts(paths: Sequence[str | Path]) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def _ours(
 ) -> tuple[Any, str]:
     fact = _fact(row, facts, total) if position == 0 or share else None
     if fact is None:
-        return None, "nothing to measure" if position and not share else "not measured in this run"
+        return None, NOTHING if position and not share else "not measured in this run"
     return (round(100 * fact / total, 2) if share and total else fact), ""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from celllm.evaluation import paper as printed
 from celllm.evaluation.facts import as_text
 from celllm.evaluation.paper import DIGITS
 from celllm.evaluation.run import labelled
@@ -29,6 +30,8 @@ def ledger_view(frame: pd.DataFrame) -> dict[str, Any]:
     """What the templates show of a ledger: counts per verdict and one entry per claim."""
     toy = bool((frame["size"] == "toy").all())
     counts = frame["verdict"].value_counts()
+    places = tables_of_claims()
+    used = {table for claim in frame["id"] for table in places.get(claim, [])}
     return {
         "title": labelled("Claims of the paper", toy),
         "run": str(frame["run"].iloc[0]),
@@ -38,8 +41,22 @@ def ledger_view(frame: pd.DataFrame) -> dict[str, Any]:
             {"verdict": v, "tone": tone(v), "n": int(counts.get(v, 0))} for v in VERDICTS if counts.get(v, 0)
         ],
         "sections": list(dict.fromkeys(frame["section"].astype(str))),
-        "claims": [_entry(row) for row in frame.to_dict("records")],
+        "tables": [number for number in _numbers().values() if number in used],
+        "claims": [_entry(row) | {"tables": places.get(row["id"], [])} for row in frame.to_dict("records")],
     }
+
+
+def tables_of_claims() -> dict[str, list[str]]:
+    """The tables of the paper that each claim is about, as ``Table 1``, by the id of the claim."""
+    numbers = _numbers()
+    return {
+        claim.id: list(dict.fromkeys(numbers[cell.table] for cell in claim.cells))
+        for claim in printed.load().claims
+    }
+
+
+def _numbers() -> dict[str, str]:
+    return {name: table.title.partition(":")[0] for name, table in printed.load().tables.items()}
 
 
 def tone(verdict: str) -> str:
@@ -60,12 +77,18 @@ def _entry(row: Mapping[Any, Any]) -> dict[str, Any]:
         "interval": _interval(row["low"], row["high"], unit),
         "n": "" if _absent(row["n"]) else str(int(float(row["n"]))),
         "tolerance": "" if _absent(row["tolerance"]) else number_text(_native(row["tolerance"]), unit),
-        "p_holm": "" if _absent(row["p_holm"]) else f"{float(row['p_holm']):.2g}",
+        "p_order": "" if _absent(row["p_holm"]) else row["p_holm"],
+        "p_holm": "" if _absent(row["p_holm"]) else p_text(float(row["p_holm"])),
         "other": "" if row["other_verdict"] in ("", row["verdict"]) else _other(row),
         "verdict": row["verdict"],
         "tone": tone(row["verdict"]),
         "note": row["note"],
     }
+
+
+def p_text(p: float) -> str:
+    """A p value as it is read: what is very small is only told to be so."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _other(row: Mapping[Any, Any]) -> str:

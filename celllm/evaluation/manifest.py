@@ -66,6 +66,7 @@ def run_manifest(
         "run": chosen.run,
         "size": "toy" if chosen.toy else "full",
         "uuid": str(uuid.uuid4()),
+        "started": started(Path(benchmarks)) if benchmarks else None,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "celllm": __version__,
         "git": git_state(ROOT),
@@ -216,6 +217,12 @@ def rule_times(folder: Path) -> dict[str, dict[Any, Any]]:
     )
     times = times.sort_values("seconds", ascending=False).fillna(0.0).round(2)
     return {str(row.pop("rule")): row for row in times.reset_index().to_dict("records")}
+
+
+def started(folder: Path) -> str | None:
+    """When the first job began (UTC), from the time of each benchmark file less the seconds in it."""
+    begins = [file.stat().st_mtime - _benchmark(file, "")["s"].sum() for file in folder.rglob("*.tsv")]
+    return datetime.fromtimestamp(min(begins), UTC).isoformat(timespec="seconds") if begins else None
 
 
 def _benchmark(file: Path, rule: str) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from celllm.evaluation import paper as printed
-from celllm.evaluation.facts import DIFFERS, NOT_MEASURED
+from celllm.evaluation.facts import DIFFERS, NOT_MEASURED, NOTHING
 from celllm.evaluation.paper import DIGITS, SCALE, Metric, ScoreTable
 from celllm.evaluation.run import TOY_NOTE, labelled
 from celllm.evaluation.scores import FAILED, NOT_APPLICABLE, OUT_OF_MEMORY
@@ -276,12 +276,14 @@ def _fact_sections(
 
 def _fact_cells(cell: Mapping[Any, Any], with_difference: bool, notes: Notes) -> Iterable[dict[str, Any]]:
     plain = {"missing": False, "best": False, "paper": "", "difference": "", "n": "", "mark": "", "tone": ""}
+    plain |= {"measured": False}
     missing = cell["status"] == NOT_MEASURED
     differs = cell["status"] == DIFFERS
     yield plain | {"text": cell["paper"], "order": cell["paper"]}
     yield plain | {
         "text": MISSING[NOT_MEASURED] if missing else cell["ours"],
         "missing": missing,
+        "measured": cell["reason"] != NOTHING,
         "best": differs,
         "mark": notes.mark(cell["reason"]),
         "order": cell["ours"],

@@ -1,7 +1,8 @@
 """The report of a run: one HTML page that needs nothing else, made from its tables, figures and ledger."""
 
 import base64
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,16 @@ import pandas as pd
 
 from celllm.errors import UserError
 from celllm.evaluation import paper as printed
+from celllm.evaluation.captions import GROUPS, caption_of
 from celllm.evaluation.ledger import read_ledger
 from celllm.evaluation.render import read_table, render
 from celllm.evaluation.run import labelled
+from celllm.evaluation.summary import summary_view
 from celllm.io import read_json, write_text
 from celllm.settings import fill
 
 LARGEST_SVG = 1_000_000  # bytes; above it the pixels of the PNG are the smaller way to show the same
 TITLE = "CellLM benchmark"
-
-# What a figure shows, by the beginning of its file name.
-CAPTIONS = {
-    "fig3": "Confusion of cell types (Fig. 3 of the paper): rows are true classes and sum to 100 %",
-    "loss_curves": "Losses of pre-training by step, a line per model",
-}
 
 
 @dataclass(frozen=True)
@@ -63,16 +60,19 @@ def run_report(
         For a file that is missing or not what it should be.
     """
     chosen = fill(ReportSettings, settings, "report: settings")
+    views = [_read(read_table, path) for path in tables]
+    ledger, facts, book = _read(read_ledger, claims), read_json(manifest), printed.load()
     page = render(
         "report.html.j2",
         title=labelled(TITLE, chosen.toy),
         toy=chosen.toy,
         run=chosen.run,
-        tables=[_read(read_table, path) for path in tables],
-        figures=[_figure(path) for path in _chosen(figures)],
-        ledger=_read(read_ledger, claims),
-        manifest=manifest_view(read_json(manifest)),
-        paper=printed.load(),
+        summary=summary_view(views, ledger, facts, book),
+        tables=views,
+        figures=_grouped(_figure(path) for path in _chosen(figures)),
+        ledger=ledger,
+        manifest=manifest_view(facts),
+        paper=book,
     )
     write_text(out, page)
 
@@ -105,15 +105,25 @@ def _rank(path: Path) -> int:
     return 1
 
 
-def _figure(path: Path) -> dict[str, str]:
+def _figure(path: Path) -> dict[str, Any]:
     kind = {".svg": "image/svg+xml", ".png": "image/png"}.get(path.suffix)
     if kind is None:
         raise UserError(f"{path}: a report shows .svg and .png files")
     data = base64.b64encode(path.read_bytes()).decode("ascii")
-    start = next(
-        (c for name, c in CAPTIONS.items() if path.stem.startswith(name)), path.stem.replace("_", " ")
-    )
-    return {"name": path.stem, "source": f"data:{kind};base64,{data}", "caption": start}
+    caption = caption_of(path.stem)
+    return dataclasses.asdict(caption) | {
+        "name": path.stem,
+        "of": path.stem.partition("_")[2] if caption.by_data_set else "",
+        "source": f"data:{kind};base64,{data}",
+    }
+
+
+def _grouped(figures: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Figures by their group, groups in their order; a group without figures is left out."""
+    groups: dict[str, list[dict[str, Any]]] = {group: [] for group in GROUPS}
+    for figure in figures:
+        groups[figure["group"]].append(figure)
+    return {group: members for group, members in groups.items() if members}
 
 
 def manifest_view(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,6 +134,7 @@ def manifest_view(manifest: Mapping[str, Any]) -> dict[str, Any]:
     gpus = ", ".join(machine["gpus"]) or "none"
     facts = {
         "Run": f"{manifest['run']} ({manifest['size']} size), {manifest['uuid']}",
+        "Started": manifest.get("started") or "unknown",
         "Finished": manifest["finished"],
         "Code": f"celllm {manifest['celllm']}, commit {git['commit'] or 'unknown'}{state}",
         "Configuration": f"sha256 {manifest['config_sha256']}",
@@ -136,6 +147,9 @@ def manifest_view(manifest: Mapping[str, Any]) -> dict[str, Any]:
     }
     return {
         "facts": facts,
+        "version": manifest["celllm"],
+        "uuid": manifest["uuid"],
+        "commit": git["commit"],
         "times": manifest["times"],
         "job_seconds": manifest["job_seconds"],
         "packages": packages,

@@ -165,7 +165,7 @@ def test_facts_are_judged(ledger) -> None:
     facts = {"model": {"n_parameters": 52_000_000}, "data_sets": {"zheng68k": {"n_cells": 700}}}
     frame = ledger(facts=facts)
     assert (frame.loc["parameters", "verdict"], frame.loc["zheng-cells", "verdict"]) == (HOLDS, FAILS)
-    assert "| 68,450 | 700 |" in Path(f"{ledger.out}.md").read_text()
+    assert "| 68,450<br>exactly | 700 |" in Path(f"{ledger.out}.md").read_text()
 
 
 def test_every_claim_has_a_line_with_a_known_verdict(ledger) -> None:

@@ -1,15 +1,23 @@
 import json
+import os
 import subprocess
 import sys
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from celllm.errors import UserError
-from celllm.evaluation.manifest import config_hash, git_state, read_checksums, rule_times, run_manifest
+from celllm.evaluation.manifest import (
+    config_hash,
+    git_state,
+    read_checksums,
+    rule_times,
+    run_manifest,
+    started,
+)
 from celllm.io import read_json
 
 CONFIG = {"run": "toy", "seed": 3, "models": {"celllm": {"seed": 5, "mask_seed": 7, "seeds": [1]}}}
@@ -40,9 +48,16 @@ def manifest(tmp_path: Path, benchmarks: Path) -> dict:
 
 def test_keys(manifest: dict) -> None:
     assert list(manifest) == [
-        "schema", "run", "size", "uuid", "finished", "celllm", "git", "config", "config_sha256", "seeds",
-        "inputs", "machine", "python", "packages", "times", "job_seconds",
+        "schema", "run", "size", "uuid", "started", "finished", "celllm", "git", "config", "config_sha256",
+        "seeds", "inputs", "machine", "python", "packages", "times", "job_seconds",
     ]  # fmt: skip
+
+
+def test_the_start_is_that_of_the_first_job(benchmarks: Path, tmp_path: Path) -> None:
+    for file in benchmarks.rglob("*.tsv"):
+        os.utime(file, (1_700_000_000, 1_700_000_000))
+    assert started(benchmarks) == datetime.fromtimestamp(1_700_000_000 - 20, UTC).isoformat()
+    assert started(tmp_path / "none") is None
 
 
 def test_what_it_says_of_the_run(manifest: dict) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from celllm.errors import UserError
+from celllm.evaluation.captions import CAPTIONS, GROUPS, caption_of
 from celllm.evaluation.report import run_report
 from celllm.evaluation.run import TOY_NOTE
 
@@ -83,3 +84,19 @@ def test_a_file_that_is_something_else(report, tmp_path: Path, name: str, conten
             tmp_path / "r.html",
         )
     assert not (tmp_path / "r.html").exists()
+
+
+def test_figures_stand_in_groups_with_what_to_look_at(report) -> None:
+    text = report().read_text()
+    assert '<h3 id="figures-of-the-paper">' in text
+    assert "Fig. 3: confusion of cell types (zheng68k)." in text
+    assert "Look off the diagonal" in text
+    assert "This run made no figure" not in text
+    assert {caption.group for caption in CAPTIONS.values()} <= set(GROUPS)
+    assert caption_of("something_else").title == "something else"
+
+
+def test_the_page_cites_paper_and_software(report) -> None:
+    text = report().read_text()
+    assert "author  = {Zhao, Suyuan and Zhang, Jiahuan and Nie, Zaiqing}" in text
+    assert "@software{celllm_benchmark" in text

@@ -56,6 +56,9 @@ def test_filters_of_the_ledger(report, open_page) -> None:
     page.locator("#by-section").select_option("4.3")
     assert shown(page) == ["batch-size", "length-end-to-end", "length-divided"]
     page.locator("#by-section").select_option("all")
+    page.locator("#by-tables").select_option("Table B.2")
+    assert "size-8m" in shown(page) and len(shown(page)) < 10
+    page.locator("#by-tables").select_option("all")
     assert shown(page) == everything
 
 

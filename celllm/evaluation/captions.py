@@ -1,0 +1,81 @@
+"""What the figures of a run show and what to look at, by the beginning of their file names."""
+
+from dataclasses import dataclass
+
+PAPER = "Figures of the paper"
+EMBEDDINGS = "How the embeddings lie"
+TRAINING = "Training and size"
+OTHER = "Further figures"
+GROUPS = (PAPER, EMBEDDINGS, TRAINING, OTHER)
+
+
+@dataclass(frozen=True)
+class Caption:
+    """Group and title of a figure, what it shows, what to look at, and whether there is one per data set."""
+
+    group: str
+    title: str
+    shows: str
+    look: str
+    by_data_set: bool = False
+
+
+CAPTIONS = {
+    "fig3": Caption(
+        PAPER,
+        "Fig. 3: confusion of cell types",
+        "Test cells of all splits together; rows are true classes and sum to 100 %, the corner counts cells.",
+        "Look off the diagonal: which types are taken for which, and whether rare ones are found at all",
+        by_data_set=True,
+    ),
+    "fig4": Caption(
+        PAPER,
+        "Fig. 4: sequence length against contrastive batch",
+        "The longest sequence that fits a memory budget by batch size, end to end and divided.",
+        "Look at how far the divided curve lies to the right: its memory does not grow with the batch",
+    ),
+    "figc1": Caption(
+        PAPER,
+        "Fig. C.1: the genes with the most attention",
+        "Mean attention of [CLS] to a gene in tumour and in normal cells.",
+        "Look for genes that stand high in tumour cells only, and for those the paper names",
+    ),
+    "figc2": Caption(
+        PAPER,
+        "Fig. C.2: cells by their most expressed and most attended genes",
+        "t-SNE of the same cells from two choices of 20 genes, with the adjusted Rand index of clusters.",
+        "Look at whether types separate better on the right; the index says by how much",
+        by_data_set=True,
+    ),
+    "tsne": Caption(
+        EMBEDDINGS,
+        "t-SNE of cell embeddings",
+        "Test cells by their embedding, coloured by type and by whether they were classified rightly.",
+        "Look at where errors lie, between neighbours or everywhere; distances between islands mean nothing",
+        by_data_set=True,
+    ),
+    "geometry": Caption(
+        EMBEDDINGS,
+        "Geometry of embeddings",
+        "How evenly unseen cells spread over the unit sphere, and how close two passes of one cell lie.",
+        "Look at rows with and without contrast: it should spread cells without tearing passes apart",
+    ),
+    "loss_curves": Caption(
+        TRAINING,
+        "Losses of pre-training",
+        "A line per model; every point is a mean over steps.",
+        "Look for curves that have not levelled off, and for jumps",
+    ),
+    "scaling": Caption(
+        TRAINING,
+        "Scores by size of the model",
+        "Annotation scores of the sizes of Table B.2, the paper's beside ours.",
+        "Look at whether the spread over splits is smaller than the step between sizes",
+    ),
+}
+
+
+def caption_of(name: str) -> Caption:
+    """The caption of a figure file; one that is not known keeps its name as title."""
+    known = next((caption for start, caption in CAPTIONS.items() if name.startswith(start)), None)
+    return known or Caption(OTHER, name.replace("_", " "), "", "")
