@@ -15,6 +15,7 @@ import torch
 from celllm import baselines
 from celllm.data.splits import pair_folds
 from celllm.evaluation.paper import load
+from celllm.tasks.folds import offer
 from celllm.tasks.runner import Runner
 from celllm.tasks.screen import ScreenData
 
@@ -38,8 +39,10 @@ def main() -> None:
         if (name, chosen.kind) == ("drug_mean_line_mean", "cold"):
             continue
         method = baselines.response_method(name)
-        runner = Runner(method, method.settings(**settings.get(name, {})), "strict", 0)
-        found[name] = data.measure(fold.test, runner.predict(data, fold, 0))
+        runner = Runner(method, method.settings(**settings.get(name, {})), 0)
+        found[name] = data.measure(
+            fold.test, runner.predict(data, fold, offer(fold, "strict", method.chooses), 0)
+        )
     n_train, n_test = len(fold.train), len(fold.test)
     print(f"{chosen.kind} split of {len(data.pairs)} pairs: {n_train} to learn from, {n_test} tested")
     for name, values in sorted(found.items(), key=lambda item: item[1]["pearson"]):

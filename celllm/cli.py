@@ -52,6 +52,22 @@ MODELS = Argument(
 )
 PREFIX = _file("out", "where the results go, without suffix")
 DRUG_TASKS = ["drug_few_shot", "drug_full"]
+RESPONSE_TASKS = ["response_warm", "response_cold"]
+SCREEN = (
+    _file("cells", "prepared .h5ad of cell lines"),
+    _file("responses", "table of responses, CSV"),
+    Argument("--data-set", "name of the screen", {"required": True}),
+)
+# Of the tasks: what a method is scored by.
+SCORED = (
+    Argument("--protocols", "strict, paper or both", {"nargs": "+", "required": True, "metavar": "PROTOCOL"}),
+    Argument("--seed", "seed of the method", {"type": int, "default": 0}),
+    Argument(
+        "--out",
+        "folder of the scores, PROTOCOL.csv, and of what was predicted, PROTOCOL.predictions.csv",
+        {"required": True, "metavar": "DIR"},
+    ),
+)
 # Of the tasks that give each cell a label.
 LABELLING = (
     _file("cells", "prepared .h5ad"),
@@ -61,10 +77,7 @@ LABELLING = (
     _file("encoder", "pre-trained encoder", required=False),
     MODEL,
     _settings(),
-    Argument("--protocol", "strict or paper", {"choices": ["strict", "paper"], "required": True}),
-    Argument("--seed", "seed of the method", {"type": int, "default": 0}),
-    _file("scores", "scores, CSV", dest="out"),
-    _file("predictions", "predicted labels, CSV"),
+    *SCORED,
 )
 
 
@@ -273,6 +286,25 @@ VERBS: dict[str, Verb] = {
         (
             Argument("--task", "that of the splits", {"choices": DRUG_TASKS, "required": True}),
             *LABELLING,
+        ),
+    ),
+    "pair-splits": Verb(
+        "celllm.tasks.pair_splits:run_pair_splits",
+        "pairs of a cell line and a drug -> saved splits, warm or cold",
+        (*SCREEN, _settings(required=True), _file("out", "the splits, JSON")),
+    ),
+    "drug-response": Verb(
+        "celllm.tasks.drug_response:run_drug_response",
+        "one method on all splits of a drug screen -> scores and predictions",
+        (
+            Argument("--task", "that of the splits", {"choices": RESPONSE_TASKS, "required": True}),
+            *SCREEN,
+            GENES,
+            _file("splits", "saved splits of the pairs"),
+            _file("encoder", "pre-trained encoder", required=False),
+            MODEL,
+            _settings(),
+            *SCORED,
         ),
     ),
     "table": Verb(

@@ -13,6 +13,20 @@ from celllm.io import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMAS = ROOT / "workflow" / "schemas"
+# Table of scores -> section of the config with its models, protocols, splits and settings.
+SECTION_OF = {
+    "table1": "annotation",
+    "table2": "drug_sensitivity",
+    "table3": "drug_response",
+    "tableb1": "drug_response",
+    "tableb2": "annotation",
+}
+# Section -> roles of the data sets that its tables need, and how many of them there can be (0: any number).
+NEEDS = {
+    "annotation": {"annotation": 0},
+    "drug_sensitivity": {"single_cell_drug": 0},
+    "drug_response": {"expression": 1, "response": 1},
+}
 
 
 def lay_over(base: Mapping[str, Any], over: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -127,21 +141,30 @@ def _check_names(config: Mapping[str, Any]) -> None:
                 raise UserError(
                     f"config: data_sets.{role}: unknown data set '{name}'; known are {', '.join(fitting)}"
                 )
-    for section in ("annotation", "drug_sensitivity"):
+    for section in NEEDS:
         for name in config[section]["models"]:
             if name not in config["models"]:
                 known = ", ".join(config["models"])
                 raise UserError(f"config: {section}.models: unknown model '{name}'; known are {known}")
-    if "table2" in config["tables"] and not config["data_sets"]["single_cell_drug"]:
-        raise UserError(
-            "config: tables: table2 needs data_sets.single_cell_drug, which is empty; "
-            "name a data set there or leave table2 out"
-        )
+    _check_tables(config)
     for name, row in config["models"].items():
         if row["kind"] == "encoder" and row["size"] not in config["sizes"]:
             raise UserError(
                 f"config: models.{name}: unknown size '{row['size']}'; known are {', '.join(config['sizes'])}"
             )
+
+
+def _check_tables(config: Mapping[str, Any]) -> None:
+    """A table needs data sets of its roles; drug response is one screen: one expression, one response."""
+    for table in config["tables"]:
+        for role, most in NEEDS[SECTION_OF[table]].items():
+            n_given = len(config["data_sets"][role])
+            if n_given == 0 or (most and n_given > most):
+                wanted = "one data set" if most else "a data set"
+                raise UserError(
+                    f"config: tables: {table} needs {wanted} in data_sets.{role}, which has {n_given}; "
+                    f"name {wanted} there or leave {table} out"
+                )
 
 
 def _settle_mirror(config: dict[str, Any], environ: Mapping[str, str]) -> None:

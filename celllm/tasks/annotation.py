@@ -1,6 +1,6 @@
-"""Tasks that give each cell a label: one method on all folds of a labelled data set, under one protocol."""
+"""Tasks that give each cell a label: one method on all folds of a labelled data set."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -17,7 +17,7 @@ from celllm.evaluation import metrics, scores
 from celllm.evaluation.scores import Score
 from celllm.settings import fill
 from celllm.tasks.folds import read_folds
-from celllm.tasks.runner import Runner, check_protocol, read_row
+from celllm.tasks.runner import Runner, check_protocols, read_row
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,6 @@ def make_runner(
     row: Mapping[str, Any],
     encoder: str | Path | None,
     settings: Mapping[str, Any] | str | None,
-    protocol: str,
     seed: int,
     data: DataSet,
 ) -> Runner:
@@ -82,17 +81,16 @@ def make_runner(
     Raises
     ------
     UserError
-        For an unknown method or protocol, wrong settings, or an encoder that is missing or of other genes.
+        For an unknown method, wrong settings, or an encoder that is missing or of other genes.
     """
-    check_protocol(protocol)
     if row["kind"] == "baseline":
         method = baselines.method(row.get("method", row["name"]))
-        return Runner(method, fill(method.settings, settings), protocol, seed)
+        return Runner(method, fill(method.settings, settings), seed)
     # PyTorch is not loaded for a baseline.
     from celllm.tasks.encoder_method import encoder_method
 
     method, chosen, on_gpu = encoder_method(encoder, row, settings, data.cells, data.genes, data.vocabulary)
-    return Runner(method, chosen, protocol, seed, on_gpu)
+    return Runner(method, chosen, seed, on_gpu)
 
 
 def run_annotate(
@@ -101,9 +99,8 @@ def run_annotate(
     genes: str | Path,
     splits: str | Path,
     model: Mapping[str, Any] | str,
-    protocol: str,
+    protocols: Sequence[str],
     out: str | Path,
-    predictions: str | Path,
     encoder: str | Path | None = None,
     settings: Mapping[str, Any] | str | None = None,
     seed: int = 0,
@@ -123,10 +120,12 @@ def run_annotate(
         Saved folds of these cells.
     model
         The model's row with its ``name``, as mapping or JSON.
-    protocol
-        ``strict`` or ``paper``, see :func:`celllm.tasks.folds.offer`.
-    out, predictions
-        Outputs: scores (:mod:`celllm.evaluation.scores`) and predicted labels, CSV.
+    protocols
+        ``strict``, ``paper`` or both, see :func:`celllm.tasks.folds.offer`. Together they share what the
+        frozen layers of an encoder make of a cell, and a method that chooses nothing is fitted once for both.
+    out
+        Folder of the outputs: scores ``<protocol>.csv`` (:mod:`celllm.evaluation.scores`) and predicted
+        labels ``<protocol>.predictions.csv``.
     encoder
         The pre-trained encoder, for rows of that kind.
     settings
@@ -143,11 +142,10 @@ def run_annotate(
         For bad input. What happens while a fold is fitted is a row instead.
     """
     row = read_row(model)
-    base = Score(
-        table, "annotation", data_set, row["name"], protocol, "", seed, "", None, scores.OK, 0.0, 0.0
-    )
+    check_protocols(protocols)
+    base = Score(table, "annotation", data_set, row["name"], "", "", seed, "", None, scores.OK, 0.0, 0.0)
     data = DataSet.read(cells, Vocabulary.read(genes))
-    run_folds(data, splits, row, base, out, predictions, encoder, settings)
+    run_folds(data, splits, row, base, protocols, out, encoder, settings)
 
 
 def run_folds(
@@ -155,19 +153,19 @@ def run_folds(
     splits: str | Path,
     row: Mapping[str, Any],
     base: Score,
+    protocols: Sequence[str],
     out: str | Path,
-    predictions: str | Path,
     encoder: str | Path | None = None,
     settings: Mapping[str, Any] | str | None = None,
 ) -> None:
-    """Run a row's method on all saved folds of labelled cells; ``base`` says of what task, protocol and seed.
+    """Run a row's method on all saved folds of labelled cells; ``base`` says of what task and seed.
 
     Raises
     ------
     UserError
-        For splits of other cells or another task, an unknown method or protocol, wrong settings, or an
-        encoder that is missing or of other genes.
+        For splits of other cells or another task, an unknown method, wrong settings, or an encoder that is
+        missing or of other genes.
     """
     folds = read_folds(splits, base.data_set, data.ids.tolist(), base.task)
-    runner = make_runner(row, encoder, settings, base.protocol, base.seed, data)
-    runner.run(data, folds, base, out, predictions)
+    runner = make_runner(row, encoder, settings, base.seed, data)
+    runner.run(data, folds, base, protocols, out)

@@ -1,10 +1,10 @@
-"""Cell-line drug response: one method on all splits of a screen, under one protocol.
+"""Cell-line drug response: one method on all splits of a screen.
 
 The prediction is ln IC50 (µM) of a drug on a cell line, from the expression of the line and the structure of
 the drug (paper, section 4.2.2, Tables 3 and B.1).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from celllm.evaluation import scores
 from celllm.evaluation.scores import Score
 from celllm.settings import fill
 from celllm.tasks.folds import read_folds
-from celllm.tasks.runner import Runner, check_protocol, read_row
+from celllm.tasks.runner import Runner, check_protocols, read_row
 from celllm.tasks.screen import ScreenData
 
 
@@ -22,7 +22,6 @@ def make_runner(
     row: Mapping[str, Any],
     encoder: str | Path | None,
     settings: Mapping[str, Any] | str | None,
-    protocol: str,
     seed: int,
     data: ScreenData,
     vocabulary: Vocabulary,
@@ -32,17 +31,16 @@ def make_runner(
     Raises
     ------
     UserError
-        For an unknown method or protocol, wrong settings, or an encoder that is missing or of other genes.
+        For an unknown method, wrong settings, or an encoder that is missing or of other genes.
     """
-    check_protocol(protocol)
     if row["kind"] == "baseline":
         method = baselines.response_method(row.get("method", row["name"]))
-        return Runner(method, fill(method.settings, settings), protocol, seed)
+        return Runner(method, fill(method.settings, settings), seed)
     # PyTorch is not loaded for a control.
     from celllm.tasks.response_encoder import response_encoder_method
 
     method, chosen, on_gpu = response_encoder_method(encoder, row, settings, data, vocabulary)
-    return Runner(method, chosen, protocol, seed, on_gpu)
+    return Runner(method, chosen, seed, on_gpu)
 
 
 def run_drug_response(
@@ -53,9 +51,8 @@ def run_drug_response(
     splits: str | Path,
     task: str,
     model: Mapping[str, Any] | str,
-    protocol: str,
+    protocols: Sequence[str],
     out: str | Path,
-    predictions: str | Path,
     encoder: str | Path | None = None,
     settings: Mapping[str, Any] | str | None = None,
     seed: int = 0,
@@ -83,10 +80,11 @@ def run_drug_response(
         ``response_warm`` or ``response_cold``; that of the splits.
     model
         The model's row with its ``name``, as mapping or JSON.
-    protocol
-        ``strict`` or ``paper``, see :func:`celllm.tasks.folds.offer`.
-    out, predictions
-        Outputs: scores (:mod:`celllm.evaluation.scores`) and predicted ln IC50, CSV.
+    protocols
+        ``strict``, ``paper`` or both, see :func:`celllm.tasks.folds.offer`.
+    out
+        Folder of the outputs: scores ``<protocol>.csv`` (:mod:`celllm.evaluation.scores`) and predicted ln
+        IC50 ``<protocol>.predictions.csv``.
     encoder
         The pre-trained encoder, for rows of that kind.
     settings
@@ -103,9 +101,10 @@ def run_drug_response(
         For bad input. What happens while a split is fitted is a row instead.
     """
     row = read_row(model)
+    check_protocols(protocols)
     vocabulary = Vocabulary.read(genes)
     data = ScreenData.read(cells, responses, vocabulary)
     folds = read_folds(splits, data_set, data.ids.tolist(), task)
-    runner = make_runner(row, encoder, settings, protocol, seed, data, vocabulary)
-    base = Score(table, task, data_set, row["name"], protocol, "", seed, "", None, scores.OK, 0.0, 0.0)
-    runner.run(data, folds, base, out, predictions)
+    runner = make_runner(row, encoder, settings, seed, data, vocabulary)
+    base = Score(table, task, data_set, row["name"], "", "", seed, "", None, scores.OK, 0.0, 0.0)
+    runner.run(data, folds, base, protocols, out)

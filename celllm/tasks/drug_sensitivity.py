@@ -5,7 +5,7 @@ the F1 of the sensitive cells, and how the training side is drawn: 5 % (few-shot
 cells, five times each.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -18,7 +18,7 @@ from celllm.errors import UserError
 from celllm.evaluation import metrics, scores
 from celllm.evaluation.scores import Score
 from celllm.tasks.annotation import DataSet, run_folds
-from celllm.tasks.runner import read_row
+from celllm.tasks.runner import check_protocols, read_row
 
 POSITIVE, NEGATIVE = "sensitive", "resistant"
 Task = Literal["drug_few_shot", "drug_full"]
@@ -58,9 +58,8 @@ def run_drug_sensitivity(
     splits: str | Path,
     task: Task,
     model: Mapping[str, Any] | str,
-    protocol: str,
+    protocols: Sequence[str],
     out: str | Path,
-    predictions: str | Path,
     encoder: str | Path | None = None,
     settings: Mapping[str, Any] | str | None = None,
     seed: int = 0,
@@ -82,6 +81,7 @@ def run_drug_sensitivity(
         For bad input. What happens while a split is fitted is a row instead.
     """
     row = read_row(model)
-    base = Score(table, task, data_set, row["name"], protocol, "", seed, "", None, scores.OK, 0.0, 0.0)
+    check_protocols(protocols)
+    base = Score(table, task, data_set, row["name"], "", "", seed, "", None, scores.OK, 0.0, 0.0)
     data = DrugDataSet.read(cells, Vocabulary.read(genes))
-    run_folds(data, splits, row, base, out, predictions, encoder, settings)
+    run_folds(data, splits, row, base, protocols, out, encoder, settings)

@@ -21,6 +21,12 @@ class Offer:
     train: Rows
     selection: Rows | None
 
+    def equals(self, other: "Offer") -> bool:
+        """Whether a method that is given the other one learns the same."""
+        if self.selection is None or other.selection is None:
+            return self.selection is other.selection and np.array_equal(self.train, other.train)
+        return np.array_equal(self.train, other.train) and np.array_equal(self.selection, other.selection)
+
 
 def offer(fold: Parts, protocol: str, chooses: bool) -> Offer:
     """The cells of a fold that a method is fitted with under a protocol.

@@ -1,13 +1,15 @@
-"""One method on all folds of a data set, under one protocol: what the tasks have in common.
+"""One method on all folds of a data set, under one protocol or more: what the tasks have in common.
 
-Each fold is fitted, its test part is predicted once and scored. A fold that fails is a row of the score file
-with its reason, so that a table can always be made; only mistakes in the input stop the command.
+Each fold is fitted, its test part is predicted once and scored. Where two protocols offer a method the same
+(one that chooses nothing), it is fitted once and the result stands under both. A fold that fails is a row of
+the score file with its reason, so that a table can always be made; only mistakes in the input stop the
+command.
 """
 
 import dataclasses
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +23,7 @@ from celllm.errors import UserError
 from celllm.evaluation import scores
 from celllm.evaluation.scores import Score
 from celllm.tasks.cost import Meter
-from celllm.tasks.folds import LeakError, offer, refuse_leak
+from celllm.tasks.folds import Offer, offer, refuse_leak
 
 log = logging.getLogger(__name__)
 
@@ -51,37 +53,37 @@ class Data(Protocol):
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What became of a fold; no predictions, and a reason, where it failed."""
+
+    predicted: Values | None
+    status: str
+    reason: str
+    seconds: float
+    peak_mib: float
+
+
+@dataclass(frozen=True)
 class Runner:
     """A method with its settings, ready for the folds of a data set."""
 
     method: Method[Any, Any]
     settings: Any
-    protocol: str
     seed: int
     on_gpu: bool = False
 
-    def predict(self, data: Data, fold: Parts, number: int) -> Values:
-        """Fit on what the protocol offers and predict the test part, once.
-
-        Raises
-        ------
-        LeakError
-            When test rows are offered where the protocol forbids it.
-        """
-        offered = offer(fold, self.protocol, self.method.chooses)
-        refuse_leak(fold, self.protocol, offered)
+    def predict(self, data: Data, fold: Parts, offered: Offer, number: int) -> Values:
+        """Fit on what is offered and predict the test part, once."""
         selection = None if offered.selection is None else data.part(offered.selection)
         predict = self.method.fit(
             data.part(offered.train), selection, self.settings, seed_of(self.seed, number)
         )
         return _checked(predict(data.part(fold.test, labelled=False)), data.truth, len(fold.test))
 
-    def attempt(self, data: Data, fold: Parts, number: int) -> tuple[Values | None, str, str]:
+    def attempt(self, data: Data, fold: Parts, offered: Offer, number: int) -> tuple[Values | None, str, str]:
         """Predictions, status and reason of a fold; no predictions where it failed."""
         try:
-            return self.predict(data, fold, number), scores.OK, ""
-        except LeakError:
-            raise
+            return self.predict(data, fold, offered, number), scores.OK, ""
         except NotApplicableError as error:
             log.warning("fold %d: not applicable, %s", number, error)
             return None, *status_of(error)
@@ -89,42 +91,80 @@ class Runner:
             log.exception("fold %d failed", number)
             return None, *status_of(error)
 
-    def score(self, data: Data, fold: Parts, number: int, base: Score) -> tuple[list[Score], Values | None]:
-        """Scores of a fold and its predictions; rows that say why, and None, where it failed."""
+    def outcome(self, data: Data, fold: Parts, offered: Offer, number: int) -> Outcome:
+        """Fit and predict a fold, and measure what it costs."""
         with Meter(self.on_gpu) as meter:
-            predicted, status, reason = self.attempt(data, fold, number)
-        base = dataclasses.replace(
-            base,
-            split=str(number),
-            status=status,
-            reason=reason,
-            seconds=meter.seconds,
-            peak_mib=meter.peak_mib,
-        )
-        if predicted is None:
-            return [dataclasses.replace(base, metric=name) for name in data.metrics], None
-        values = data.measure(fold.test, predicted)
-        told = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
-        log.info("fold %d: %s (%.1f s, %.0f MiB)", number, told, meter.seconds, meter.peak_mib)
-        return scores.with_values(base, values), predicted
+            predicted, status, reason = self.attempt(data, fold, offered, number)
+        return Outcome(predicted, status, reason, meter.seconds, meter.peak_mib)
+
+    def outcomes(self, data: Data, fold: Parts, number: int, protocols: Sequence[str]) -> list[Outcome]:
+        """Outcome of a fold under each protocol; equal offers are fitted once.
+
+        Raises
+        ------
+        LeakError
+            When test rows are offered where a protocol forbids it.
+        """
+        found: list[tuple[Offer, Outcome]] = []
+        for protocol in protocols:
+            offered = offer(fold, protocol, self.method.chooses)
+            refuse_leak(fold, protocol, offered)
+            before = [outcome for other, outcome in found if other.equals(offered)]
+            found.append((offered, before[0] if before else self.outcome(data, fold, offered, number)))
+        return [outcome for _, outcome in found]
 
     def run(
-        self, data: Data, folds: Iterable[Parts], base: Score, out: str | Path, predictions: str | Path
+        self, data: Data, folds: Iterable[Parts], base: Score, protocols: Sequence[str], out: str | Path
     ) -> None:
-        """Go through all folds and write the scores and the predictions of the test parts."""
-        rows: list[Score] = []
-        found: list[tuple[str, str, str, str]] = []
+        """Go through all folds; write ``<out>/<protocol>.csv`` and ``<protocol>.predictions.csv``.
+
+        Parameters
+        ----------
+        data, folds
+            The rows and their saved folds.
+        base : Score
+            Table, task, data set, model and seed of all scores.
+        protocols : sequence of str
+            See :func:`celllm.tasks.folds.offer`.
+        out : path
+            A folder. Nothing is written before all folds are done.
+        """
+        rows: dict[str, list[Score]] = {protocol: [] for protocol in protocols}
+        told: dict[str, list[tuple[str, ...]]] = {protocol: [] for protocol in protocols}
         for number, fold in enumerate(folds):
-            fold_scores, predicted = self.score(data, fold, number, base)
-            rows += fold_scores
-            if predicted is not None:
-                ids, truth = data.ids[fold.test], data.truth[fold.test]
-                found += [
-                    (str(i), str(number), str(t), str(p))
-                    for i, t, p in zip(ids, truth, predicted, strict=True)
-                ]
-        scores.write_predictions(predictions, found)
-        scores.write(out, rows)
+            for protocol, outcome in zip(
+                protocols, self.outcomes(data, fold, number, protocols), strict=True
+            ):
+                here = dataclasses.replace(base, protocol=protocol, split=str(number))
+                rows[protocol] += _scored(data, fold, outcome, here)
+                told[protocol] += _told(data, fold, outcome, number)
+        for protocol in protocols:
+            scores.write_predictions(Path(out) / f"{protocol}.predictions.csv", told[protocol])
+            scores.write(Path(out) / f"{protocol}.csv", rows[protocol])
+
+
+def _scored(data: Data, fold: Parts, outcome: Outcome, base: Score) -> list[Score]:
+    """Scores of a fold, or rows that say why there are none."""
+    costs = {name: getattr(outcome, name) for name in ("status", "reason", "seconds", "peak_mib")}
+    base = dataclasses.replace(base, **costs)
+    if outcome.predicted is None:
+        return [dataclasses.replace(base, metric=name) for name in data.metrics]
+    values = data.measure(fold.test, outcome.predicted)
+    told = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+    log.info(
+        "fold %s, %s: %s (%.1f s, %.0f MiB)", base.split, base.protocol, told, base.seconds, base.peak_mib
+    )
+    return scores.with_values(base, values)
+
+
+def _told(data: Data, fold: Parts, outcome: Outcome, number: int) -> list[tuple[str, ...]]:
+    """Rows of the file of predictions: name of the row, fold, truth, prediction."""
+    if outcome.predicted is None:
+        return []
+    ids, truth = data.ids[fold.test], data.truth[fold.test]
+    return [
+        (str(i), str(number), str(t), str(p)) for i, t, p in zip(ids, truth, outcome.predicted, strict=True)
+    ]
 
 
 def _checked(predicted: Any, truth: Values, n: int) -> Values:
@@ -170,7 +210,9 @@ def read_row(model: Mapping[str, Any] | str) -> dict[str, Any]:
     return row
 
 
-def check_protocol(protocol: str) -> None:
-    """Refuse a protocol that there is not."""
-    if protocol not in scores.PROTOCOLS:
-        raise UserError(f"protocol: expected one of {', '.join(scores.PROTOCOLS)}, got '{protocol}'")
+def check_protocols(protocols: Sequence[str]) -> None:
+    """Refuse a protocol that there is not, and none at all."""
+    unknown = [name for name in protocols if name not in scores.PROTOCOLS]
+    if unknown or not protocols:
+        got = f"'{unknown[0]}'" if unknown else "none"
+        raise UserError(f"protocols: expected some of {', '.join(scores.PROTOCOLS)}, got {got}")

@@ -37,13 +37,12 @@ def run(files: Files, folder: Path, model: Any, protocol: str = "strict", **more
             "genes": files.genes,
             "splits": files.splits,
             "model": model,
-            "protocol": protocol,
-            "out": folder / "scores.csv",
-            "predictions": folder / "predictions.csv",
+            "protocols": [protocol],
+            "out": folder,
         }
         | more
     )
-    return scores.read_many([folder / "scores.csv"])
+    return scores.read_many([folder / f"{protocol}.csv"])
 
 
 def mean(frame: pd.DataFrame, metric: str) -> float:
@@ -87,7 +86,7 @@ def test_every_cell_is_predicted_once_and_the_scores_are_those_of_the_prediction
     files: Files, tmp_path: Path
 ) -> None:
     frame = run(files, tmp_path, baseline("logistic_regression"))
-    found = scores.read_predictions(tmp_path / "predictions.csv")
+    found = scores.read_predictions(tmp_path / "strict.predictions.csv")
     data = prepared.read(files.cells)
     assert sorted(found["cell"]) == sorted(data.obs_names)
     assert (found["label"].to_numpy() == data.obs.loc[found["cell"], "label"].astype(str).to_numpy()).all()
@@ -192,7 +191,7 @@ def test_a_fold_that_fails_is_a_row(
     assert bad["reason"].str.contains(reason, regex=False).all()
     assert bad["metric"].tolist() == ["macro_f1", "weighted_f1", "accuracy"]
     assert ("Traceback" in caplog.text) == (status != "not-applicable")
-    assert set(scores.read_predictions(tmp_path / "predictions.csv")["split"]) == {"0", "2"}
+    assert set(scores.read_predictions(tmp_path / "strict.predictions.csv")["split"]) == {"0", "2"}
 
 
 def test_too_few_predictions_are_a_failure(
@@ -226,15 +225,53 @@ def test_an_encoder_learns_the_planted_classes_and_is_deterministic(files: Files
     assert first["value"].tolist() == again["value"].tolist()
 
 
-def test_the_two_protocols_differ_for_an_encoder_and_not_for_a_method_that_chooses_nothing(
-    files: Files, tmp_path: Path
+def run_both(files: Files, folder: Path, model: Any, **more: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scores under strict and paper, of one command."""
+    run(files, folder, model, protocols=["strict", "paper"], **more)
+    strict, paper = (scores.read_many([folder / f"{protocol}.csv"]) for protocol in ("strict", "paper"))
+    assert (set(strict["protocol"]), set(paper["protocol"])) == ({"strict"}, {"paper"})
+    return strict, paper
+
+
+def test_protocols_run_together_score_as_each_alone_and_share_the_frozen_layers(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from celllm.training.frozen import FrozenStates
+
+    computed: list[int] = []
+    compute = FrozenStates._compute
+
+    def counted(self: FrozenStates, rows: np.ndarray) -> Any:
+        computed.append(len(rows))
+        return compute(self, rows)
+
     how = {"encoder": files.encoder, "settings": {**QUICK, "epochs": 2}}
-    assert run(files, tmp_path, CELLLM, **how)["value"].tolist() != (
-        run(files, tmp_path, CELLLM, "paper", **how)["value"].tolist()
-    )
-    strict, paper = (run(files, tmp_path, baseline("knn_pca"), p)["value"] for p in ("strict", "paper"))
-    assert strict.tolist() == paper.tolist()
+    alone = [run(files, tmp_path, CELLLM, p, **how)["value"].tolist() for p in ("strict", "paper")]
+    monkeypatch.setattr(FrozenStates, "_compute", counted)
+    together = [frame["value"].tolist() for frame in run_both(files, tmp_path, CELLLM, **how)]
+    assert together == alone
+    assert together[0] != together[1]
+    assert sum(computed) == 150
+
+
+def test_a_method_that_chooses_nothing_is_fitted_once_for_both_protocols(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[int] = []
+
+    def fit(train: Part, selection: Part | None, settings: NoSettings, seed: int) -> Predict:
+        fitted.append(len(train))
+        return fit_majority(train, selection, settings, seed)
+
+    for chooses, n_fits in ((False, 3), (True, 6)):
+        fitted.clear()
+        with_method(monkeypatch, fit, chooses)
+        strict, paper = run_both(files, tmp_path, baseline("counted"))
+        assert len(fitted) == n_fits
+        columns = ["split", "metric", "value"]
+        assert strict[columns].equals(paper[columns])
+        told = [(tmp_path / f"{p}.predictions.csv").read_bytes() for p in ("strict", "paper")]
+        assert told[0] == told[1]
 
 
 def test_an_encoder_without_pretraining(files: Files, tmp_path: Path) -> None:
@@ -259,7 +296,7 @@ def test_an_encoder_of_other_genes_is_refused(files: Files, tmp_path: Path) -> N
         ({"model": {"name": "x"}}, "keys 'name' and 'kind'"),
         ({"model": baseline("svm")}, "unknown method 'svm'"),
         ({"settings": '{"neighbours": 5}'}, "unknown key 'neighbours'; allowed are n_components, k"),
-        ({"protocol": "loose"}, "protocol: expected one of strict, paper, got 'loose'"),
+        ({"protocol": "loose"}, "protocols: expected some of strict, paper, got 'loose'"),
         ({"data_set": "baron"}, "splits of 'planted', expected those of 'baron'"),
         ({"model": CELLLM, "settings": {"epoch": 5}}, "unknown key 'epoch'"),
     ],
@@ -286,8 +323,8 @@ def test_a_baseline_does_not_load_pytorch(files: Files, tmp_path: Path) -> None:
     code = (
         "import sys; from celllm.tasks.annotation import run_annotate;"
         f"run_annotate(cells={str(files.cells)!r}, data_set='planted', genes={str(files.genes)!r},"
-        f" splits={str(files.splits)!r}, model={baseline('majority')}, protocol='strict',"
-        f" out={str(tmp_path / 'out.csv')!r}, predictions={str(tmp_path / 'p.csv')!r});"
+        f" splits={str(files.splits)!r}, model={baseline('majority')}, protocols=['strict'],"
+        f" out={str(tmp_path)!r});"
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

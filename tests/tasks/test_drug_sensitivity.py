@@ -42,7 +42,9 @@ def drug(files: Files, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Fi
     return {task: replace(files, cells=cells, splits=folder / f"{task}.json") for task in SPLITS}
 
 
-def run(files: Files, folder: Path, task: str, model: Any, **more: Any) -> pd.DataFrame:
+def run(
+    files: Files, folder: Path, task: str, model: Any, protocol: str = "strict", **more: Any
+) -> pd.DataFrame:
     arguments = {
         "cells": files.cells,
         "data_set": "drugged",
@@ -50,12 +52,11 @@ def run(files: Files, folder: Path, task: str, model: Any, **more: Any) -> pd.Da
         "splits": files.splits,
         "task": task,
         "model": model,
-        "protocol": "strict",
-        "out": folder / "scores.csv",
-        "predictions": folder / "predictions.csv",
+        "protocols": [protocol],
+        "out": folder,
     }
     drug_sensitivity.run_drug_sensitivity(**arguments | more)
-    return scores.read_many([folder / "scores.csv"])
+    return scores.read_many([folder / f"{protocol}.csv"])
 
 
 def baseline(name: str) -> dict[str, str]:
@@ -77,7 +78,7 @@ def test_score_file(drug: dict[str, Files], tmp_path: Path, task: str) -> None:
 
 def test_f1_is_that_of_the_sensitive_cells(drug: dict[str, Files], tmp_path: Path) -> None:
     frame = run(drug["drug_full"], tmp_path, "drug_full", baseline("logistic_regression"))
-    found = scores.read_predictions(tmp_path / "predictions.csv")
+    found = scores.read_predictions(tmp_path / "strict.predictions.csv")
     for number, value in enumerate(f1(frame)):
         here = found[found["split"] == str(number)]
         true, told = here["label"] == "sensitive", here["predicted"] == "sensitive"
@@ -110,8 +111,8 @@ def test_draws_have_the_size_of_their_task_and_differ(
 @pytest.mark.parametrize("protocol", ["strict", "paper"])
 def test_an_encoder_with_the_papers_head(drug: dict[str, Files], tmp_path: Path, protocol: str) -> None:
     files = drug["drug_full"]
-    more = {"encoder": files.encoder, "settings": QUICK, "protocol": protocol}
-    frame = run(files, tmp_path, "drug_full", CELLLM, **more)
+    more = {"encoder": files.encoder, "settings": QUICK}
+    frame = run(files, tmp_path, "drug_full", CELLLM, protocol, **more)
     assert set(frame["status"]) == {"ok"}
     assert np.mean(f1(frame)) > 0.75
 
@@ -160,10 +161,9 @@ def test_the_command(drug: dict[str, Files], tmp_path: Path) -> None:
         "--genes": files.genes,
         "--splits": files.splits,
         "--model": '{"name": "random", "kind": "baseline", "method": "random"}',
-        "--protocol": "paper",
-        "--scores": tmp_path / "s.csv",
-        "--predictions": tmp_path / "p.csv",
+        "--protocols": "paper",
+        "--out": tmp_path,
     }
     assert not main(["drug-sensitivity", *(str(text) for pair in flags.items() for text in pair)])
-    assert len(scores.read_many([tmp_path / "s.csv"])) == 15
-    assert len(scores.read_predictions(tmp_path / "p.csv")) == 5 * (N_CELLS - 30)
+    assert len(scores.read_many([tmp_path / "paper.csv"])) == 15
+    assert len(scores.read_predictions(tmp_path / "paper.predictions.csv")) == 5 * (N_CELLS - 30)

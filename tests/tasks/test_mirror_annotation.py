@@ -48,12 +48,11 @@ def test_logistic_regression_on_measured_cells(
         genes=genes[0],
         splits=tmp_path / "splits.json",
         model={"name": "logistic_regression", "kind": "baseline"},
-        protocol="strict",
-        out=tmp_path / "scores.csv",
-        predictions=tmp_path / "predictions.csv",
+        protocols=["strict"],
+        out=tmp_path,
     )
-    assert set(scores.read_many([tmp_path / "scores.csv"])["status"]) == {"ok"}
-    found = scores.read_predictions(tmp_path / "predictions.csv")
+    assert set(scores.read_many([tmp_path / "strict.csv"])["status"]) == {"ok"}
+    found = scores.read_predictions(tmp_path / "strict.predictions.csv")
     assert (len(found), found["label"].nunique()) == (n_cells, n_classes)
     pooled = metrics.classification(found["label"], found["predicted"])
     assert pooled["macro_f1"] == pytest.approx(macro_f1, abs=0.03)

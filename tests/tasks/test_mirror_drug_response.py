@@ -55,11 +55,10 @@ def pearson(screen: Path, folder: Path, kind: str, method: str) -> float:
         splits=screen / f"{kind}.json",
         task=f"response_{kind}",
         model={"name": method, "kind": "baseline"},
-        protocol="strict",
-        out=folder / "scores.csv",
-        predictions=folder / "predictions.csv",
+        protocols=["strict"],
+        out=folder,
     )
-    frame = scores.read_many([folder / "scores.csv"])
+    frame = scores.read_many([folder / "strict.csv"])
     assert set(frame["status"]) == {"ok"}
     values: pd.Series[float] = frame.loc[frame["metric"] == "pearson", "value"]
     assert len(values) == 5

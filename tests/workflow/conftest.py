@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-RULES_OF_MANY_THREADS = ("pretrain", "annotate", "drug_sensitivity", "graphmae", "geometry")
+RULES_OF_MANY_THREADS = (
+    "pretrain",
+    "annotate",
+    "drug_sensitivity",
+    "drug_response",
+    "graphmae",
+    "geometry",
+)
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

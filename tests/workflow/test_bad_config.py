@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from celllm.config import ROOT, complete, lay_over, load
+from celllm.config import ROOT, SECTION_OF, complete, lay_over, load
 from celllm.errors import UserError
 from celllm.io import read_yaml
 
@@ -30,8 +30,27 @@ def completed(overlay: dict, environ: dict[str, str] | None = None) -> dict:
             {"drug_sensitivity": {"splits": {"drug_full": {"train_fraction": 1}}}},
             ["'drug_sensitivity.splits.drug_full.train_fraction'", "1"],
         ),
-        ({"tables": ["table9"]}, ["'tables.0'", "'table9'", "table1, table2"]),
-        ({"tables": ["table2"], "data_sets": {"single_cell_drug": []}}, ["tables: table2 needs"]),
+        ({"tables": ["table9"]}, ["'tables.0'", "'table9'", "table3, tableb1"]),
+        (
+            {"tables": ["table2"], "data_sets": {"single_cell_drug": []}},
+            ["tables: table2 needs a data set in data_sets.single_cell_drug, which has 0"],
+        ),
+        (
+            {"tables": ["tableb1"], "data_sets": {"response": ["gdsc", "gdsc2"]}},
+            ["tableb1 needs one data set in data_sets.response, which has 2", "leave tableb1 out"],
+        ),
+        ({"data_sets": {"expression": []}}, ["tables: table3 needs one data set in data_sets.expression"]),
+        ({"drug_response": {"models": ["deepcd"]}}, ["drug_response.models: unknown model 'deepcd'"]),
+        (
+            {"drug_response": {"splits": {"response_hot": {}}}},
+            ["unknown key 'response_hot'", "response_cold"],
+        ),
+        (
+            {"drug_response": {"splits": {"response_cold": {"test_fraction": 1}}}},
+            ["'drug_response.splits.response_cold.test_fraction'", "1"],
+        ),
+        ({"drug_response": {"protocols": ["loose"]}}, ["'drug_response.protocols.0'", "strict, paper"]),
+        ({"drug_response": {"finetune": {}}}, ["unknown key 'finetune'", "finetuning"]),
         ({"reader_options": {"baron": {"drop": []}}}, ["reader_options.baron", "'drop'", "drop_labels"]),
         ({"reader_options": {"barron": {}}}, ["unknown data set 'barron'"]),
         ({"models": {"celllm": {"size": "51m"}}}, ["models.celllm", "unknown size '51m'", "50m"]),
@@ -72,26 +91,54 @@ def test_drug_sensitivity_is_as_table_f1_and_the_paper_say() -> None:
         assert (1 - share) / share == pytest.approx(paper.load().tasks[task].test_over_train)
 
 
-def test_every_row_of_the_papers_score_tables_with_cells_has_a_model() -> None:
+def test_drug_response_is_as_table_f1_says() -> None:
+    from celllm.evaluation import paper
+    from celllm.settings import fill
+    from celllm.tasks.pair_splits import PairSplitSettings
+    from celllm.training.response import ResponseSettings
+
+    config = complete(read_yaml(ROOT / "config/paper.yaml"), environ={})["drug_response"]
+    chosen = fill(ResponseSettings, config["finetuning"])
+    assert (chosen.cell_layers, chosen.drug_size) == ((1024, 256), 256)
+    assert (chosen.regression_layers, chosen.activation) == ((512, 512), "elu")
+    assert (chosen.batch_size, chosen.learning_rate, chosen.dropout) == (16, 1e-4, 0.2)
+    for task, splits in config["splits"].items():
+        drawn = fill(PairSplitSettings, {"kind": task.removeprefix("response_"), **splits})
+        assert (drawn.n_repeats, drawn.validation_fraction, drawn.test_fraction) == (5, 0.1, 0.1)
+        assert paper.load().tasks[task].test_over_train == pytest.approx(0.1 / 0.8)
+
+
+def test_every_row_of_the_papers_score_tables_is_in_the_runs() -> None:
     from celllm.evaluation import paper
 
-    models = completed({})["models"]
-    for table in ("table1", "table2", "tableb1", "tableb2"):
-        for row in paper.load().tables[table].rows:
-            assert models[row.model]["title"] == row.title or row.name == "celllm_50m"
+    assert set(SECTION_OF) == set(paper.load().tables)
+    full = complete(read_yaml(ROOT / "config/paper.yaml"), environ={})
+    for config in (full, completed({})):
+        assert set(config["tables"]) == set(SECTION_OF)
+        for table, section in SECTION_OF.items():
+            for row in paper.load().tables[table].rows:
+                assert row.model in config[section]["models"]
+                assert config["models"][row.model]["title"] == row.title or row.name == "celllm_50m"
 
 
-def test_table_2_is_planned_where_the_config_names_it(snakemake, tmp_path: Path) -> None:
+def test_a_run_makes_what_its_tables_need_and_no_more(snakemake, tmp_path: Path) -> None:
     overlay = tmp_path / "tables.yaml"
-    overlay.write_text("tables: [table1, table2]\n")
     toy = str(ROOT / "config/toy.yaml")
-    for files, n_jobs in (((toy,), 0), ((toy, str(overlay)), 6 * 2 * 2 * 2)):
-        plan = snakemake(tmp_path / "run", "-n", "--quiet", "rules", "--configfile", *files, "--", "all")
+    n_models = {section: len(set(completed({})[section]["models"])) for section in SECTION_OF.values()}
+    for tables, n_jobs in {
+        "table1": {"annotate": n_models["annotation"] * 2, "drug_sensitivity": 0, "drug_response": 0},
+        "tableb1": {"annotate": 0, "drug_sensitivity": 0, "drug_response": n_models["drug_response"] * 2},
+        "table2": {"annotate": 0, "drug_sensitivity": n_models["drug_sensitivity"] * 4, "pair_splits": 0},
+    }.items():
+        overlay.write_text(f"tables: [{tables}]\n")
+        plan = snakemake(
+            tmp_path / "run", "-n", "--quiet", "rules", "--configfile", toy, str(overlay), "--", "all"
+        )
         assert plan.returncode == 0, plan.stderr[-3000:]
         told = [line.split() for line in (plan.stdout + plan.stderr).splitlines()]
         jobs = {words[0]: int(words[1]) for words in told if len(words) == 2 and words[1].isdigit()}
-        assert jobs.get("drug_sensitivity", 0) == n_jobs
-        assert jobs.get("drug_splits", 0) == (4 if n_jobs else 0)
+        assert {rule: jobs.get(rule, 0) for rule in n_jobs} == n_jobs
+        assert jobs["table"] == 1
 
 
 def test_a_mirror_has_a_run_of_its_own(tmp_path: Path) -> None:

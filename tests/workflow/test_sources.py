@@ -55,6 +55,21 @@ def test_a_gene_list_is_asked_for_only_where_it_is_read(plan) -> None:
     assert planned(text)["fetch"] == planned(plan(target))["fetch"] + 1
 
 
+def test_drug_response_takes_the_release_of_gdsc_where_the_config_names_it(plan) -> None:
+    overlay = """
+data_sets: {response: [gdsc2]}
+reader_options: {gdsc2: {deduplicate: true}}
+tables: [table3]
+"""
+    target = "results/toy/scores/response_cold/gdsc_ccle/ridge/strict.csv"
+    text = plan(target, overlay=overlay)
+    assert planned(text)["drug_response"] == 1
+    assert "--responses results/toy/prepared/gdsc2.responses.csv" in text
+    assert "gdsc.responses.csv" not in text
+    assert '"deduplicate": true' in text
+    assert '"keep_repeats_together": true, "kind": "cold"' in text
+
+
 @pytest.mark.parametrize("drop", [False, True])
 def test_the_corpus_waits_for_the_leakage_report_only_to_drop(plan, drop: bool) -> None:
     text = plan("results/toy/corpus/index.json", overlay=f"leakage: {{drop: {str(drop).lower()}}}\n")

@@ -1,4 +1,4 @@
-# Cell annotation: saved splits, one job per data set, model and protocol, tidy scores.
+# Cell annotation: saved splits, one job per data set and model for all protocols, tidy scores.
 def encoder_of(wildcards):
     is_encoder = config["models"][wildcards.model]["kind"] == "encoder"
     return (
@@ -26,7 +26,14 @@ def annotation_settings(wildcards):
     return method_settings("annotation", wildcards.model)
 
 
-def annotation_scores(wildcards):
+def score_files(section, folder):
+    """Scores of a job under each protocol, and what it predicted; the job is given their folder."""
+    protocols = config[section]["protocols"]
+    names = [name for p in protocols for name in (f"{p}.csv", f"{p}.predictions.csv")]
+    return [results(f"{folder}/{name}") for name in names]
+
+
+def annotation_scores():
     return expand(
         results("scores/annotation/{data_set}/{model}/{protocol}.csv"),
         data_set=config["data_sets"]["annotation"],
@@ -61,14 +68,11 @@ rule annotate:
         genes=rules.genes.output.genes,
         splits=rules.annotation_splits.output,
     output:
-        scores=results("scores/annotation/{data_set}/{model}/{protocol}.csv"),
-        predictions=results(
-            "scores/annotation/{data_set}/{model}/{protocol}.predictions.csv"
-        ),
+        score_files("annotation", "scores/annotation/{data_set}/{model}"),
     log:
-        log_of("annotate/{data_set}/{model}/{protocol}"),
+        log_of("annotate/{data_set}/{model}"),
     benchmark:
-        times_of("annotate/{data_set}/{model}/{protocol}")
+        times_of("annotate/{data_set}/{model}")
     conda:
         "../../envs/gpu.yaml"
     threads: 8
@@ -76,9 +80,11 @@ rule annotate:
         encoder=encoder_flag,
         model=model_row,
         settings=annotation_settings,
+        protocols=config["annotation"]["protocols"],
         seed=config["seed"],
+        out=results("scores/annotation/{data_set}/{model}"),
     shell:
         "python -m celllm annotate --cells {input.cells} --genes {input.genes} --splits {input.splits}"
         " {params.encoder:q} --model {params.model:q} --settings {params.settings:q}"
-        " --protocol {wildcards.protocol} --seed {params.seed} --data-set {wildcards.data_set}"
-        " --scores {output.scores} --predictions {output.predictions} > {log} 2>&1"
+        " --protocols {params.protocols} --seed {params.seed} --data-set {wildcards.data_set}"
+        " --out {params.out} > {log} 2>&1"

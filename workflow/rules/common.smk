@@ -9,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 ROOT = Path(workflow.current_basedir).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from celllm.config import complete, lay_over
+from celllm.config import SECTION_OF, complete, lay_over
 from celllm.errors import UserError
 from celllm.io import read_yaml
 
@@ -34,15 +34,17 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 os.environ["DGLBACKEND"] = "pytorch"
 
 
-# Table of scores -> section of the config with its models, protocols, splits and settings.
-SECTION_OF = {"table1": "annotation", "table2": "drug_sensitivity"}
+def sections_of(tables):
+    """Sections of the config that some tables are made from, each once."""
+    return list(dict.fromkeys(SECTION_OF[table] for table in tables))
 
 
 def models_of(tables):
     """Models of some tables, each once."""
+    sections = sections_of(tables)
     return list(
         dict.fromkeys(
-            name for table in tables for name in config[SECTION_OF[table]]["models"]
+            name for section in sections for name in config[section]["models"]
         )
     )
 

@@ -8,7 +8,7 @@ def drug_splits_settings(wildcards):
     return as_json(chosen | {"task": wildcards.drug_task, "seed": config["seed"]})
 
 
-def drug_sensitivity_scores(wildcards):
+def drug_sensitivity_scores():
     return expand(
         results("scores/{drug_task}/{data_set}/{model}/{protocol}.csv"),
         drug_task=config["drug_sensitivity"]["splits"],
@@ -48,14 +48,11 @@ rule drug_sensitivity:
         genes=rules.genes.output.genes,
         splits=rules.drug_splits.output,
     output:
-        scores=results("scores/{drug_task}/{data_set}/{model}/{protocol}.csv"),
-        predictions=results(
-            "scores/{drug_task}/{data_set}/{model}/{protocol}.predictions.csv"
-        ),
+        score_files("drug_sensitivity", "scores/{drug_task}/{data_set}/{model}"),
     log:
-        log_of("drug_sensitivity/{drug_task}/{data_set}/{model}/{protocol}"),
+        log_of("drug_sensitivity/{drug_task}/{data_set}/{model}"),
     benchmark:
-        times_of("drug_sensitivity/{drug_task}/{data_set}/{model}/{protocol}")
+        times_of("drug_sensitivity/{drug_task}/{data_set}/{model}")
     conda:
         "../../envs/gpu.yaml"
     threads: 8
@@ -63,9 +60,11 @@ rule drug_sensitivity:
         encoder=encoder_flag,
         model=model_row,
         settings=drug_sensitivity_settings,
+        protocols=config["drug_sensitivity"]["protocols"],
         seed=config["seed"],
+        out=results("scores/{drug_task}/{data_set}/{model}"),
     shell:
         "python -m celllm drug-sensitivity --task {wildcards.drug_task} --cells {input.cells}"
         " --genes {input.genes} --splits {input.splits} {params.encoder:q} --model {params.model:q}"
-        " --settings {params.settings:q} --protocol {wildcards.protocol} --seed {params.seed}"
-        " --data-set {wildcards.data_set} --scores {output.scores} --predictions {output.predictions} > {log} 2>&1"
+        " --settings {params.settings:q} --protocols {params.protocols} --seed {params.seed}"
+        " --data-set {wildcards.data_set} --out {params.out} > {log} 2>&1"

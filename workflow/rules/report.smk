@@ -1,6 +1,6 @@
 # Figures, the manifest of the run, the page that shows it all.
 def figures():
-    if "table1" not in config["tables"]:
+    if "annotation" not in sections_of(config["tables"]):
         return loss_curves()
     fig3 = expand(
         results("figures/fig3_{data_set}.svg"),

@@ -1,14 +1,19 @@
 # Scores -> tables, figures, claims, manifest, report. Nothing here reads anything but score files and facts.
-SCORES_OF = {"table1": annotation_scores, "table2": drug_sensitivity_scores}
-TABLE_SCORES = {table: SCORES_OF[table] for table in config["tables"]}
+# Section of the config -> its score files; which table has which section stands in celllm.config.
+SCORES_OF = {
+    "annotation": annotation_scores,
+    "drug_sensitivity": drug_sensitivity_scores,
+    "drug_response": drug_response_scores,
+}
 
 
 def table_scores(wildcards):
-    return TABLE_SCORES[wildcards.table](wildcards)
+    return SCORES_OF[SECTION_OF[wildcards.table]]()
 
 
 def all_scores(wildcards):
-    return [path for scores in TABLE_SCORES.values() for path in scores(wildcards)]
+    sections = sections_of(config["tables"])
+    return [path for section in sections for path in SCORES_OF[section]()]
 
 
 def shown_models(tables):
@@ -36,13 +41,17 @@ def table_settings(wildcards):
 
 
 def tables():
-    return expand(results("tables/{table}.csv"), table=[*TABLE_SCORES, *FACT_TABLES])
+    return expand(
+        results("tables/{table}.csv"), table=[*config["tables"], *FACT_TABLES]
+    )
 
 
 def claim_settings():
     ratios = {"annotation": 1 / (config["annotation"]["splits"]["n_folds"] - 1)}
     for task, splits in config["drug_sensitivity"]["splits"].items():
         ratios[task] = 1 / splits["train_fraction"] - 1
+    for task, splits in config["drug_response"]["splits"].items():
+        ratios[task] = splits["test_fraction"] / (1 - splits["test_fraction"])
     return as_json(RUN_LABEL | {"test_over_train": ratios})
 
 
@@ -62,7 +71,7 @@ rule table:
     benchmark:
         times_of("tables/{table}")
     wildcard_constraints:
-        table="|".join(TABLE_SCORES),
+        table="|".join(config["tables"]),
     conda:
         "../../envs/cpu.yaml"
     threads: 1

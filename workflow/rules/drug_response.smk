@@ -1,0 +1,84 @@
+# Cell-line drug response: pairs of a cell line and a drug, split by pairs (warm) or by cell lines (cold).
+# One screen, named as in the paper's tables whichever release of GDSC it is from.
+SCREEN = "gdsc_ccle"
+
+
+def drug_response_settings(wildcards):
+    return method_settings("drug_response", wildcards.model)
+
+
+def pair_splits_settings(wildcards):
+    chosen = config["drug_response"]["splits"][wildcards.response_task]
+    kind = wildcards.response_task.removeprefix("response_")
+    return as_json(chosen | {"kind": kind, "seed": config["seed"]})
+
+
+def drug_response_scores():
+    return expand(
+        results("scores/{response_task}/{screen}/{model}/{protocol}.csv"),
+        response_task=config["drug_response"]["splits"],
+        screen=SCREEN,
+        model=config["drug_response"]["models"],
+        protocol=config["drug_response"]["protocols"],
+    )
+
+
+def screen_file(role, pattern):
+    """A file of the one data set of a role; a run without tables of drug response needs none."""
+    return [results(pattern).format(name=name) for name in config["data_sets"][role]]
+
+
+wildcard_constraints:
+    response_task="response_warm|response_cold",
+
+
+rule pair_splits:
+    input:
+        cells=screen_file("expression", "prepared/{name}.h5ad"),
+        responses=screen_file("response", "prepared/{name}.responses.csv"),
+    output:
+        results("splits/{response_task}/gdsc_ccle.json"),
+    log:
+        log_of("splits/{response_task}/gdsc_ccle"),
+    benchmark:
+        times_of("splits/{response_task}/gdsc_ccle")
+    conda:
+        "../../envs/response.yaml"
+    threads: 1
+    params:
+        settings=pair_splits_settings,
+        screen=SCREEN,
+    shell:
+        "python -m celllm pair-splits --cells {input.cells} --responses {input.responses} --data-set {params.screen}"
+        " --settings {params.settings:q} --out {output} > {log} 2>&1"
+
+
+rule drug_response:
+    input:
+        encoder_of,
+        cells=screen_file("expression", "prepared/{name}.h5ad"),
+        responses=screen_file("response", "prepared/{name}.responses.csv"),
+        genes=rules.genes.output.genes,
+        splits=rules.pair_splits.output,
+    output:
+        score_files("drug_response", "scores/{response_task}/gdsc_ccle/{model}"),
+    log:
+        log_of("drug_response/{response_task}/{model}"),
+    benchmark:
+        times_of("drug_response/{response_task}/{model}")
+    conda:
+        "../../envs/response.yaml"
+    threads: 8
+    params:
+        encoder=encoder_flag,
+        model=model_row,
+        settings=drug_response_settings,
+        protocols=config["drug_response"]["protocols"],
+        seed=config["seed"],
+        screen=SCREEN,
+        out=results("scores/{response_task}/gdsc_ccle/{model}"),
+    shell:
+        "python -m celllm drug-response --task {wildcards.response_task} --cells {input.cells}"
+        " --responses {input.responses} --genes {input.genes} --splits {input.splits} {params.encoder:q}"
+        " --model {params.model:q} --settings {params.settings:q} --protocols {params.protocols}"
+        " --seed {params.seed} --data-set {params.screen} --out {params.out} > {log} 2>&1"
