@@ -348,6 +348,8 @@ VERBS: dict[str, Verb] = {
                 Argument(f"--{task}", "settings as JSON; not a task of the run without", {"metavar": "JSON"})
                 for task in ("annotation", "drug-sensitivity", "drug-response")
             ),
+            Argument("--sizes", "sizes of encoders as JSON, their parameters counted", {"metavar": "JSON"}),
+            Argument("--splits", "splits with a train_fraction by task, as JSON", {"metavar": "JSON"}),
             FACTS,
             Argument(
                 "--data-sets",

@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from celllm.data import prepared, tables
-from celllm.data.corpus import ShardEntry, read_index
+from celllm.data.corpus import Corpus, ShardEntry, read_index
 from celllm.data.genes import Vocabulary
 from celllm.data.responses import counts as response_counts
 from celllm.data.responses import read_responses
@@ -52,7 +55,7 @@ def run_counts(
         index = read_index(corpus)
         entries = [ShardEntry(**entry) for entry in index["shards"]]
         data_sets |= {name: of_samples(name, path, entries) for name, path in (samples or {}).items()}
-        facts["pretraining"] = of_corpus(index, n_genes)
+        facts["pretraining"] = of_corpus(index, n_genes) | of_lengths(Corpus.open(corpus).lengths)
     for response, table in (responses or {}).items():
         for lines, path in (expression or {}).items():
             data_sets[f"{response}_{lines}"] = of_responses(table, path)
@@ -87,6 +90,15 @@ def of_corpus(index: Mapping[str, Any], n_genes: int) -> dict[str, Any]:
         "n_tumour": index["n_tumour"],
         "n_dropped": index["n_dropped"],
         "share_of_genes_not_expressed": round(100 * (1 - expressed), 2),
+    }
+
+
+def of_lengths(lengths: NDArray[np.int64]) -> dict[str, float]:
+    """Per cent of the cells with as many expressed genes as the paper says in section 4.3."""
+    usual, covered = (lengths >= 300) & (lengths <= 5000), lengths <= 13_000
+    return {
+        "share_of_cells_300_to_5000_genes": round(100 * float(usual.mean()), 2),
+        "share_of_cells_up_to_13000_genes": round(100 * float(covered.mean()), 2),
     }
 
 

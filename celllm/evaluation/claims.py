@@ -184,7 +184,7 @@ class _Judge:
     def find(self, claim: Claim) -> Finding:
         """What the run's scores or facts say."""
         if claim.fact:
-            fact = find(self.facts, claim.fact)
+            fact = self.fact(claim)
             return Finding(fact=fact, missing="Not measured in this run" if fact is None else "")
         if claim.kind == "ordering":
             return self.ordering(claim)
@@ -198,6 +198,11 @@ class _Judge:
             return Finding(missing="The data sets share no split number")
         lost = self.lost(len(mean), claim.cells, rival)
         return Finding(comparison=self.interval(mean, claim.cells[0]), lost=lost)
+
+    def fact(self, claim: Claim) -> Any:
+        """The fact of a claim, less the one it is compared with; None where one is missing."""
+        facts = [find(self.facts, path) for path in (claim.fact, claim.over_fact) if path]
+        return None if None in facts else facts[0] - facts[1] if claim.over_fact else facts[0]
 
     def ordering(self, claim: Claim) -> Finding:
         """The weakest of all pairs; an ordering holds when even this one does."""
@@ -308,7 +313,7 @@ def judged(kind: str, ours: Comparison, paper: Any, tolerance: float | None) -> 
 
 
 def _strength(finding: Finding) -> tuple[int, float, float]:
-    """Order of pairs from reversed to clear: by verdict, by t (units differ), and by the mean where t is one."""
+    """Order of pairs, reversed ones first: by verdict, by t (units differ), by the mean where t is equal."""
     ours = finding.comparison
     assert ours is not None
     return _rank(ours), 0.0 if math.isnan(ours.t) else ours.t, ours.mean
@@ -327,11 +332,12 @@ def fact_holds(claim: Claim, fact: Any) -> bool:
         return as_text(fact) == as_text(claim.paper)
     if claim.paper is None:
         raise ValueError(f"claim {claim.id}: a fact needs the paper's value")
+    gap, tolerance = fact - claim.paper, claim.tolerance or 0
     if claim.bound == "at_least":
-        return fact >= claim.paper
+        return gap >= -tolerance
     if claim.bound == "at_most":
-        return fact <= claim.paper
-    return abs(fact - claim.paper) <= (claim.tolerance or 0)
+        return gap <= tolerance
+    return abs(gap) <= tolerance
 
 
 def tolerance_of(claim: Claim, book: Paper) -> float | None:

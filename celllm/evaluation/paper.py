@@ -157,6 +157,7 @@ class Claim:
     cells: tuple[CellOf, ...]
     over: tuple[str, ...]
     fact: tuple[Any, ...] | None
+    over_fact: tuple[Any, ...] | None
     bound: str | None
     tolerance: float | None
     also: tuple[Any, ...]
@@ -308,6 +309,7 @@ def _claim(entry: Mapping[str, Any], tables: Mapping[str, Any]) -> Claim:
         cells=cells,
         over=tuple(entry.get("over", [])),
         fact=_path(entry.get("fact")),
+        over_fact=_path(entry.get("over_fact")),
         bound=entry.get("bound"),
         tolerance=entry.get("tolerance"),
         also=also,

@@ -5,6 +5,7 @@ filled into the dataclass that its verb fills. What no setting decides stands in
 it to the code.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ def run_settings_facts(
     annotation: Json | None = None,
     drug_sensitivity: Json | None = None,
     drug_response: Json | None = None,
+    sizes: Json | None = None,
+    splits: Json | None = None,
     facts: Sequence[str | Path] = (),
     data_sets: Sequence[str] = (),
 ) -> None:
@@ -57,6 +60,10 @@ def run_settings_facts(
         Settings of its training, as mappings or JSON; a task that is not given has no facts.
     out
         The JSON file.
+    sizes
+        Named sizes of encoders; their parameters are counted.
+    splits
+        Settings of splits with a ``train_fraction``, by task.
     facts, data_sets
         Facts that count the classes of the annotated ``data_sets``.
 
@@ -65,8 +72,8 @@ def run_settings_facts(
     UserError
         For wrong settings, and a data set whose classes are not counted.
     """
-    row = fill(ModelRow, model, "model")
-    config = row.encoder_config(len(Vocabulary.read(genes)))
+    row, n_genes = fill(ModelRow, model, "model"), len(Vocabulary.read(genes))
+    config = row.encoder_config(n_genes)
     settings = of_encoder(row, config) | {"pretraining": of_pretraining(pretraining, config)}
     if annotation is not None:
         classes = "/".join(map(str, n_classes(facts, data_sets)))
@@ -75,7 +82,20 @@ def run_settings_facts(
         settings["drug"] = of_classifier(drug_sensitivity, config, "2", "drug-sensitivity")
     if drug_response is not None:
         settings["response"] = of_response(drug_response, config)
-    write_json(out, {"settings": settings, "model": {"n_parameters": n_parameters(config)}})
+    settings["splits"] = {
+        task: round(100 * chosen["train_fraction"], 6) for task, chosen in _mapping(splits).items()
+    }
+    shapes = {
+        name: fill(EncoderConfig, {"n_genes": n_genes, **size}, f"sizes.{name}")
+        for name, size in _mapping(sizes).items()
+    }
+    by_size = {name: n_parameters(shape) for name, shape in shapes.items()}
+    counted = {"n_parameters": n_parameters(config), "n_parameters_by_size": by_size}
+    write_json(out, {"settings": settings, "model": counted})
+
+
+def _mapping(values: Json | None) -> Mapping[str, Any]:
+    return json.loads(values) if isinstance(values, str) else values or {}
 
 
 def n_parameters(config: EncoderConfig) -> int:

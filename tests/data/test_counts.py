@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from celllm.data import prepared
 from celllm.data.check import PROVENANCE
 from celllm.data.corpus import run_index, run_shard
-from celllm.data.counts import run_counts
+from celllm.data.counts import of_lengths, run_counts
 from celllm.data.prepare import run_prepare
 from celllm.data.responses import run_responses
 from celllm.errors import UserError
@@ -84,7 +84,14 @@ def test_everything_is_counted(run) -> None:
             "gdsc_ccle": {"n_pairs": 4, "n_distinct_pairs": 3, "n_lines": 2, "n_drugs": 2},
         },
         # 3 and 5 cells of 2 genes, 6 cells of 7 genes: 58 of 14 x 20 places.
-        "pretraining": {"n_cells": 14, "n_tumour": 6, "n_dropped": 1, "share_of_genes_not_expressed": 79.29},
+        "pretraining": {
+            "n_cells": 14,
+            "n_tumour": 6,
+            "n_dropped": 1,
+            "share_of_genes_not_expressed": 79.29,
+            "share_of_cells_300_to_5000_genes": 0.0,
+            "share_of_cells_up_to_13000_genes": 100.0,
+        },
     }
 
 
@@ -164,3 +171,8 @@ def test_real_data_sets_have_the_counts_of_the_mirror(mirror, real_genes, tmp_pa
     assert found["gdsc_ccle"]["n_pairs"] == 89288
     assert found["gdsc_ccle"]["n_distinct_pairs"] == 83899
     assert (found["gdsc_ccle"]["n_lines"], found["gdsc_ccle"]["n_drugs"]) == (460, 223)
+
+
+def test_lengths_of_cells_bounds_included() -> None:
+    shares = of_lengths(np.array([299, 300, 5000, 5001, 13_000, 13_001]))
+    assert shares == {"share_of_cells_300_to_5000_genes": 33.33, "share_of_cells_up_to_13000_genes": 83.33}

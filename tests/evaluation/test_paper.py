@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ from celllm.evaluation.metrics import NAMES
 from celllm.evaluation.slips import contradiction
 
 BOOK = paper.load()
+CLAIMS = {claim.id: claim for claim in BOOK.claims}
 
 
 def test_every_printed_score_is_there() -> None:
@@ -67,11 +69,47 @@ def test_claims_are_many_distinct_and_resolvable() -> None:
     for claim in BOOK.claims:
         assert claim.kind in ("value", "difference", "ordering"), claim.id
         assert bool(claim.cells) != bool(claim.fact), claim.id
-        assert (claim.kind == "value") == (not claim.over), claim.id
+        assert (claim.kind == "value") == (not claim.over and not claim.over_fact), claim.id
+        assert claim.tolerance is None or claim.kind != "ordering", claim.id
+        assert claim.section and claim.statement.endswith((".", ")")), claim.id
         for cell in claim.cells:
             assert BOOK.number(cell) is not None, claim.id
             for row in claim.over:
                 assert row == "control" or BOOK.number(cell.of_row(row)) is not None, (claim.id, row)
+
+
+@pytest.mark.parametrize(
+    ("ours", "rival", "text"),
+    [
+        ("celllm", "scbert", ""),
+        ("celllm_wo_cl", "scbert", "CellLM w/o CL 66.4, scBERT 68.8 (Zheng68K macro F1)"),
+        ("celllm", "celllm", "CellLM 71.8, CellLM 71.8 (Zheng68K macro F1)"),
+        ("celllm", paper.CONTROL, ""),
+    ],
+)
+def test_an_ordering_that_the_printed_numbers_do_not_have(ours: str, rival: str, text: str) -> None:
+    claim = replace(
+        CLAIMS["contrast-helps"],
+        cells=(paper.CellOf.parse(f"table1/{ours}/zheng68k/macro_f1"),),
+        over=(rival,),
+    )
+    assert contradiction(claim, BOOK) == (f"The paper's own table has {text}" if text else "")
+
+
+def test_errors_are_better_when_smaller_in_print_too() -> None:
+    cells = (paper.CellOf.parse("table3/scbert/cold/mae"),)
+    claim = replace(CLAIMS["scbert-over-deepcdr"], cells=cells)
+    assert contradiction(claim, BOOK).endswith("scBERT 1.086, DeepCDR 1.083 (Cold start MAE)")
+
+
+@pytest.mark.parametrize(
+    ("stated", "slip"),
+    [(8.3, False), (8.25, False), (8.2, False), (8.19, True), (8.4, True), (8.26, True)],
+)
+def test_a_sentence_is_held_to_its_own_digits(stated: float, slip: bool) -> None:
+    """Table 2 gives 8.25: half a unit of the last printed digit is rounding, more is not."""
+    claim = replace(CLAIMS["few-shot-gain"], paper=stated)
+    assert bool(contradiction(claim, BOOK)) is slip
 
 
 def test_the_papers_contradictions_are_found_and_no_others() -> None:

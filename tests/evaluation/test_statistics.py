@@ -93,7 +93,7 @@ def test_no_correction_for_what_is_no_ratio(ratio: float) -> None:
 
 
 def test_holm_agrees_with_a_step_down_in_words() -> None:
-    """Reject while the smallest p is below level / (number left): the adjusted p is the level that does it."""
+    """Reject while the smallest p is below level / (number left): p (Holm) is the level that does it."""
     p = np.random.default_rng(2).uniform(0, 0.2, 12)
     adjusted = holm(p.tolist())
     for level in (0.01, 0.05, 0.2, 0.5):

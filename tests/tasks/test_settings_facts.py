@@ -52,6 +52,8 @@ def facts_of(config: str, genes: Path, counts: Path, out: Path, **changes) -> di
         "annotation": run["annotation"]["finetuning"],
         "drug_sensitivity": run["drug_sensitivity"]["finetuning"],
         "drug_response": {},
+        "sizes": run["sizes"],
+        "splits": run["drug_sensitivity"]["splits"],
         "facts": [counts],
         "data_sets": ["zheng68k", "baron"],
     }
@@ -88,19 +90,27 @@ def test_parameters_are_those_of_the_encoder(tmp_path, genes, counts) -> None:
     run = load(ROOT / "config/toy.yaml")
     config = ModelRow(size=run["sizes"]["50m"]).encoder_config(50)
     expected = sum(p.numel() for p in Encoder(config).parameters())
-    assert facts["model"]["n_parameters"] == expected
+    assert facts["model"]["n_parameters"] == facts["model"]["n_parameters_by_size"]["50m"] == expected
+    assert set(facts["model"]["n_parameters_by_size"]) == set(run["sizes"])
+
+
+def test_shares_of_training_cells_are_per_cent(tmp_path, genes, counts) -> None:
+    facts = facts_of("paper.yaml", genes, counts, tmp_path / "settings.json")
+    assert facts["settings"]["splits"] == {"drug_few_shot": 5.0, "drug_full": 80.0}
 
 
 def test_a_task_that_is_not_run_has_no_facts(tmp_path, genes, counts) -> None:
     facts = facts_of("paper.yaml", genes, counts, tmp_path / "s.json", model={"size": SIZES["8m"]},
                      drug_response=None, annotation=None)  # fmt: skip
-    assert set(facts["settings"]) == {"model", "tokens", "pretraining", "drug"}
+    assert set(facts["settings"]) == {"model", "tokens", "pretraining", "drug", "splits"}
 
 
 def test_slips_are_told_in_one_line(tmp_path, genes, counts) -> None:
     out = tmp_path / "settings.json"
     with pytest.raises(UserError, match="drug-sensitivity: unknown key 'had'"):
         facts_of("toy.yaml", genes, counts, out, drug_sensitivity={"had": [3]})
+    with pytest.raises(UserError, match=r"sizes\.9m: unknown key 'deep'"):
+        facts_of("toy.yaml", genes, counts, out, sizes={"9m": {"deep": 3}})
     with pytest.raises(UserError, match=r"facts: no data_sets\.liver\.n_classes"):
         facts_of("toy.yaml", genes, counts, out, data_sets=["baron", "liver"])
     assert not out.exists()

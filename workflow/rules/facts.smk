@@ -25,12 +25,14 @@ rule settings_facts:
         annotation=settings_of("annotation"),
         drug_sensitivity=settings_of("drug_sensitivity"),
         drug_response=settings_of("drug_response"),
+        sizes=as_json(config["sizes"]),
+        splits=as_json(config["drug_sensitivity"]["splits"]),
         data_sets=config["data_sets"]["annotation"],
     shell:
         "python -m celllm settings-facts --model {params.model:q} --genes {input.genes}"
         " --pretraining {params.pretraining:q} {params.annotation:q} {params.drug_sensitivity:q}"
-        " {params.drug_response:q} --facts {input.counts} --data-sets {params.data_sets} --out {output}"
-        " > {log} 2>&1"
+        " {params.drug_response:q} --sizes {params.sizes:q} --splits {params.splits:q} --facts {input.counts}"
+        " --data-sets {params.data_sets} --out {output} > {log} 2>&1"
 
 
 rule gradient_error:
