@@ -406,6 +406,15 @@ VERBS: dict[str, Verb] = {
             OUT,
         ),
     ),
+    "crate": Verb(
+        "celllm.evaluation.crate:run_crate",
+        "the folder of a run -> its RO-Crate: workflow, configuration, inputs, outputs, times, software",
+        (
+            _file("manifest", "manifest.json"),
+            _file("lock", "data.lock of the inputs"),
+            OUT,
+        ),
+    ),
     "gate": Verb(
         "celllm.evaluation.gate:run_gate",
         "fail when a method failed that was not expected to",

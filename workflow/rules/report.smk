@@ -94,3 +94,26 @@ rule report:
     shell:
         "python -m celllm report --tables {input.tables:q} --figures {input.figures:q} --claims {input.claims}"
         " --manifest {input.manifest} --settings {params.settings:q} --out {output} > {log} 2>&1"
+
+
+rule crate:
+    input:
+        results("report.html"),
+        results("leakage.md"),
+        results("counts.json"),
+        manifest=results("manifest.json"),
+    output:
+        results("ro-crate-metadata.json"),
+        results("config.json"),
+        directory(results("workflow")),
+    log:
+        log_of("crate"),
+    benchmark:
+        times_of("crate")
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        lock=f"{RAW}/data.lock",
+    shell:
+        "python -m celllm crate --manifest {input.manifest} --lock {params.lock:q} --out {output[0]} > {log} 2>&1"
