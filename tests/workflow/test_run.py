@@ -1,6 +1,8 @@
 """The whole graph of jobs, as a user runs it."""
 
 import json
+import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pandas as pd
@@ -126,7 +128,46 @@ def test_one_changed_value_reruns_what_depends_on_it(toy: Path, snakemake, tmp_p
     kinds = [config["models"][name]["kind"] for name in config["annotation"]["models"]]
     assert rules["annotate"] == kinds.count("encoder") * 2
     assert rules["table"] == 2
-    assert set(rules) == {"annotate", "table", "claims", "confusion", "manifest", "report", "gate", "all"}
+    ends = {"claims", "confusion", "manifest", "report", "crate", "gate", "all"}
+    assert set(rules) == {"annotate", "table", *ends}
+
+
+def test_report_of_the_run_in_a_browser(toy: Path, check_page, tmp_path: Path) -> None:
+    report = toy / "results/toy/report.html"
+    assert report.stat().st_size < 8e6
+    check_page(report, tmp_path)
+
+
+def test_crate_of_the_run_opens(toy: Path) -> None:
+    from rocrate.rocrate import ROCrate
+
+    crate = ROCrate(toy / "results/toy")
+    run = crate.root_dataset["mentions"][0]
+    assert run["instrument"].id == "workflow/Snakefile"
+    made = {entity.id for entity in run["result"]}
+    assert {"report.html", "tables/table1.csv", "figures/fig3_baron.svg", "claims.md"} <= made
+    local = [e for e in crate.get_by_type("File") if not e.id.startswith("http")]
+    assert all((toy / "results/toy" / e.id).is_file() for e in local)
+
+
+def explained() -> list[str]:
+    """Patterns of all places that docs/outputs.md names: <any> and {one,of} as in a shell."""
+    found = []
+    for name in re.findall(r"`([^`\n]+)`", (ROOT / "docs/outputs.md").read_text(encoding="utf-8")):
+        before, brace, rest = re.sub(r"<[^>]+>", "*", name).partition("{")
+        choices, _, after = rest.partition("}")
+        found += [before + choice + after for choice in choices.split(",")] if brace else [before]
+    return found
+
+
+def test_every_file_is_explained(toy: Path) -> None:
+    """Tables, figures and what stands beside the folders by name, the rest by its folder."""
+    results, patterns = toy / "results/toy", explained()
+    files = [path.relative_to(results) for path in results.rglob("*") if path.is_file()]
+    by_name = [p for p in files if len(p.parts) == 1 or p.parts[0] in ("tables", "figures")]
+    named = {p.as_posix() for p in by_name} | {f"{p.parts[0]}/" for p in files if p not in by_name}
+    assert len(named) > 30
+    assert [name for name in sorted(named) if not any(fnmatch(name, pattern) for pattern in patterns)] == []
 
 
 def planned(text: str) -> dict[str, int]:
