@@ -12,11 +12,13 @@ Prints cells/s of each way, and per round-by-round ratio the median and the rang
 and the share of the machine: FLOP/s of the encoder over those of a large matrix product in the same type.
 Number types are float32 and, where the hardware has it, bfloat16 (on a processor without it a product takes a
 hundred times as long); the default of this package is what ``precision: auto`` takes. Every way runs the same
-number of layers (``--depth``; the cost is proportional to it). Other work on the machine spoils all of it.
+number of layers (``--depth``; the cost is proportional to it). Other work on the machine spoils all of it; on
+one that is busy take ``OMP_NUM_THREADS=1`` and ``--processor-time``, which leaves out waiting for a core.
 """
 
 import argparse
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -27,7 +29,6 @@ from torch import Tensor
 
 from celllm.data.batches import length_buckets
 from celllm.model import Encoder, EncoderConfig, forward_flops
-from celllm.training.throughput import peak_flops
 from celllm.training.trainer import resolve_precision
 
 LONGEST = 6000
@@ -35,6 +36,7 @@ N_GENES = 19_379
 CPU = torch.device("cpu")
 FULL = "performer-pytorch, padded to 6000, float32"
 Step = Callable[[], None]
+clock = time.perf_counter
 
 
 def gene_counts(n_cells: int, median: int) -> np.ndarray:
@@ -91,9 +93,16 @@ def theirs(config: EncoderConfig, lengths: np.ndarray, width: int, at_once: int,
 
 
 def seconds(step: Step) -> float:
-    start = time.perf_counter()
+    start = clock()
     step()
-    return time.perf_counter() - start
+    return clock() - start
+
+
+def peak_flops(dtype: torch.dtype) -> float:
+    """FLOP/s of a large matrix product."""
+    n = 2048
+    a = torch.randn(n, n).to(dtype)
+    return 2 * n**3 / min(seconds(lambda: torch.mm(a, a)) for _ in range(3))
 
 
 def main() -> None:
@@ -105,7 +114,11 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=2)
     parser.add_argument("--budget", type=int, default=4096, help="tokens of a chunk")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--processor-time", action="store_true", help="for a busy machine, with one thread")
     args = parser.parse_args()
+    if args.processor_time:
+        global clock
+        clock = time.process_time
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     config = EncoderConfig(n_genes=N_GENES, depth=args.depth)
@@ -142,8 +155,9 @@ def measure(
     for _ in range(rounds):  # medians count, so that the first round warms up
         for name, (step, n_cells) in steps.items():
             rates[name].append(n_cells / seconds(step))
+            print(f"  {rates[name][-1]:9.3f} cells/s  {name}", file=sys.stderr, flush=True)
         for dtype in number_types():
-            peaks[in_words(dtype)].append(peak_flops(CPU, dtype))
+            peaks[in_words(dtype)].append(peak_flops(dtype))
     return rates, peaks
 
 

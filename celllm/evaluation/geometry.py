@@ -1,36 +1,37 @@
-"""How cell embeddings lie in their space: the paper argues that contrast spreads them, and never measures it.
+"""How the cell embeddings of several encoders lie: the paper argues that contrast spreads them.
 
-All measures are of cells that no encoder was trained on. Without contrast, embeddings of a transformer crowd
-into a narrow cone (anisotropy): a mean cosine near 1, a uniformity near 0, a small effective rank.
+All measures are of cells that no encoder was trained on; see :mod:`celllm.training.embedding_geometry`.
 """
 
 import csv
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
 from celllm.data import prepared
-from celllm.data.batches import length_buckets
 from celllm.data.genes import Vocabulary
-from celllm.data.tokens import Cells, CellsInMemory, Tokeniser, blocks, concatenate, tokens_of
+from celllm.data.tokens import CellsInMemory, blocks, concatenate, tokens_of
 from celllm.errors import UserError
+from celllm.evaluation.render import markdown
 from celllm.io import atomic
-from celllm.model import Encoder, cell_embedding, load_encoder
+from celllm.model import load_encoder
 from celllm.settings import fill
 from celllm.training.distributed import joined
+from celllm.training.embedding_geometry import MEASURES, measure
 from celllm.training.model_row import read_tokeniser
 
 log = logging.getLogger(__name__)
 
-Embedding = Literal["mean", "cls"]
-MEASURES = ("mean_cosine", "uniformity", "alignment", "effective_rank")
+TITLES = ("Mean cosine", "Uniformity", "Alignment", "Effective rank")
+KINDS = {"mean": "mean over the genes of a cell", "cls": "vector of [CLS]"}
+LEGEND = """\
+Cells that no encoder was trained on. Mean cosine of two cells: 1 is a single direction. Uniformity: 0 is a
+point, lower is more even. Alignment: distance of two dropout passes of a cell. Effective rank: at most the
+length of an embedding, which stands in brackets. Definitions: docs/outputs.md."""
 COLUMNS = ("model", "data_set", "embedding", "dim", "n_cells", *MEASURES)
 
 
@@ -55,7 +56,7 @@ def run_geometry(
     out: str | Path,
     settings: Mapping[str, Any] | str | None = None,
 ) -> None:
-    """Write the measures of several encoders on the same cells as one table.
+    """Write the measures of several encoders on the same cells, as CSV and as Markdown beside it.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ def run_geometry(
         The vocabulary, ``genes.tsv``.
     out
         CSV with :data:`COLUMNS`, a row per encoder, data set and kind of embedding (the mean over a cell's
-        genes; the vector of [CLS]).
+        genes; the vector of [CLS]). The same numbers stand in the ``.md`` file beside it.
     settings
         :class:`GeometrySettings` as mapping or JSON.
 
@@ -93,6 +94,23 @@ def run_geometry(
                     log.info("%s, %s, %s: %s", model, data_set, embedding, told)
     with atomic(out) as partial, open(partial, "w", newline="", encoding="utf-8") as handle:
         csv.writer(handle, lineterminator="\n").writerows([COLUMNS, *rows])
+    with atomic(Path(out).with_suffix(".md")) as partial:
+        partial.write_text(in_markdown(rows), encoding="utf-8")
+
+
+def in_markdown(rows: Sequence[Sequence[Any]]) -> str:
+    """Rows of :data:`COLUMNS` for readers: a table per data set and kind of embedding, a line per encoder."""
+    lines = ["# Geometry of embeddings", "", LEGEND]
+    tables: dict[tuple[str, str], list[Sequence[Any]]] = {}
+    for row in rows:
+        tables.setdefault((row[1], row[2]), []).append(row)
+    for (data_set, embedding), members in tables.items():
+        lines += ["", f"## {markdown(data_set)}: {KINDS[embedding]}, {members[0][4]} cells", ""]
+        lines += ["| Model | " + " | ".join(TITLES) + " |", "|---|" + "---:|" * len(TITLES)]
+        for model, _, _, dim, _, *measures in members:
+            numbers = " | ".join(f"{float(value):.3f}" for value in measures)
+            lines.append(f"| {markdown(model)} ({dim}) | {numbers} |")
+    return "\n".join(lines) + "\n"
 
 
 def _sample(path: str | Path, vocabulary: Vocabulary, settings: GeometrySettings) -> CellsInMemory:
@@ -104,73 +122,3 @@ def _sample(path: str | Path, vocabulary: Vocabulary, settings: GeometrySettings
         raise UserError(f"{path}: {len(rows)} cell(s) with an expressed gene; geometry needs two")
     n = min(settings.n_cells, len(rows))
     return CellsInMemory(cells.take(np.random.default_rng(settings.seed).choice(rows, n, replace=False)))
-
-
-def measure(
-    encoder: Encoder, tokeniser: Tokeniser, cells: Cells, seed: int, token_budget: int
-) -> dict[Embedding, dict[str, float]]:
-    """All measures of both kinds of embedding.
-
-    Mean cosine, uniformity and effective rank are of embeddings without dropout; alignment is of two passes
-    with dropout, which are the positives of the contrastive loss.
-    """
-    plain = embed(encoder.eval(), tokeniser, cells, token_budget)
-    torch.manual_seed(seed)
-    one, other = (embed(encoder.train(), tokeniser, cells, token_budget) for _ in range(2))
-    encoder.eval()
-    return {
-        how: {
-            "mean_cosine": mean_cosine(plain[how]),
-            "uniformity": uniformity(plain[how]),
-            "alignment": alignment(one[how], other[how]),
-            "effective_rank": effective_rank(plain[how]),
-        }
-        for how in plain
-    }
-
-
-@torch.no_grad()
-def embed(encoder: Encoder, tokeniser: Tokeniser, cells: Cells, token_budget: int) -> dict[Embedding, Tensor]:
-    """Both kinds of embedding of all cells, (n_cells, dim) float64 in the order of the cells."""
-    device = encoder.norm.weight.device
-    kinds: tuple[Embedding, ...] = get_args(Embedding)
-    found = {how: torch.empty(cells.n_cells, encoder.config.dim, dtype=torch.float64) for how in kinds}
-    for rows in length_buckets(tokeniser.lengths(cells), token_budget):
-        batch = tokeniser(cells.take(rows)).to(device)
-        states = encoder(*batch)
-        for how, table in found.items():
-            table[torch.from_numpy(rows)] = cell_embedding(states, batch.mask, how).double().cpu()
-    return found
-
-
-def mean_cosine(x: Tensor) -> float:
-    """Mean cosine of two different rows of ``x`` (n, dim): 0 for random directions, 1 for a single one."""
-    n, total = len(x), functional.normalize(x).sum(0)
-    return float((total @ total - functional.normalize(x).square().sum()) / (n * (n - 1)))
-
-
-def uniformity(x: Tensor, t: float = 2.0) -> float:
-    """Logarithm of the mean Gaussian potential of pairs of rows on the unit sphere; lower is more uniform.
-
-    0 when all directions are one, about -2t for random directions in many dimensions.
-    Source: Wang & Isola 2020, "Understanding contrastive representation learning through alignment and
-    uniformity on the hypersphere", with their t = 2.
-    """
-    return float(torch.pdist(functional.normalize(x)).square().mul(-t).exp().mean().log())
-
-
-def alignment(x: Tensor, y: Tensor) -> float:
-    """Mean squared distance of row i of ``x`` and row i of ``y`` on the unit sphere, 0 to 4.
-
-    Source: Wang & Isola 2020, with their exponent of 2.
-    """
-    return float((functional.normalize(x) - functional.normalize(y)).square().sum(1).mean())
-
-
-def effective_rank(x: Tensor) -> float:
-    """Exponential of the entropy of the singular values of ``x``, as shares of their sum; 1 to min(n, dim).
-
-    Source: Roy & Vetterli 2007, "The effective rank: a measure of effective dimensionality".
-    """
-    shares = functional.normalize(torch.linalg.svdvals(x), p=1, dim=0)
-    return float(torch.special.entr(shares).sum().exp())

@@ -4,15 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from celllm.training.embedding_geometry import MEASURES
+
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 _POSITION = ("step", "epoch")
-_LOSSES = ("loss", "mlm", "tumour", "contrast")
+_GROUPS = dict.fromkeys(("loss", "mlm", "tumour", "contrast"), "loss") | dict.fromkeys(MEASURES, "geometry")
 
 
 class Events:
-    """Writes the metrics of every step as scalars: losses under ``loss/``, the rest under ``run/``.
+    """Writes the metrics of every step as scalars, under ``loss/``, ``geometry/`` and ``run/``.
 
     Parameters
     ----------
@@ -33,8 +35,7 @@ class Events:
         step = int(row["step"])
         for name, value in row.items():
             if name not in _POSITION:
-                group = "loss" if name in _LOSSES else "run"
-                self.writer.add_scalar(f"{group}/{name}", value, step)
+                self.writer.add_scalar(f"{_GROUPS.get(name, 'run')}/{name}", value, step)
 
     def __enter__(self) -> "Events":
         return self

@@ -19,11 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from celllm.data.batches import EpochSampler
 from celllm.data.corpus import Corpus
 from celllm.data.genes import Vocabulary
+from celllm.data.tokens import Cells, CellsInMemory
 from celllm.errors import UserError
 from celllm.io import sha256
 from celllm.model import Encoder, count_parameters, load_gene_embeddings, save_encoder
@@ -32,6 +35,7 @@ from celllm.training import checkpoints as checkpoint_files
 from celllm.training.batches import Batch, BatchMaker
 from celllm.training.checkpoints import State
 from celllm.training.distributed import Processes, joined
+from celllm.training.embedding_geometry import measure
 from celllm.training.events import Events
 from celllm.training.interruption import EXIT_INTERRUPTED, StopRequest
 from celllm.training.model_row import ModelRow, describe_tokeniser
@@ -123,6 +127,8 @@ class Run:
         What a checkpoint must share to be gone on from.
     folder
         Of the checkpoints.
+    held_out
+        Cells that are not trained on.
     peak_flops
         FLOP/s of a large matrix product on all processes together; None where it was not measured.
     """
@@ -135,6 +141,7 @@ class Run:
     config: dict[str, Any]
     folder: Path
     n_steps: int
+    held_out: Cells
     step: int = 0
     peak_flops: float | None = None
 
@@ -185,6 +192,18 @@ class Run:
         by_time = self.processes.any(time.monotonic() - self.saved_at > 60 * minutes)
         return by_step or by_time
 
+    def geometry(self) -> dict[str, float]:
+        """How the embeddings of the held-out cells lie, where it is the step to measure that."""
+        every = self.settings.geometry_steps
+        if every is None or self.step % every or not self.processes.is_first:
+            return {}
+        encoder, tokeniser = self.trainer.model.encoder, self.batches.tokeniser
+        of_both = measure(encoder, tokeniser, self.held_out, self.settings.seed, self.settings.token_budget)
+        found = of_both["mean"]
+        told = "  ".join(f"{name} {value:.3f}" for name, value in found.items())
+        log.info("step %d, %d held-out cells: %s", self.step, self.held_out.n_cells, told)
+        return found
+
     def meta(self) -> dict[str, Any]:
         """What the file of the encoder says about it."""
         return {
@@ -209,7 +228,8 @@ def prepare(
     vocabulary = Vocabulary.read(genes)
     cells = Corpus.open(corpus, vocabulary.sha256)
     table = load_gene_embeddings(gene_embeddings, vocabulary.sha256) if gene_embeddings else None
-    sampler = EpochSampler(cells.n_cells, settings.batch_size, settings.seed, row.rows(cells))
+    rows, held_out = hold_out(row.rows(cells), settings)
+    sampler = EpochSampler(cells.n_cells, settings.batch_size, settings.seed, rows)
     if sampler.batch_size < processes.size:
         raise UserError(f"batch_size: {sampler.batch_size} cells for {processes.size} processes; start fewer")
     tokeniser = row.tokeniser(len(vocabulary), cells)
@@ -224,12 +244,25 @@ def prepare(
         "gene_embeddings_sha256": sha256(gene_embeddings) if gene_embeddings else None,
     }
     n_steps = settings.max_steps or settings.epochs * sampler.batches_per_epoch
-    run = Run(settings, row, processes, trainer, batches, config, folder, n_steps)
+    watched = CellsInMemory(cells.take(held_out))
+    run = Run(settings, row, processes, trainer, batches, config, folder, n_steps, watched)
     _announce(run)
     run.resume()
     if settings.measure_peak:
         run.peak_flops = _measured_peak(run)
     return run
+
+
+def hold_out(
+    rows: NDArray[np.int64], settings: PretrainSettings
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Cut ``rows`` of the corpus into those to train on and ``held_out_cells`` random ones."""
+    n = settings.held_out_cells
+    if n >= len(rows):
+        raise UserError(f"settings.held_out_cells: {n} of {len(rows)} cells leave none to train on")
+    rng = np.random.default_rng(seed_of(settings.seed, Stream.HELD_OUT))
+    held_out = rng.choice(rows, n, replace=False)
+    return rows[~np.isin(rows, held_out)], held_out
 
 
 def _measured_peak(run: Run) -> float:
@@ -319,6 +352,7 @@ def _metrics(
         "peak_mib": peak_mib(run.processes.device),
         "flops_per_second": speed,
         **({"utilisation": speed / run.peak_flops} if run.peak_flops else {}),
+        **run.geometry(),
     }
 
 

@@ -30,6 +30,7 @@ class PretrainSettings:
     epochs: int = _setting(5, 1)  # paper: not given
     max_steps: int | None = _setting(None, 1)  # optimiser steps in place of epochs
     seed: int = _setting(0)
+    held_out_cells: int = _setting(0)  # cells that are not trained on, to watch their embeddings; paper: none
 
     # The optimiser, Adam with cosine annealing (paper, Table F.1)
     learning_rate: float = _setting(1e-4, above=0)  # paper, Table F.1
@@ -65,6 +66,7 @@ class PretrainSettings:
     device: str = dataclasses.field(default="auto", metadata={"resource": True})
     checkpoint_minutes: float = _setting(10.0, resource=True)
     checkpoint_steps: int | None = _setting(None, 1, resource=True)  # one every so many steps as well
+    geometry_steps: int | None = _setting(None, 1, resource=True)  # steps between measures of held_out_cells
     log_steps: int = _setting(10, 1, resource=True)  # steps from line to line in the log
     measure_peak: bool = _setting(True, resource=True)  # half a second at the start, for the utilisation
 
@@ -75,6 +77,8 @@ class PretrainSettings:
                 continue
             if not (limits["least"] <= value <= limits["most"] and value > limits["above"]):
                 raise UserError(f"settings.{field.name}: expected {_in_words(**limits)}, got {value}")
+        if self.geometry_steps and self.held_out_cells < 2:
+            raise UserError("settings.geometry_steps: needs held_out_cells, at least 2")
 
     def science(self) -> dict[str, Any]:
         """The settings that decide about the result."""

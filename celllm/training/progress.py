@@ -15,6 +15,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from celllm.io import atomic
+from celllm.training.embedding_geometry import MEASURES
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ COLUMNS = (
     *("step", "epoch", "n_cells", "n_tokens", "n_chunks", "learning_rate", "loss", *LOSSES, "gradient_norm"),
     *("seconds", "waiting_seconds", "cells_per_second", "tokens_per_second", "peak_mib"),
     *("flops_per_second", "utilisation"),
+    *MEASURES,
 )
 
 

@@ -17,6 +17,7 @@ class Stream(IntEnum):
     MASKS = 2
     FEATURES = 3
     QUEUE = 4
+    HELD_OUT = 5
 
 
 def seed_of(seed: int, stream: Stream, *place: int) -> int:

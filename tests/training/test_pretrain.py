@@ -19,8 +19,9 @@ from celllm.model import load_encoder, load_gene_embeddings, save_gene_embedding
 from celllm.training import pretrain
 from celllm.training.checkpoints import exclusive
 from celllm.training.distributed import joined
+from celllm.training.embedding_geometry import MEASURES
 from celllm.training.model_row import ModelRow, commonest_genes, read_tokeniser
-from celllm.training.pretrain import prepare, run_pretrain
+from celllm.training.pretrain import hold_out, prepare, run_pretrain
 from celllm.training.pretrain_settings import PretrainSettings
 from celllm.training.trainer import Trainer, resolve_precision
 
@@ -318,6 +319,8 @@ def test_resources_and_names_may_change(pretrained: Pretrained) -> None:
         ({"batchsize": 4}, "settings: unknown key 'batchsize'; allowed are batch_size"),
         ({"temperature": 0.0}, "settings.temperature: expected more than 0, got 0.0"),
         ({"mask_rate": 1.5}, "settings.mask_rate: expected more than 0 and at most 1, got 1.5"),
+        ({"held_out_cells": 90}, "settings.held_out_cells: 90 of 90 cells leave none to train on"),
+        ({"geometry_steps": 5}, "settings.geometry_steps: needs held_out_cells, at least 2"),
         ({"batch_size": 0}, "settings.batch_size: expected at least 1, got 0"),
         ({"epochs": "many"}, "settings.epochs: expected int, got 'many'"),
         ({"precision": "float16"}, "float16 runs on GPUs only"),
@@ -383,3 +386,19 @@ def test_compiled_layers_change_nothing_but_rounding(arguments: Arguments, contr
     assert found == pytest.approx(losses, rel=1e-5)
     assert float((gradient - expected).norm() / expected.norm()) < 1e-5
     assert compiled.trainer.tensors().keys() == plain.trainer.tensors().keys()
+
+
+def test_held_out_cells_are_watched_and_not_trained_on(pretrained: Pretrained, arguments: Arguments) -> None:
+    """Measuring them is no part of the training: without it the result has the same bits."""
+    watched = pretrained("watched", held_out_cells=12, geometry_steps=2)
+    rows = read(watched["metrics"])
+    for name in MEASURES:
+        assert [row["step"] for row in rows if row[name]] == ["2", "4", "6"]
+    assert all(-1 <= float(row["mean_cosine"]) < 1 for row in rows[1::2])
+    assert len({row["effective_rank"] for row in rows[1::2]}) == 3, "parameters move, so do embeddings"
+    assert sha256(pretrained("unwatched", held_out_cells=12)["out"]) == sha256(watched["out"])
+    run = open_run(arguments("again", held_out_cells=12))
+    seen = {row for step in range(6) for part in run.batches.make(step).rows for row in part.tolist()}
+    _, held_out = hold_out(np.arange(90), run.settings)
+    assert len(set(held_out.tolist())) == 12
+    assert seen == set(range(90)) - set(held_out.tolist())

@@ -30,7 +30,8 @@ rule geometry:
         expand(results("prepared/{name}.h5ad"), name=config["data_sets"]["annotation"]),
         genes=rules.genes.output.genes,
     output:
-        results("geometry.csv"),
+        csv=results("geometry.csv"),
+        md=results("geometry.md"),
     log:
         log_of("geometry"),
     benchmark:
@@ -44,7 +45,7 @@ rule geometry:
         settings=as_json({"seed": config["seed"]}),
     shell:
         "python -m celllm geometry --encoders {params.encoders:q} --cells {params.cells:q} --genes {input.genes}"
-        " --settings {params.settings:q} --out {output} > {log} 2>&1"
+        " --settings {params.settings:q} --out {output.csv} > {log} 2>&1"
 
 
 rule loss_curves:
