@@ -46,6 +46,8 @@ from celllm.evaluation.statistics import Comparison, corrected_resampled_t, holm
 from celllm.io import write_text
 from celllm.settings import fill
 
+# A difference of decimals is off by 1e-16: what lies on the edge of a tolerance is within.
+EDGE = 1e-9
 OTHER: dict[str, Literal["strict", "paper"]] = {"strict": "paper", "paper": "strict"}
 
 
@@ -164,6 +166,7 @@ class _Judge:
             "p": numbers.p if numbers and claim.kind != "value" else None,
             "effect": numbers.effect if numbers and claim.kind != "value" else None,
             "tolerance": tolerance,
+            "bound": claim.bound or "",
             "method": numbers.method if numbers else "",
             "verdict": CONTRADICTION if slip else self.verdict(claim, finding, tolerance),
             "note": " ".join(_sentence(reason) for reason in reasons if reason),
@@ -301,6 +304,7 @@ def judged(kind: str, ours: Comparison, paper: Any, tolerance: float | None) -> 
         return (FAILS, INCONCLUSIVE, HOLDS)[_rank(ours)]
     if tolerance is None or not isinstance(paper, int | float):
         raise ValueError(f"a claim of kind {kind} needs a number and a tolerance")
+    tolerance += EDGE
     if kind == "difference":
         least = paper - tolerance
         if ours.mean >= least and ours.low > 0:
@@ -332,7 +336,8 @@ def fact_holds(claim: Claim, fact: Any) -> bool:
         return as_text(fact) == as_text(claim.paper)
     if claim.paper is None:
         raise ValueError(f"claim {claim.id}: a fact needs the paper's value")
-    gap, tolerance = fact - claim.paper, claim.tolerance or 0
+    # Without a tolerance there is no edge: the bound of a gradient's error is smaller than that.
+    gap, tolerance = fact - claim.paper, claim.tolerance + EDGE if claim.tolerance else 0
     if claim.bound == "at_least":
         return gap >= -tolerance
     if claim.bound == "at_most":

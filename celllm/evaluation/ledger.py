@@ -20,10 +20,17 @@ NOT_RUN = "not run"
 CONTRADICTION = "paper disagrees with itself"
 VERDICTS = (HOLDS, FAILS, INCONCLUSIVE, CONTRADICTION, NOT_RUN, TOY)
 
-MULTIPLICITY = (
-    "Verdicts use 95 % intervals, claim by claim. With many claims some intervals miss by chance: p (Holm) "
-    "is the p value adjusted over all differences and orderings of the ledger (Holm 1979)."
-)
+BOUNDS = {"at_least": "or more", "at_most": "or less"}
+
+
+def multiplicity(n_tests: int) -> str:
+    """What a reader of many intervals must know."""
+    return (
+        "Intervals are of 95 %, over splits that both models share; d is the mean difference in standard "
+        "deviations over splits. Verdicts are claim by claim, and of many intervals some miss by chance: "
+        f"p (Holm) is the p value adjusted over the {n_tests} differences and orderings that this run tested "
+        "(Holm 1979)."
+    )
 
 
 def ledger_view(frame: pd.DataFrame) -> dict[str, Any]:
@@ -36,7 +43,7 @@ def ledger_view(frame: pd.DataFrame) -> dict[str, Any]:
         "title": labelled("Claims of the paper", toy),
         "run": str(frame["run"].iloc[0]),
         "toy": toy,
-        "multiplicity": MULTIPLICITY,
+        "multiplicity": multiplicity(sum(not _absent(p) for p in frame["p_holm"])),
         "counts": [
             {"verdict": v, "tone": tone(v), "n": int(counts.get(v, 0))} for v in VERDICTS if counts.get(v, 0)
         ],
@@ -76,7 +83,8 @@ def _entry(row: Mapping[Any, Any]) -> dict[str, Any]:
         "ours": _shown(row["our_value"], unit, sign, suffix),
         "interval": _interval(row["low"], row["high"], unit),
         "n": "" if _absent(row["n"]) else str(int(float(row["n"]))),
-        "tolerance": "" if _absent(row["tolerance"]) else number_text(_native(row["tolerance"]), unit),
+        "allowed": _allowed(row["tolerance"], str(row["bound"]), unit),
+        "effect": "" if _absent(row["effect"]) else number_text(float(row["effect"]), "percent"),
         "p_order": "" if _absent(row["p_holm"]) else row["p_holm"],
         "p_holm": "" if _absent(row["p_holm"]) else p_text(float(row["p_holm"])),
         "other": "" if row["other_verdict"] in ("", row["verdict"]) else _other(row),
@@ -84,6 +92,15 @@ def _entry(row: Mapping[Any, Any]) -> dict[str, Any]:
         "tone": tone(row["verdict"]),
         "note": row["note"],
     }
+
+
+def _allowed(tolerance: Any, bound: str, unit: str) -> str:
+    """What counts as the paper's value: ``± 1.0``, ``exactly``, ``or more``."""
+    if _absent(tolerance):
+        return BOUNDS.get(bound, "")
+    if float(tolerance) == 0:
+        return "exactly"
+    return f"± {number_text(_native(tolerance), unit)}"
 
 
 def p_text(p: float) -> str:

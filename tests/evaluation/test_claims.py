@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from celllm.config import load
 from celllm.evaluation import paper
 from celllm.evaluation.claims import fact_holds, judged, run_claims, tolerance_of
 from celllm.evaluation.ledger import CONTRADICTION, FAILS, HOLDS, INCONCLUSIVE, NOT_RUN, TOY, VERDICTS
@@ -32,6 +33,17 @@ UNKNOWN = Comparison(1, 3.0, math.nan, math.nan, math.nan, math.nan, math.nan, "
         ("value", comparison(68.0, 65.0, 71.0), 71.8, 2.0, INCONCLUSIVE),
         ("value", UNKNOWN, 71.8, 2.0, INCONCLUSIVE),
         ("value", UNKNOWN, 3.5, 1.0, HOLDS),
+        ("value", comparison(0.922, 0.9, 0.94), 0.934, 0.012, HOLDS),  # on the edge, whatever the last bit
+        ("value", comparison(0.9219, 0.9, 0.94), 0.934, 0.012, INCONCLUSIVE),
+        ("value", comparison(0.90, 0.88, 0.922), 0.934, 0.012, INCONCLUSIVE),  # the interval touches it
+        ("value", comparison(0.90, 0.88, 0.9219), 0.934, 0.012, FAILS),
+        ("value", comparison(0.96, 0.9461, 0.97), 0.934, 0.012, FAILS),
+        ("value", comparison(0.5, 0.5, 0.5), 0.5, 0.1, HOLDS),
+        ("difference", comparison(0.028, 0.01, 0.05), 0.038, 0.01, HOLDS),
+        ("difference", comparison(0.028, 0.0, 0.056), 0.038, 0.01, INCONCLUSIVE),  # zero is not excluded
+        ("difference", comparison(0.0279, 0.02, 0.03), 0.038, 0.01, INCONCLUSIVE),
+        ("difference", comparison(0.02, 0.01, 0.0279), 0.038, 0.01, FAILS),
+        ("difference", comparison(-1.0, -2.0, -0.5), 3.0, 1.0, FAILS),
         ("difference", comparison(2.5, 0.5, 4.5), 3.0, 1.0, HOLDS),
         ("difference", comparison(9.0, 8.0, 10.0), 3.0, 1.0, HOLDS),
         ("difference", comparison(2.5, -0.5, 5.5), 3.0, 1.0, INCONCLUSIVE),
@@ -41,6 +53,9 @@ UNKNOWN = Comparison(1, 3.0, math.nan, math.nan, math.nan, math.nan, math.nan, "
         ("ordering", comparison(1.0, 0.1, 1.9), None, None, HOLDS),
         ("ordering", comparison(1.0, -0.1, 2.1), None, None, INCONCLUSIVE),
         ("ordering", comparison(-1.0, -1.9, -0.1), None, None, FAILS),
+        ("ordering", comparison(1.0, 0.0, 2.0), None, None, INCONCLUSIVE),
+        ("ordering", comparison(-1.0, -2.0, 0.0), None, None, INCONCLUSIVE),
+        ("ordering", comparison(0.3, 0.3, 0.3), None, None, HOLDS),
         ("ordering", comparison(0.0, 0.0, 0.0), None, None, INCONCLUSIVE),
         ("ordering", UNKNOWN, None, None, INCONCLUSIVE),
     ],
@@ -62,6 +77,17 @@ def test_verdicts(kind, ours, paper_value, tolerance, verdict) -> None:
         ("ari-attended", 0.26, False),
         ("top-gene", "B2M", True),
         ("top-gene", "ACTB", False),
+        ("ari-attended", 0.253, True),
+        ("ari-attended", 0.2531, False),
+        ("ari-gain", 0.088, True),
+        ("ari-gain", 0.0879, False),
+        ("ari-gain", 0.9, True),
+        ("gradient", 1.0e-10, True),
+        ("chunk-of-one", 1.1e-10, False),
+        ("few-shot-share", 5.0, True),
+        ("few-shot-share", 10.0, False),
+        ("expressed-genes", 50.0, True),
+        ("expressed-genes", 49.99, False),
     ],
 )
 def test_facts(claim: str, fact, holds: bool) -> None:
@@ -209,3 +235,117 @@ def test_errors_are_improvements_when_smaller(tmp_path, score_file, spread, mode
     row = pd.read_csv(tmp_path / "claims.csv", keep_default_na=False).set_index("id").loc["warm-best"]
     assert row["verdict"] == HOLDS
     assert float(row["our_value"]) == pytest.approx(0.1)
+
+
+@pytest.fixture
+def verdict_on(tmp_path, score_file, models):
+    """The line of a claim on CellLM and scBERT on Zheng68K, from macro F1 in percent."""
+
+    def make(celllm, scbert, claim: str = "annotation-gain", failures: dict | None = None) -> pd.Series:
+        values = {
+            ("celllm", ZHENG, "strict", "macro_f1"): [v / 100 for v in celllm],
+            ("scbert", ZHENG, "strict", "macro_f1"): [v / 100 for v in scbert],
+        }
+        run_claims([score_file(values, failures)], models, {"run": "x"}, tmp_path / "claims")
+        return pd.read_csv(tmp_path / "claims.csv", keep_default_na=False).set_index("id").loc[claim]
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("gains", "verdict"),
+    [
+        ([2.9, 3.0, 3.1, 3.0, 3.0], HOLDS),
+        ([1.9, 2.0, 2.1, 2.0, 2.0], HOLDS),  # the paper's 3.0 less one point
+        ([1.8, 1.9, 1.9, 2.0, 1.9], INCONCLUSIVE),  # the interval ends at 2.03
+        ([1.8, 1.8, 1.9, 1.8, 1.8], FAILS),
+        ([9.0, -1.0, 3.0, 6.0, -2.0], INCONCLUSIVE),
+        ([3.0] * 5, HOLDS),  # no spread at all
+        ([0.0] * 5, FAILS),
+        ([-3.0, -2.0, -4.0, -3.0, -3.0], FAILS),
+    ],
+)
+def test_a_difference_from_scores_to_verdict(verdict_on, gains, verdict) -> None:
+    row = verdict_on([70 + gain for gain in gains], [70.0] * 5)
+    assert row["verdict"] == verdict
+    assert float(row["our_value"]) == pytest.approx(sum(gains) / 5)
+
+
+def test_one_split_is_never_enough_for_a_difference(verdict_on) -> None:
+    row = verdict_on([75.0], [70.0])
+    assert (row["verdict"], row["low"], row["p"], float(row["n"])) == (INCONCLUSIVE, "", "", 1)
+    assert row["note"] == "One split, no interval."
+    value = verdict_on([71.0], [70.0], "annotation-f1")
+    assert (value["verdict"], value["note"]) == (HOLDS, "One split, no interval.")
+
+
+def test_splits_that_failed_are_left_out_and_told(verdict_on) -> None:
+    failed = {("scbert", ZHENG, "strict", "macro_f1"): {3: ("failed", "x"), 4: ("failed", "y")}}
+    row = verdict_on([73.0, 73.1, 72.9, 99.0, 99.0], [70.0, 70.1, 69.8], failures=failed)
+    assert row["note"] == "Over 3 of 5 splits; the others have no score of each."
+    assert float(row["our_value"]) == pytest.approx(3.0333333, abs=1e-6)
+    assert float(row["n"]) == 3
+
+
+def test_scores_without_a_common_split_are_no_comparison(verdict_on) -> None:
+    lost = {("celllm", ZHENG, "strict", "macro_f1"): dict.fromkeys(range(3), ("failed", "x"))}
+    row = verdict_on([], [70.0, 70.1, 69.8], failures=lost)
+    assert row["verdict"] == NOT_RUN
+    assert row["note"] == "No scores of CellLM, Zheng68K macro F1, protocol strict."
+
+
+def test_the_weakest_pair_is_so_by_t_and_not_by_its_unit(tmp_path, score_file, spread, models) -> None:
+    """RMSE is ahead by 0.2 and unsteady, Pearson by 0.1 and steady: the former decides."""
+    values = {}
+    for row, ahead in (("celllm", 1.0), ("scbert", 0.0), ("deepcdr", 0.0)):
+        for metric, gain, sd in (
+            ("pearson", 0.1, 1e-3),
+            ("r2", 0.1, 1e-3),
+            ("rmse", -0.2, 0.3),
+            ("mae", -0.1, 1e-3),
+        ):
+            noise = spread(0.0, sd) if ahead else [0.0] * 5
+            values[(row, "gdsc_ccle", "strict", metric)] = [0.5 + ahead * (gain + x) for x in noise]
+    run_claims([score_file(values, task="response_warm")], models, {}, tmp_path / "claims")
+    row = pd.read_csv(tmp_path / "claims.csv", keep_default_na=False).set_index("id").loc["warm-best"]
+    assert row["verdict"] == INCONCLUSIVE
+    assert row["note"].endswith("Warm start RMSE.")
+    assert float(row["our_value"]) == pytest.approx(0.2)
+
+
+def test_facts_that_are_compared_with_each_other(ledger) -> None:
+    both = {"interpretation": {"ari_attended": 0.3, "ari_expressed": 0.1}}
+    row = ledger(facts=both).loc["ari-gain"]
+    assert (row["verdict"], float(row["our_value"])) == (HOLDS, pytest.approx(0.2))
+    assert ledger(facts={"interpretation": {"ari_attended": 0.3}}).loc["ari-gain", "verdict"] == NOT_RUN
+
+
+def test_what_counts_as_the_papers_value_is_printed(ledger) -> None:
+    ledger(facts={"model": {"n_parameters": 52_000_000}, "data_sets": {"zheng68k": {"n_cells": 700}}})
+    text = Path(f"{ledger.out}.md").read_text()
+    assert "| 50,000,000<br>or more | 52,000,000 | parameters |" in text
+    assert "| 68,450<br>exactly | 700 |" in text
+    assert "| +3.0 points<br>± 1.0 | +3.0 points<br>2.3 to 3.7<br>n = 5, d = 7.5<br>p (Holm) " in text
+    for suffix in ("md", "html"):
+        assert "adjusted over the 3 differences and orderings" in Path(f"{ledger.out}.{suffix}").read_text()
+
+
+def test_ratios_of_test_to_training_cells_are_those_of_the_full_run() -> None:
+    """From the splits of config/paper.yaml; a training side includes its validation part."""
+    config = load(Path(__file__).parents[2] / "config/paper.yaml")
+    expected = {"annotation": 1 / (config["annotation"]["splits"]["n_folds"] - 1)}
+    for task, splits in config["drug_sensitivity"]["splits"].items():
+        expected[task] = (1 - splits["train_fraction"]) / splits["train_fraction"]
+    for task, splits in config["drug_response"]["splits"].items():
+        expected[task] = splits["test_fraction"] / (1 - splits["test_fraction"])
+    ratios = {name: task.test_over_train for name, task in paper.load().tasks.items()}
+    assert ratios == pytest.approx(expected, rel=1e-9)
+    assert ratios == pytest.approx(
+        {
+            "annotation": 0.25,
+            "drug_few_shot": 19,
+            "drug_full": 0.25,
+            "response_warm": 1 / 9,
+            "response_cold": 1 / 9,
+        }
+    )
