@@ -147,11 +147,22 @@ def _check_names(config: Mapping[str, Any]) -> None:
                 known = ", ".join(config["models"])
                 raise UserError(f"config: {section}.models: unknown model '{name}'; known are {known}")
     _check_tables(config)
-    for name, row in config["models"].items():
-        if row["kind"] == "encoder" and row["size"] not in config["sizes"]:
-            raise UserError(
-                f"config: models.{name}: unknown size '{row['size']}'; known are {', '.join(config['sizes'])}"
-            )
+    _check_encoders(config["models"], config["sizes"])
+
+
+def _check_encoders(models: Mapping[str, Any], sizes: Mapping[str, Any]) -> None:
+    """A size must be known, and a row that takes the encoder of another must name one that is pre-trained."""
+    trained = [
+        n
+        for n, row in models.items()
+        if row["kind"] == "encoder" and not {"encoder", "pretrained"} & set(row)
+    ]
+    for name, row in models.items():
+        for key, known in (("size", list(sizes)), ("encoder", trained)):
+            if key in row and row[key] not in known:
+                raise UserError(
+                    f"config: models.{name}: unknown {key} '{row[key]}'; known are {', '.join(known)}"
+                )
 
 
 def _check_tables(config: Mapping[str, Any]) -> None:

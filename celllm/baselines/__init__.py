@@ -14,6 +14,7 @@ _MODULES = {
     "knn_pca": "neighbours",
     "logistic_regression": "linear",
     "l1_logistic_regression": "linear",
+    "logistic_regression_2000": "linear",
     "scanpy_ingest": "ingest",
 }
 # The same for drug response.

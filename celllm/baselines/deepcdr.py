@@ -125,7 +125,7 @@ def fit_deepcdr(train_on: Pairs, selection: Pairs | None, settings: DeepCdrSetti
     if selection is None:
         raise ValueError("DeepCDR chooses its epoch on a selection part, and there is none")
     screen = train_on.screen
-    x = centred(screen.counts, np.unique(train_on.lines))
+    x = centred(screen.expression, np.unique(train_on.lines))
     expression = (x * np.sqrt(x.shape[1])).astype(np.float32)
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)

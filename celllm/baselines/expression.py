@@ -17,13 +17,23 @@ def log_normalised(counts: csr_matrix) -> csr_matrix:
     return x
 
 
-def centred(counts: csr_matrix, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return log-normalised expression, cells x genes, minus its mean over ``rows``.
+def variable_genes(x: csr_matrix, n_top_genes: int) -> NDArray[np.int64]:
+    """Columns of the genes that vary most over log-normalised cells, by Scanpy's default; 0 takes all."""
+    if not 0 < n_top_genes < x.shape[1]:
+        return np.arange(x.shape[1])
+    import scanpy as sc
+    from anndata import AnnData
+
+    found = sc.pp.highly_variable_genes(AnnData(x), n_top_genes=n_top_genes, inplace=False)
+    return np.flatnonzero(found["highly_variable"])
+
+
+def centred(expression: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return expression, cells x genes, minus its mean over ``rows``.
 
     It is scaled by one number, so that the cells of ``rows`` have mean square length 1. Genes are not scaled
     one by one: one that hardly varies would weigh as much as any.
     """
-    x = log_normalised(counts).toarray().astype(np.float64)
-    x -= x[rows].mean(axis=0)
+    x = expression - expression[rows].mean(axis=0)
     length = np.square(x[rows]).sum(axis=1).mean()
     return x / np.sqrt(length) if length > 0 else x

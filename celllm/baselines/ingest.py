@@ -8,7 +8,7 @@ import scanpy as sc
 from anndata import AnnData
 from sklearn.neighbors import NearestNeighbors
 
-from celllm.baselines.expression import log_normalised
+from celllm.baselines.expression import log_normalised, variable_genes
 from celllm.baselines.method import Labels, Method, Part, Predict
 
 _LABEL = "label"
@@ -61,10 +61,11 @@ def fit_ingest(train: Part, selection: Part | None, settings: IngestSettings, se
 
 def _reference(train: Part, settings: IngestSettings, seed: int) -> AnnData:
     """Training cells over their most variable genes, with components and neighbours; genes named by place."""
-    reference = AnnData(log_normalised(train.counts))
+    x = log_normalised(train.counts)
+    genes = variable_genes(x, settings.n_top_genes)
+    reference = AnnData(x[:, genes])
+    reference.var_names = genes.astype(str)
     reference.obs[_LABEL] = train.known
-    if 0 < settings.n_top_genes < reference.n_vars:
-        sc.pp.highly_variable_genes(reference, n_top_genes=settings.n_top_genes, subset=True)
     n_components = min(settings.n_components, min(reference.shape) - 1)
     sc.pp.pca(reference, n_comps=n_components, random_state=seed)
     # Only the number of neighbours and the representation are read from what this makes; "gauss" spares

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from celllm.baselines.expression import log_normalised
 from celllm.evaluation import metrics
 
 if TYPE_CHECKING:
@@ -41,6 +43,11 @@ class Screen:
     counts: csr_matrix
     drugs: NDArray[np.str_]
     molecules: "tuple[Molecule, ...]"
+
+    @cached_property
+    def expression(self) -> NDArray[np.float64]:
+        """Log-normalised expression (n_lines, genes), as all methods but the encoders take it."""
+        return log_normalised(self.counts).toarray().astype(np.float64)
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def fit_means(
 
 def line_kernel(train: Pairs) -> Floats:
     """Products of the lines' expressions (n_lines, n_lines), centred on the training lines."""
-    x = centred(train.screen.counts, np.unique(train.lines))
+    x = centred(train.screen.expression, np.unique(train.lines))
     return x @ x.T
 
 
@@ -159,7 +159,7 @@ def fit_boosting(train: Pairs, selection: Pairs | None, settings: BoostingSettin
 
     means = drug_means(train)
     seen = np.unique(train.lines)
-    x = centred(train.screen.counts, seen)
+    x = centred(train.screen.expression, seen)
     n_components = min(settings.n_components, len(seen) - 1, x.shape[1])
     components = PCA(n_components, svd_solver="full").fit(x[seen]).transform(x)
 

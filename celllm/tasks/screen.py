@@ -1,13 +1,15 @@
 """A drug screen: expression of cell lines and responses to drugs, brought together and cleaned."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from celllm.baselines.pairs import Pairs, Responses, Screen
 from celllm.data import prepared
@@ -17,9 +19,6 @@ from celllm.data.splits import Rows
 from celllm.errors import UserError
 from celllm.evaluation import metrics
 from celllm.graph.molecules import Molecule, read_smiles
-
-if TYPE_CHECKING:
-    from anndata import AnnData
 
 log = logging.getLogger(__name__)
 
@@ -61,11 +60,19 @@ class ScreenData:
             When no pair is left, a pair is there twice, a drug has two structures or all responses are equal.
         """
         data = prepared.read(cells, vocabulary)
+        genes = [vocabulary.index_of[symbol] for symbol in data.var_names] if vocabulary else []
+        return cls.join(data.X, data.obs_names, responses, genes)
+
+    @classmethod
+    def join(
+        cls, expression: csr_matrix, lines: "pd.Index[str]", responses: str | Path, genes: Sequence[int] = ()
+    ) -> "ScreenData":
+        """Join expression (lines x genes) with a table of responses, as :meth:`read` does."""
         table = read_responses(responses)
         molecules = _molecules(table, responses)
-        table = _usable(table, molecules, set(data.obs_names), responses)
-        genes = [vocabulary.index_of[symbol] for symbol in data.var_names] if vocabulary else []
-        return cls(_pairs(table, data, molecules), pair_ids(table), np.array(genes, dtype=np.int64))
+        table = _usable(table, molecules, set(lines), responses)
+        pairs = _pairs(table, expression, lines, molecules)
+        return cls(pairs, pair_ids(table), np.array(genes, dtype=np.int64))
 
     @property
     def truth(self) -> Responses:
@@ -146,10 +153,15 @@ def _check(table: pd.DataFrame, path: str | Path) -> None:
         raise UserError(f"{path}: all {len(table)} responses are {value}; there is nothing to predict")
 
 
-def _pairs(table: pd.DataFrame, data: "AnnData", molecules: dict[str, Molecule | None]) -> Pairs:
+def _pairs(
+    table: pd.DataFrame,
+    expression: csr_matrix,
+    expressed: "pd.Index[str]",
+    molecules: dict[str, Molecule | None],
+) -> Pairs:
     """Lines and drugs that have a pair, in the order of their names, and the pairs by number."""
     lines, line_of = np.unique(table["cell_line"].to_numpy(dtype=str), return_inverse=True)
     drugs, drug_of = np.unique(table["drug"].to_numpy(dtype=str), return_inverse=True)
     structures = tuple(molecule for drug in drugs if (molecule := molecules[drug]) is not None)
-    screen = Screen(lines, data.X[data.obs_names.get_indexer(lines)], drugs, structures)
+    screen = Screen(lines, expression[expressed.get_indexer(lines)], drugs, structures)
     return Pairs(screen, line_of, drug_of, table["ln_ic50"].to_numpy(dtype=float))

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from celllm.baselines import _MODULES, method
-from celllm.baselines.expression import log_normalised
+from celllm.baselines.expression import log_normalised, variable_genes
 from celllm.baselines.method import Part
 from celllm.errors import UserError
 
@@ -64,7 +64,14 @@ def test_random_depends_on_the_seed_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["logistic_regression", "l1_logistic_regression", "knn_pca", "scanpy_ingest"]
+    "name",
+    [
+        "logistic_regression",
+        "l1_logistic_regression",
+        "logistic_regression_2000",
+        "knn_pca",
+        "scanpy_ingest",
+    ],
 )
 def test_methods_that_look_find_the_planted_classes(name: str) -> None:
     assert accuracy_of("majority") < 0.5
@@ -99,6 +106,30 @@ def test_ingest_is_the_mode_of_the_neighbours_among_scanpys_components() -> None
 
 def test_ingest_takes_variable_genes() -> None:
     assert accuracy_of("scanpy_ingest", n_top_genes=2) < 0.7 < accuracy_of("scanpy_ingest", n_top_genes=0)
+
+
+def test_variable_genes_vary_more_than_others_of_the_same_mean() -> None:
+    rng = np.random.default_rng(0)
+    rates = np.tile(rng.uniform(1, 8, 200), (400, 1))
+    rates[:, :20] *= rng.choice([0.1, 1.9], size=(400, 20))
+    x = log_normalised(csr_matrix(rng.poisson(rates).astype(np.float32)))
+    assert (variable_genes(x, 20) < 20).mean() > 0.7
+    assert variable_genes(x, 0).tolist() == variable_genes(x, 200).tolist() == list(range(200))
+
+
+def test_logistic_regression_reads_the_chosen_genes_alone() -> None:
+    """Genes are chosen on the training cells; the counts of all others have no part in a prediction."""
+    train, test = planted(400, 1), unlabelled(planted(300, 2))
+    chosen = method("logistic_regression_2000")
+    predict = chosen.fit(train, None, chosen.settings(n_top_genes=40), 0)
+    genes = variable_genes(log_normalised(train.counts), 40)
+    others = np.setdiff1d(np.arange(200), genes)
+    order = np.random.default_rng(0).permutation(len(test))
+    counts = test.counts.toarray()
+    counts[:, others] = counts[:, others[::-1]]  # the sum of a cell, which all of it is divided by, stays
+    assert (predict(Part(test.rows, test.ids, csr_matrix(counts))) == predict(test)).all()
+    counts[:, genes] = counts[order][:, genes]
+    assert (predict(Part(test.rows, test.ids, csr_matrix(counts))) != predict(test)).any()
 
 
 def test_l1_leaves_genes_out() -> None:

@@ -54,6 +54,10 @@ def completed(overlay: dict, environ: dict[str, str] | None = None) -> dict:
         ({"reader_options": {"baron": {"drop": []}}}, ["reader_options.baron", "'drop'", "drop_labels"]),
         ({"reader_options": {"barron": {}}}, ["unknown data set 'barron'"]),
         ({"models": {"celllm": {"size": "51m"}}}, ["models.celllm", "unknown size '51m'", "50m"]),
+        ({"models": {"frozen": {"encoder": "celm"}}}, ["models.frozen", "unknown encoder 'celm'", "celllm"]),
+        ({"models": {"frozen": {"encoder": "random_init"}}}, ["unknown encoder 'random_init'"]),
+        ({"models": {"random_init": {"pretrained": True}}}, ["models.random_init.pretrained"]),
+        ({"models": {"new": {"kind": "encoder", "title": "New", "group": "added"}}}, ["'size' is missing"]),
         ({"models": {"celllm": {"contrast": "simclr"}}}, ["models.celllm.contrast", "simclr", "moco"]),
         ({"sizes": {"50m": {"dim": -1}}}, ["sizes.50m.dim", "-1"]),
         ({"run": "../up"}, ["'run'", "../up"]),
@@ -64,7 +68,7 @@ def test_a_slip_is_one_line_naming_the_key(overlay: dict, words: list[str]) -> N
         completed(overlay)
     message = str(caught.value)
     assert "\n" not in message
-    assert len(message) < 400
+    assert len(message) < 500
     for word in words:
         assert word in message
 
@@ -119,6 +123,30 @@ def test_every_row_of_the_papers_score_tables_is_in_the_runs() -> None:
             for row in paper.load().tables[table].rows:
                 assert row.model in config[section]["models"]
                 assert config["models"][row.model]["title"] == row.title or row.name == "celllm_50m"
+
+
+def test_rows_without_pre_training_of_their_own(snakemake, tmp_path: Path) -> None:
+    """The untrained encoder has no file, the frozen one that of CellLM; nothing else is pre-trained."""
+    overlay = tmp_path / "rows.yaml"
+    overlay.write_text("annotation: {models: [random_init, frozen], protocols: [strict]}\ntables: [table1]\n")
+    toy = str(ROOT / "config/toy.yaml")
+    plan = snakemake(
+        tmp_path / "run", "-n", "--printshellcmds", "--configfile", toy, str(overlay), "--", "all"
+    )
+    assert plan.returncode == 0, plan.stderr[-3000:]
+    told = (plan.stdout + plan.stderr).splitlines()
+    commands = [" ".join(line.split()) for line in told if "celllm annotate" in line]
+    encoders = {
+        name: {
+            command.partition("--encoder ")[2].split(" ")[0] for command in commands if f"/{name}/" in command
+        }
+        for name in ("random_init", "frozen")
+    }
+    assert encoders == {"random_init": {""}, "frozen": {"results/toy/checkpoints/celllm/encoder.safetensors"}}
+    assert sum("celllm pretrain " in line for line in told) == 1
+    frozen = next(command for command in commands if "/frozen/" in command)
+    assert '"trainable_layers": 0' in frozen
+    assert '"head": []' in frozen
 
 
 def test_a_run_makes_what_its_tables_need_and_no_more(snakemake, tmp_path: Path) -> None:

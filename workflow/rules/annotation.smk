@@ -1,11 +1,7 @@
 # Cell annotation: saved splits, one job per data set and model for all protocols, tidy scores.
 def encoder_of(wildcards):
-    is_encoder = config["models"][wildcards.model]["kind"] == "encoder"
-    return (
-        results(f"checkpoints/{wildcards.model}/encoder.safetensors")
-        if is_encoder
-        else []
-    )
+    name = pretrained_for(wildcards.model)
+    return results(f"checkpoints/{name}/encoder.safetensors") if name else []
 
 
 def encoder_flag(wildcards):
@@ -15,11 +11,12 @@ def encoder_flag(wildcards):
 
 def method_settings(section, model):
     """Settings of a model in a section of the config: of fine-tuning, or of the baseline."""
-    task = config[section]
-    if config["models"][model]["kind"] != "encoder":
+    task, row = config[section], config["models"][model]
+    if row["kind"] != "encoder":
         return as_json(task["baselines"].get(model, {}))
     special = task.get("finetuning_by_model", {}).get(model)
-    return as_json(lay_over(task["finetuning"], special))
+    settings = lay_over(task["finetuning"], row.get("finetuning"))
+    return as_json(lay_over(settings, special))
 
 
 def annotation_settings(wildcards):

@@ -1,10 +1,15 @@
 # One encoder per model row. Checkpoints stand beside the outputs, so that an interrupted training goes on.
+def pretrained_for(name):
+    """The model whose pre-training gives a row its encoder; None for baselines and untrained encoders."""
+    row = config["models"][name]
+    if row["kind"] != "encoder" or "pretrained" in row:
+        return None
+    return row.get("encoder", name)
+
+
 def encoder_models():
-    return [
-        name
-        for name in models_of(config["tables"])
-        if config["models"][name]["kind"] == "encoder"
-    ]
+    wanted = [pretrained_for(name) for name in models_of(config["tables"])]
+    return [name for name in dict.fromkeys(wanted) if name]
 
 
 def encoders():
@@ -30,7 +35,7 @@ def gene_embedding_flag(wildcards):
 def row_of(name):
     """A model's row with its size spelled out."""
     row = dict(config["models"][name])
-    if row["kind"] == "encoder":
+    if "size" in row:
         row["size"] = config["sizes"][row["size"]]
         row["tokens"] = row["tokens"] | config["tokens"]
     return as_json(row | {"name": name})
