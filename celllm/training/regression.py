@@ -34,11 +34,15 @@ class RegressionSettings:
     learning_rate: float = 1e-4  # of Adam, constant; Table F.1
     weight_decay: float = 0.0  # Table F.1
     lines_per_batch: int = 0  # cell lines that share a batch; 0: its pairs are of any line, as released
+    drugs_per_batch: int = 0  # the same for drugs; one of the two at most
 
     def __post_init__(self) -> None:
-        for name, least in {"epochs": 1, "patience": 1, "batch_size": 2, "lines_per_batch": 0}.items():
+        least_of = {"epochs": 1, "patience": 1, "batch_size": 2, "lines_per_batch": 0, "drugs_per_batch": 0}
+        for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise UserError(f"settings.{name}: expected at least {least}, got {getattr(self, name)}")
+        if self.lines_per_batch and self.drugs_per_batch:
+            raise UserError("settings: lines_per_batch or drugs_per_batch, not both")
 
 
 @dataclass(frozen=True)
@@ -113,30 +117,32 @@ def run_epoch(
     """Go once over the pairs; return the mean squared error met on the way."""
     model.train()
     total = 0.0
-    for rows in batches(pairs.lines, settings.batch_size, settings.lines_per_batch, order):
+    groups = pairs.drugs if settings.drugs_per_batch else pairs.lines
+    per_batch = settings.drugs_per_batch or settings.lines_per_batch
+    for rows in batches(groups, settings.batch_size, per_batch, order):
         total += len(rows) * model.backward(pairs.lines[rows], pairs.drugs[rows], pairs.responses[rows])
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
     return total / len(pairs)
 
 
-def batches(lines: Numbers, size: int, lines_per_batch: int, order: np.random.Generator) -> list[Numbers]:
+def batches(groups: Numbers, size: int, per_batch: int, order: np.random.Generator) -> list[Numbers]:
     """Cut pairs into random batches of at most ``size``, each pair in one of them.
 
-    With ``lines_per_batch`` each line's pairs are shuffled and cut into blocks of ``size / lines_per_batch``,
-    and a batch is so many random blocks: a line is then encoded that many times less often, at the price of
-    batches that hold fewer lines. A pair that would be left alone, which batch norm could not take, joins
-    another batch.
+    ``groups`` holds the line (or the drug) of each pair. With ``per_batch`` each line's pairs are shuffled
+    and cut into blocks of ``size / per_batch``, and a batch is so many random blocks: a line is then encoded
+    that many times less often, at the price of batches that hold fewer lines. A pair that would be left
+    alone, which batch norm could not take, joins another batch.
     """
-    if lines_per_batch == 0:
-        cut = _cut(order.permutation(len(lines)), size)
+    if per_batch == 0:
+        cut = _cut(order.permutation(len(groups)), size)
     else:
         blocks: list[Numbers] = []
-        for line in np.unique(lines):
-            blocks += _cut(order.permutation(np.flatnonzero(lines == line)), max(1, size // lines_per_batch))
+        for group in np.unique(groups):
+            blocks += _cut(order.permutation(np.flatnonzero(groups == group)), max(1, size // per_batch))
         blocks = [blocks[i] for i in order.permutation(len(blocks))]
-        starts = range(0, len(blocks), lines_per_batch)
-        cut = [np.concatenate(blocks[start : start + lines_per_batch]) for start in starts]
+        starts = range(0, len(blocks), per_batch)
+        cut = [np.concatenate(blocks[start : start + per_batch]) for start in starts]
     return _without_single_pairs(cut)
 
 
