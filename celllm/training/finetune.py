@@ -51,6 +51,8 @@ class FinetuneSettings:
     # What follows changes time and memory. Only a bfloat16 store changes a number, in its third digit.
     store_mib: int = 4096  # for the output of the frozen layers; cells beyond it are computed again; 0: none
     store_dtype: Literal["float32", "bfloat16"] = "float32"
+    cache: str = ""  # folder that keeps that output from run to run; empty: none
+    cache_mib: int = 20480  # size of that folder at most; what was used longest ago makes room
     token_budget: int = 0  # tokens of one pass, padding included; 0: what suits the device
 
     def __post_init__(self) -> None:

@@ -2,10 +2,15 @@
 
 Layers below the first trained one never change and run without dropout, so their output for a cell is the
 same in every epoch, fold and protocol. Attention is exact under padding, so the batch does not matter either.
+Where the states of all cells fit in memory, or in a folder on disk, they are computed at once, in chunks that
+depend on nothing but the cells: results are then the same to the last bit from memory and from disk.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -14,12 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from celllm import __version__
 from celllm.data.batches import length_buckets
 from celllm.data.tokens import Cells, Tokeniser
 from celllm.errors import UserError
 from celllm.model import Encoder
-
-MIB = 2**20
+from celllm.training.model_row import describe_tokeniser
+from celllm.training.state_cache import MIB, StateCache
 
 
 @dataclass(frozen=True)
@@ -34,11 +40,17 @@ class Store:
         Of what is kept; bfloat16 halves it, at three significant digits.
     token_budget : int
         Tokens, padding included, that go through the frozen layers at a time.
+    folder : str
+        Where states are kept on disk, shared by all runs; empty: nowhere. See :class:`StateCache`.
+    folder_mib : int
+        Size of that folder at most.
     """
 
     limit_mib: int = 4096
     dtype: torch.dtype = torch.float32
     token_budget: int = 2048
+    folder: str = ""
+    folder_mib: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,7 @@ class FrozenStates:
         self.lengths = tokeniser.lengths(cells)
         self.n_computed = 0
         self._room = store.limit_mib * MIB
-        self._kept: dict[int, tuple[Tensor, Tensor]] = {}
+        self._kept: dict[int, tuple[Tensor, Tensor]] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -96,16 +108,65 @@ class FrozenStates:
 
     def take(self, rows: NDArray[np.int64]) -> States:
         """States of these cells, in this order; those not kept yet are computed now."""
-        fresh = dict(
-            self._compute(np.array([row for row in rows.tolist() if row not in self._kept], dtype=int))
-        )
-        found = [fresh[row] if row in fresh else self._kept[row] for row in rows.tolist()]
+        if self._kept is None:
+            self._kept = self._all()
+        kept = self._kept
+        fresh = dict(self._compute(np.array([row for row in rows.tolist() if row not in kept], dtype=int)))
+        found = [fresh[row] if row in fresh else kept[row] for row in rows.tolist()]
+        for row, states in fresh.items():
+            self._keep(kept, row, states)
         return self._padded([x for x, _ in found], [genes for _, genes in found])
+
+    def _all(self) -> dict[int, tuple[Tensor, Tensor]]:
+        """States of all cells, if they fit on disk or in memory; nothing if not."""
+        n_tokens = int((self.lengths + 1).sum())
+        n_bytes = n_tokens * (4 + self.encoder.config.dim * self.store.dtype.itemsize)
+        flat = None
+        if self.store.folder:
+            cache = StateCache(Path(self.store.folder), self.store.folder_mib)
+            flat = cache.get(self._key(), n_bytes, self._write_all)
+        if flat is None and n_bytes <= self._room:
+            flat = torch.empty(n_bytes, dtype=torch.uint8, device=self.device)
+            self._write_all(flat)
+        return {} if flat is None else self._cut(flat)
+
+    def _cut(self, flat: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
+        """Places of the cells' states among the bytes: gene ids of all cells, then what the layers made."""
+        stops = np.cumsum(self.lengths + 1)
+        gene_ids = flat[: 4 * stops[-1]].view(torch.int32)
+        x = flat[4 * stops[-1] :].view(self.store.dtype).view(-1, self.encoder.config.dim)
+        places = zip(stops - self.lengths - 1, stops, strict=True)
+        return {row: (x[start:stop], gene_ids[start:stop]) for row, (start, stop) in enumerate(places)}
+
+    def _write_all(self, flat: Tensor) -> None:
+        places = self._cut(flat)
+        for row, states in self._compute(np.arange(len(self.lengths))):
+            for place, tensor in zip(places[row], states, strict=True):
+                place.copy_(tensor)
+
+    def _key(self) -> str:
+        """SHA-256 of all that the states depend on: encoder, cells, tokeniser, layer, number type."""
+        told = {
+            "versions": [__version__, torch.__version__],
+            "encoder": asdict(self.encoder.config),
+            "tokeniser": describe_tokeniser(self.tokeniser),
+            "n_frozen": self.n_frozen,
+            "computed": [str(self.store.dtype), self.device.type, self.store.token_budget],
+        }
+        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+        for name, tensor in sorted(self.encoder.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
+        ragged = self.cells.take(np.arange(len(self.lengths)))
+        for array in (ragged.indptr, ragged.gene_ids, ragged.expression):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def _padded(self, xs: Sequence[Tensor], genes: Sequence[Tensor]) -> States:
         pad = self.tokeniser.n_genes + 1
-        gene_ids = pad_sequence(list(genes), batch_first=True, padding_value=pad).long()
-        return States(pad_sequence(list(xs), batch_first=True).float(), gene_ids, gene_ids != pad)
+        gene_ids = pad_sequence(list(genes), batch_first=True, padding_value=pad).to(self.device).long()
+        x = pad_sequence(list(xs), batch_first=True).to(self.device)
+        return States(x.float(), gene_ids, gene_ids != pad)
 
     @torch.no_grad()
     def _compute(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
@@ -119,15 +180,14 @@ class FrozenStates:
                 zip(rows[chunk].tolist(), batch.mask.sum(1).tolist(), strict=True)
             ):
                 states = x[i, :length].to(self.store.dtype, copy=True), batch.gene_ids[i, :length].int()
-                self._keep(row, states)
                 yield row, states
         self.n_computed += len(rows)
 
-    def _keep(self, row: int, states: tuple[Tensor, Tensor]) -> None:
+    def _keep(self, kept: dict[int, tuple[Tensor, Tensor]], row: int, states: tuple[Tensor, Tensor]) -> None:
         size = sum(tensor.numel() * tensor.element_size() for tensor in states)
         if size <= self._room:
             self._room -= size
-            self._kept[row] = states
+            kept[row] = states
 
 
 class FrozenSettings(Protocol):
@@ -149,6 +209,14 @@ class FrozenSettings(Protocol):
     def token_budget(self) -> int:
         """Tokens of one pass; 0: what suits the device."""
 
+    @property
+    def cache(self) -> str:
+        """Folder of a :class:`Store`."""
+
+    @property
+    def cache_mib(self) -> int:
+        """Its size at most."""
+
 
 def freeze(encoder: Encoder, cells: Cells, tokeniser: Tokeniser, settings: FrozenSettings) -> FrozenStates:
     """Freeze the layers below the trained ones.
@@ -164,7 +232,8 @@ def freeze(encoder: Encoder, cells: Cells, tokeniser: Tokeniser, settings: Froze
     # On a processor a pass should stay in its cache: 8192 tokens are a third slower than 2048.
     on_cpu = encoder.norm.weight.device.type == "cpu"
     token_budget = settings.token_budget or (2048 if on_cpu else 65536)
-    store = Store(settings.store_mib, getattr(torch, settings.store_dtype), token_budget)
+    dtype = getattr(torch, settings.store_dtype)
+    store = Store(settings.store_mib, dtype, token_budget, settings.cache, settings.cache_mib)
     return FrozenStates(encoder, cells, tokeniser, 0 if wanted == -1 else depth - wanted, store)
 
 

@@ -48,6 +48,8 @@ class ResponseSettings(RegressionSettings):
     # What follows changes time and memory. Only a bfloat16 store changes a number, in its third digit.
     store_mib: int = 8192  # for the output of the frozen layers; 561 lines of 6,000 genes at 512 take 6.4 GiB
     store_dtype: Literal["float32", "bfloat16"] = "float32"
+    cache: str = ""  # folder that keeps that output from run to run; empty: none
+    cache_mib: int = 20480  # size of that folder at most; what was used longest ago makes room
     token_budget: int = 0  # tokens of one pass; 0: what suits a processor's or a GPU's memory
 
     def __post_init__(self) -> None:

@@ -1,0 +1,145 @@
+"""States on disk: the same numbers, files that come and go, and what is not trusted."""
+
+import dataclasses
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from celllm.data.tokens import Tokeniser
+from celllm.training.finetune import Finetuner, FinetuneSettings
+from celllm.training.frozen import FrozenStates, Store
+from celllm.training.state_cache import MIB, StateCache
+from tests.training.test_finetune import GENES, N_GENES, QUICK, accuracy, encoder, planted
+
+ROWS = np.arange(120)
+
+
+def states(folder: Path | None, seed: int = 1, n_frozen: int = 2, **store: object) -> FrozenStates:
+    place = {"folder": str(folder), "folder_mib": 10} if folder else {}
+    made = encoder()
+    with torch.no_grad():
+        made.norm.bias += seed
+    return FrozenStates(made, planted()[0], Tokeniser(N_GENES), n_frozen, Store(**place, **store))
+
+
+def logits(settings: FinetuneSettings) -> tuple[NDArray[np.int64], int]:
+    """Predictions of a fine-tuned classifier, and the cells that went through the frozen layers."""
+    cells, targets = planted()
+    made = Finetuner(encoder(), cells, Tokeniser(N_GENES), GENES, 3, settings)
+    predict = made.fit(ROWS[:60], targets[:60], ROWS[60:80], targets[60:80], accuracy, 0)
+    return predict(ROWS), made.states.n_computed
+
+
+def test_states_from_disk_are_those_from_memory_to_the_bit(tmp_path: Path) -> None:
+    from_memory, first, again = (states(place) for place in (None, tmp_path, tmp_path))
+    order = np.random.default_rng(0).permutation(ROWS)[:50]
+    wanted = from_memory.take(order)
+    for made in (first, again):
+        found = made.take(order)
+        assert torch.equal(found.x, wanted.x)
+        assert torch.equal(found.gene_ids, wanted.gene_ids)
+    assert (from_memory.n_computed, first.n_computed, again.n_computed) == (120, 120, 0)
+
+
+def test_fine_tuning_is_the_same_with_and_without_a_cache(tmp_path: Path) -> None:
+    kept = dataclasses.replace(QUICK, epochs=3, cache=str(tmp_path))
+    without, first, again = logits(dataclasses.replace(kept, cache="")), logits(kept), logits(kept)
+    assert (without[0] == first[0]).all()
+    assert (without[0] == again[0]).all()
+    assert (first[1], again[1]) == (120, 0)
+    assert len(set(without[0])) == 3
+
+
+def test_another_encoder_layer_or_number_type_is_another_file(tmp_path: Path) -> None:
+    for change in ({}, {"seed": 2}, {"n_frozen": 1}, {"dtype": torch.bfloat16}, {"token_budget": 100}):
+        made = states(tmp_path, **change)
+        made.take(ROWS[:3])
+        assert made.n_computed == 120
+    assert len(list(tmp_path.glob("*.states"))) == 5
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty"])
+def test_a_damaged_file_is_computed_again(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted = states(tmp_path).take(ROWS[:9])
+    (path,) = tmp_path.iterdir()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes({"flipped": content, "cut": content[:-40], "empty": b""}[damage])
+    again = states(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        assert torch.equal(again.take(ROWS[:9]).x, wanted.x)
+    assert again.n_computed == 120
+    assert f"{path}: damaged; it is computed again" in caplog.text
+    assert states(tmp_path).take(ROWS[:9]).x.equal(wanted.x)
+
+
+def ones(place: Tensor) -> None:
+    place.fill_(1)
+
+
+def never(place: Tensor) -> None:
+    raise AssertionError("computed again")
+
+
+def test_what_was_used_longest_ago_makes_room(tmp_path: Path) -> None:
+    cache, size = StateCache(tmp_path, 1), int(0.3 * MIB)
+    for age, key in enumerate("abc"):
+        cache.get(key, size, ones)
+        os.utime(tmp_path / f"{key}.states", (age, age))
+    mapped = cache.get("a", size, never)  # now "b" is the oldest
+    cache.get("d", size, ones)
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["a", "c", "d"]
+    b = cache.get("b", size, ones)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= MIB
+    assert b is not None
+    assert mapped is not None
+    cache.get("e", int(0.9 * MIB), ones)  # all others go; what was mapped stays readable
+    assert [path.stem for path in tmp_path.iterdir()] == ["e"]
+    assert int(mapped.sum()) == size
+
+
+def test_what_is_larger_than_the_folder_may_be_is_not_kept(tmp_path: Path) -> None:
+    assert StateCache(tmp_path, 1).get("key", 2 * MIB, never) is None
+    assert not list(tmp_path.iterdir())
+    made = FrozenStates(
+        encoder(), planted()[0], Tokeniser(N_GENES), 2, Store(folder=str(tmp_path), folder_mib=0)
+    )
+    assert torch.equal(made.take(ROWS).x, states(None).take(ROWS).x)
+
+
+def test_a_failure_while_computing_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        StateCache(tmp_path, 1).get("key", 100, never)
+    assert not list(tmp_path.iterdir())
+
+
+def test_parts_of_a_dead_process_go_after_a_day(tmp_path: Path) -> None:
+    for name, age in (("old", 1.0), ("new", None)):
+        part = tmp_path / f".partial-{name}.states"
+        part.write_bytes(bytes(MIB))
+        if age is not None:
+            os.utime(part, (age, age))
+    StateCache(tmp_path, 1).get("key", 100, ones)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".partial-new.states", "key.states"]
+
+
+def test_processes_that_write_the_same_at_once(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from celllm.training.state_cache import StateCache\n"
+        "def fill(place): time.sleep(0.3); place.fill_(7)\n"
+        "found = StateCache(Path(sys.argv[1]), 1).get('key', 100_000, fill)\n"
+        "assert int(found.long().sum()) == 700_000"
+    )
+    started = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path)]) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in started] == [0, 0]
+    assert [path.name for path in tmp_path.iterdir()] == ["key.states"]
