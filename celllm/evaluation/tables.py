@@ -134,8 +134,8 @@ def _model_of(row: Row, models: Mapping[str, Model]) -> Model | None:
 
 
 def _printed_elsewhere(table: ScoreTable) -> set[str]:
-    """Models that the paper prints in other tables only: they are no rows of this one."""
-    others = (t for t in printed.load().tables.values() if t.name != table.name)
+    """Models that the paper prints in another table of the same columns: they are no rows of this one."""
+    others = (t for t in printed.load().tables.values() if t.columns == table.columns)
     return {row.model for other in others for row in other.rows}
 
 

@@ -33,12 +33,13 @@ class RegressionSettings:
     batch_size: int = 16  # pairs of one optimiser step; Table F.1, released: 128
     learning_rate: float = 1e-4  # of Adam, constant; Table F.1
     weight_decay: float = 0.0  # Table F.1
+    pairs_per_epoch: int = 0  # training pairs of an epoch, drawn anew for each; 0: all
     lines_per_batch: int = 0  # cell lines that share a batch; 0: its pairs are of any line, as released
     drugs_per_batch: int = 0  # the same for drugs; one of the two at most
 
     def __post_init__(self) -> None:
-        least_of = {"epochs": 1, "patience": 1, "batch_size": 2, "lines_per_batch": 0, "drugs_per_batch": 0}
-        for name, least in least_of.items():
+        least_of = dict.fromkeys(("pairs_per_epoch", "lines_per_batch", "drugs_per_batch"), 0)
+        for name, least in {"epochs": 1, "patience": 1, "batch_size": 2, **least_of}.items():
             if getattr(self, name) < least:
                 raise UserError(f"settings.{name}: expected at least {least}, got {getattr(self, name)}")
         if self.lines_per_batch and self.drugs_per_batch:
@@ -90,6 +91,7 @@ def train(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
     best = BestEpoch()
+    n_seen = min(len(pairs), settings.pairs_per_epoch or len(pairs))
     for epoch in range(settings.epochs):
         start = time.perf_counter()
         loss = run_epoch(model, optimiser, pairs, settings, order)
@@ -100,7 +102,7 @@ def train(
         best.offer((value, -error), epoch, model)
         log.info(
             "epoch %d: loss %.4f, selection score %.4f (best: epoch %d), %.0f pairs/s",
-            *(epoch + 1, loss, value, best.epoch + 1, len(pairs) / seconds),
+            *(epoch + 1, loss, value, best.epoch + 1, n_seen / seconds),
         )
         if epoch - best.epoch >= settings.patience:
             break
@@ -114,9 +116,10 @@ def run_epoch(
     settings: RegressionSettings,
     order: np.random.Generator,
 ) -> float:
-    """Go once over the pairs; return the mean squared error met on the way."""
+    """Go once over the pairs of an epoch; return the mean squared error met on the way."""
     model.train()
     total = 0.0
+    pairs = drawn(pairs, settings.pairs_per_epoch, order)
     groups = pairs.drugs if settings.drugs_per_batch else pairs.lines
     per_batch = settings.drugs_per_batch or settings.lines_per_batch
     for rows in batches(groups, settings.batch_size, per_batch, order):
@@ -124,6 +127,14 @@ def run_epoch(
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
     return total / len(pairs)
+
+
+def drawn(pairs: KnownPairs, n: int, order: np.random.Generator) -> KnownPairs:
+    """``n`` random pairs, or all of them where ``n`` is 0 or there are no more."""
+    if not 0 < n < len(pairs):
+        return pairs
+    rows = order.choice(len(pairs), n, replace=False)
+    return KnownPairs(pairs.lines[rows], pairs.drugs[rows], pairs.responses[rows])
 
 
 def batches(groups: Numbers, size: int, per_batch: int, order: np.random.Generator) -> list[Numbers]:

@@ -21,6 +21,7 @@ from celllm.training.regression import (
     PairModel,
     RegressionSettings,
     batches,
+    drawn,
     train,
 )
 from celllm.training.response import ResponseModel, ResponseSettings, ResponseTuner
@@ -160,6 +161,22 @@ def test_the_best_epoch_is_kept(values: list[float], patience: int, best: float,
     train(model, known, wanted, settings, minus_rmse, np.random.default_rng(0))
     assert (model.number.item(), model.epoch) == (best, n_epochs)
     assert model.started == pytest.approx(known.responses.mean())
+
+
+def test_an_epoch_of_some_pairs_draws_others_each_time() -> None:
+    known, order = pairs(), np.random.default_rng(0)
+    first, second = (drawn(known, 20, order) for _ in range(2))
+    assert len(first) == len(second) == 20
+    of_pair = dict(zip(zip(known.lines, known.drugs, strict=True), known.responses, strict=True))
+    for part in (first, second):
+        told = list(zip(part.lines, part.drugs, strict=True))
+        assert len(set(told)) == 20
+        assert [of_pair[pair] for pair in told] == part.responses.tolist()
+    assert first.responses.tolist() != second.responses.tolist()
+    state = order.bit_generator.state
+    for n in (0, len(known), len(known) + 1):
+        assert drawn(known, n, order) is known
+    assert order.bit_generator.state == state
 
 
 def test_no_epoch_with_a_score_is_an_error() -> None:
