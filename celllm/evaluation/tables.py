@@ -173,7 +173,8 @@ def _cell(
 
 def mean_sd(mean: float, sd: float, digits: int) -> str:
     """``71.8 ± 1.0``; the mean alone where one split gives no spread."""
-    return f"{mean:.{digits}f}" if sd != sd else f"{mean:.{digits}f} ± {sd:.{digits}f}"
+    text = f"{mean:.{digits}f}".replace("-", "−")
+    return text if sd != sd else f"{text} ± {sd:.{digits}f}"
 
 
 def _paper_value(number: Number | None, mean: float | None) -> dict[str, float | None]:

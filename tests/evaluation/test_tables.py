@@ -195,6 +195,17 @@ def test_added_methods_get_a_group_of_their_own(tmp_path, score_file, models) ->
     assert text.index("Added methods") < text.index("*Controls*")
 
 
+def test_a_row_of_another_table_stands_where_the_paper_has_none_of_it(tmp_path, score_file, models) -> None:
+    """Table 2 takes Scanpy as an added row; Table 1 leaves a row of Table B.2 out, which has its columns."""
+    models |= {"scanpy": {"title": "Scanpy", "group": "paper"}, "celllm_8m": {"title": "CellLM 8M"}}
+    path = score_file({("scanpy", "gse149383", "strict", "f1"): [0.5, 0.6]}, task="drug_full")
+    run_table("table2", [path], models, {"run": "x"}, tmp_path / "table2")
+    row = cells(tmp_path / "table2").loc[("strict", "scanpy", "gse149383_full/f1")]
+    assert (row["group"], row["text"]) == ("added", "55.0 ± 7.1")
+    run_table("table1", [], models, {"run": "x"}, tmp_path / "table1")
+    assert "celllm_8m" not in set(cells(tmp_path / "table1").reset_index()["model"])
+
+
 def test_the_largest_model_of_table_b2_is_celllm(tmp_path, score_file, models) -> None:
     path = score_file({("celllm", ZHENG, "strict", "macro_f1"): [0.5]})
     run_table("tableb2", [path], models, {"run": "x"}, tmp_path / "b2")
@@ -262,6 +273,7 @@ def test_signs(value: float, text: str) -> None:
 def test_mean_sd_of_one_split_is_the_mean() -> None:
     assert mean_sd(71.84, float("nan"), 1) == "71.8"
     assert mean_sd(0.93449, 0.0051, 3) == "0.934 ± 0.005"
+    assert mean_sd(-0.0021, 0.003, 3) == "−0.002 ± 0.003"
 
 
 def test_escapes() -> None:
