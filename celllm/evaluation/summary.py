@@ -127,12 +127,13 @@ def _measured(table: View) -> str:
 
 
 def _optimism(table: View) -> str:
-    """Mean and range of the optimism over the columns where higher is better."""
+    """Mean and range of the optimism over the paper's rows, in the columns where higher is better."""
     block = next((block for block in table["blocks"] if block["key"] == "optimism"), None)
     if block is None:
         return ""
     higher = [column["arrow"] == "↑" for column in block["columns"]]
-    rows = (row for section in block["sections"] for row in section["rows"])
+    sections = (section for section in block["sections"] if section["title"] == GROUPS["paper"])
+    rows = (row for section in sections for row in section["rows"])
     gaps = [
         float(cell["order"])
         for row in rows

@@ -5,9 +5,15 @@ from pathlib import Path
 import pytest
 
 from celllm.errors import UserError
+from celllm.evaluation import paper
 from celllm.evaluation.captions import CAPTIONS, GROUPS, caption_of
+from celllm.evaluation.claims import run_claims
+from celllm.evaluation.manifest import run_manifest
 from celllm.evaluation.report import run_report
 from celllm.evaluation.run import TOY_NOTE
+from celllm.evaluation.tables import run_table
+
+CLAIMS = paper.load().claims
 
 
 class _Page(HTMLParser):
@@ -40,10 +46,10 @@ def test_the_page_needs_nothing_else(report) -> None:
 
 def test_it_holds_tables_ledger_manifest_and_citation(report) -> None:
     text = report().read_text()
-    assert "Verdicts on 83 claims" in text
+    assert f"Verdicts on {len(CLAIMS)} claims" in text
     assert "<b>75.0 ± 1.0</b>" in text and "paper 71.8 ± 1.0" in text
     assert "arXiv preprint arXiv:2306.04371" in text
-    assert text.count('<tr data-verdict="') == 83
+    assert text.count('<tr data-verdict="') == len(CLAIMS)
     assert text.count("data:image/svg+xml;base64,") == 1 and "data:image/png" not in text
     assert 'class="num worse"' in text and 'class="num near"' in text
     assert TOY_NOTE.capitalize() not in text
@@ -100,3 +106,27 @@ def test_the_page_cites_paper_and_software(report) -> None:
     text = report().read_text()
     assert "author  = {Zhao, Suyuan and Zhang, Jiahuan and Nie, Zaiqing}" in text
     assert "@software{celllm_benchmark" in text
+
+
+REASONS = {0: ("failed", "loss is <nan> & more"), 1: ("out-of-memory", "CUDA out of memory")}
+
+
+@pytest.mark.parametrize(
+    ("failures", "told"),
+    [
+        ({}, "no scores in this run"),
+        ({("celllm", "zheng68k", "strict", "macro_f1"): REASONS}, "loss is &lt;nan&gt; &amp; more"),
+    ],
+)
+def test_a_gap_says_why(tmp_path: Path, score_file, models, failures: dict, told: str) -> None:
+    """No scores at all, or only failures: the page stands, and says why it is empty."""
+    scores, settings = [score_file({}, failures)], {"run": "gaps"}
+    table, claims, manifest = (tmp_path / name for name in ("table1.csv", "claims.csv", "manifest.json"))
+    run_table("table1", scores, models, settings, table.with_suffix(""))
+    run_claims(scores, models, settings, claims.with_suffix(""))
+    run_manifest({}, settings, manifest)
+    run_report([table], [], claims, manifest, settings, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert told in text
+    assert "This run made no figure" in text
+    assert re.search(r"Table 1: \d+ of \d+ numbers are missing", text)

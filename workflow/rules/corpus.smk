@@ -57,7 +57,12 @@ rule leakage:
         genes=rules.genes.output.genes,
     output:
         multiext(results("leakage"), ".json", ".csv"),
-        report(results("leakage.md"), caption="../report/leakage.rst", category="Data"),
+        report(
+            results("leakage.md"),
+            caption="../report/leakage.rst",
+            category="Data",
+            labels={"check": "Cells of the tasks among those of pre-training"},
+        ),
     log:
         log_of("leakage"),
     benchmark:

@@ -58,7 +58,7 @@ rule fact_table:
             multiext(results("tables/{table}"), ".html"),
             caption="../report/table.rst",
             category="Tables",
-            labels={"table": "{table}"},
+            labels=table_labels,
         ),
         multiext(results("tables/{table}"), ".csv", ".md", ".tex"),
     log:

@@ -63,7 +63,7 @@ rule table:
             multiext(results("tables/{table}"), ".html"),
             caption="../report/table.rst",
             category="Tables",
-            labels={"table": "{table}"},
+            labels=table_labels,
         ),
         multiext(results("tables/{table}"), ".csv", ".md", ".tex"),
     log:
@@ -90,7 +90,10 @@ rule claims:
         facts=FACTS,
     output:
         report(
-            results("claims.html"), caption="../report/claims.rst", category="Claims"
+            results("claims.html"),
+            caption="../report/claims.rst",
+            category="Claims",
+            labels={"ledger": "Every claim, with its verdict"},
         ),
         multiext(results("claims"), ".csv", ".md"),
     log:
