@@ -90,6 +90,10 @@ def check_complete(results: Path) -> None:
     assert not ((claims["verdict"] == "not run") & (claims["protocol"] == "strict")).any()
     for number in (1, 2, 3):
         assert (results / f"tables/tabled{number}.md").stat().st_size > 0
+    settings = pd.read_csv(results / "tables/tablef1.csv")
+    assert set(settings["status"]) == {"same", "differs"}, "a setting of Table F.1 is not measured"
+    measured = claims.set_index("id")["our_value"].dropna()
+    assert {"parameters", "gradient", "chunk-of-one", "sparsity", "expressed-genes"} <= set(measured.index)
     assert json.loads((results / "leakage.json").read_text())
     assert json.loads((results / "complete.json").read_text())
     manifest = json.loads((results / "manifest.json").read_text())
