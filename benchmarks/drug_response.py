@@ -1,10 +1,11 @@
 """Time per pair of cell-line drug response, against encoding the cell line of every pair.
 
-    python benchmarks/drug_response.py --depth 10 --dim 128 --genes 2000 [--responses gdsc.csv]
+    python benchmarks/drug_response.py --depth 10 --dim 128 --genes 2000 [--responses gdsc.csv] [--lines 120]
 
-The lines are made up; the pairs are those of a table of responses, or as many as DeepCDR's 107,446 of 561
-lines and 223 drugs. All sides make optimiser steps of 16 pairs (paper, Table F.1) with Adam on the last
-layer, the head, the drug encoder and the regression; they take turns, a few steps each.
+Expression is made up; the pairs are those of a table of responses, or as many as DeepCDR's 107,446 of 561
+lines and 223 drugs. All sides make optimiser steps of 16 pairs (paper, Table F.1) or of 128 (released code)
+with Adam on the last layer, the head, the drug encoder and the regression; they take turns, a few steps each.
+With --lines the steps are of pairs of so many lines: what runs once for a line then takes less time.
 
 per pair     every pair's line goes through all layers and its drug through the drug encoder, as released
 random       pairs of any lines in a batch; frozen layers run once per line, each line once per step
@@ -60,6 +61,7 @@ class Side:
     name: str
     model: ResponseModel
     lines_per_batch: int = 0
+    batch_size: int = 16
     per_pair: bool = False
     seconds: list[float] = field(default_factory=list)
 
@@ -69,7 +71,7 @@ class Side:
     def run(self, pairs: KnownPairs, n_steps: int, order: np.random.Generator) -> None:
         """Make some steps, timed per pair."""
         backward: Callable[..., float] = self.backward_per_pair if self.per_pair else self.model.backward
-        cut = batches(pairs.lines, self.model.settings.batch_size, self.lines_per_batch, order)[:n_steps]
+        cut = batches(pairs.lines, self.batch_size, self.lines_per_batch, order)[:n_steps]
         self.model.train()
         start = time.perf_counter()
         for rows in cut:
@@ -125,6 +127,8 @@ def sides(chosen: argparse.Namespace, n_lines: int, smiles: list[str]) -> list[S
         Side("random", made["trained"]()),
         Side("4 lines", made["trained"](), 4),
         Side("1 line", made["trained"](), 1),
+        Side("128, 8 lines", made["trained"](), 8, 128),
+        Side("128, 4 lines", made["trained"](), 4, 128),
         Side("frozen", made["frozen"]()),
     ]
 
@@ -134,21 +138,26 @@ def main() -> None:
     sizes = {"depth": 10, "dim": 128, "heads": 8, "dim-head": 16, "genes": 2000}
     for name, value in (sizes | {"steps": 10, "rounds": 3, "threads": 1}).items():
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--lines", type=int, default=0, help="only pairs of so many lines; 0: of all")
     parser.add_argument("--responses", help="table of responses, what `celllm responses` writes")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     pairs, smiles = read_screen(chosen.responses) if chosen.responses else made_up_screen()
-    n_lines = int(pairs.lines.max()) + 1
+    n_lines, n_pairs = int(pairs.lines.max()) + 1, len(pairs)
     size = f"{chosen.depth} layers, dim {chosen.dim}, {chosen.genes} genes"
-    print(f"{len(pairs)} pairs of {n_lines} lines and {len(smiles)} drugs; {size}")
+    print(f"{n_pairs} pairs of {n_lines} lines and {len(smiles)} drugs; {size}")
+    if chosen.lines:
+        n_lines, kept = chosen.lines, pairs.lines < chosen.lines
+        pairs = KnownPairs(pairs.lines[kept], pairs.drugs[kept], pairs.responses[kept])
+        print(f"steps of pairs of {n_lines} lines")
     compared, order = sides(chosen, n_lines, smiles), np.random.default_rng(0)
     for _ in range(chosen.rounds):
         for side in compared:
             side.run(pairs, 2 if side.per_pair else chosen.steps, order)
     times = {side.name: statistics.median(side.seconds) for side in compared}
     for name, seconds in times.items():
-        ratio, hours = times["per pair"] / seconds, seconds * len(pairs) / 3600
-        print(f"{name:9} {1000 * seconds:9.3f} ms per pair  {ratio:7.1f} times  {hours:8.3f} h per epoch")
+        ratio, hours = times["per pair"] / seconds, seconds * n_pairs / 3600
+        print(f"{name:12} {1000 * seconds:9.3f} ms per pair  {ratio:7.1f} times  {hours:8.3f} h per epoch")
 
 
 if __name__ == "__main__":

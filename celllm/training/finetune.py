@@ -47,6 +47,7 @@ class FinetuneSettings:
     activation: Activation = "relu"  # Table F.1
     class_weights: Literal["released", "balanced", "none"] = "released"  # the paper omits them
     trainable_layers: int = 1  # upper layers that are trained; released: 1. 0: only the head, -1: all layers
+    frozen_top: int = 0  # layers above them that stay as they are; scBERT's released code: 1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where in hardware
     # What follows changes time and memory. Only a bfloat16 store changes a number, in its third digit.
     store_mib: int = 4096  # for the output of the frozen layers; cells beyond it are computed again; 0: none
@@ -62,6 +63,7 @@ class FinetuneSettings:
             "accumulation": 1,
             "store_mib": 0,
             "token_budget": 0,
+            "frozen_top": 0,
         }.items():
             if getattr(self, name) < least:
                 raise UserError(f"settings.{name}: expected at least {least}, got {getattr(self, name)}")
@@ -101,6 +103,7 @@ class FineTuned(nn.Module):
         config = encoder.config
         self.layers = copy.deepcopy(encoder.layers[n_frozen:])
         self.norm = copy.deepcopy(encoder.norm) if n_frozen < config.depth else nn.Identity()
+        self.layers[len(self.layers) - settings.frozen_top :].requires_grad_(False)
         for module in self.layers.modules():
             if isinstance(module, nn.Dropout):
                 module.p = settings.dropout
@@ -183,7 +186,7 @@ class Finetuner:
     ) -> None:
         self.encoder, self.settings, self.n_classes = encoder, settings, n_classes
         self.genes = genes_read(tokeniser, genes)
-        self.states = freeze(encoder, cells, tokeniser, settings)
+        self.states = freeze(encoder, cells, tokeniser, settings, settings.frozen_top)
         self.n_frozen, self.token_budget = self.states.n_frozen, self.states.store.token_budget
         self.precision = resolve_precision(settings.precision, self.states.device)
 

@@ -218,8 +218,10 @@ class FrozenSettings(Protocol):
         """Its size at most."""
 
 
-def freeze(encoder: Encoder, cells: Cells, tokeniser: Tokeniser, settings: FrozenSettings) -> FrozenStates:
-    """Freeze the layers below the trained ones.
+def freeze(
+    encoder: Encoder, cells: Cells, tokeniser: Tokeniser, settings: FrozenSettings, n_above: int = 0
+) -> FrozenStates:
+    """Freeze the layers below the trained ones, which end ``n_above`` layers below the top.
 
     Raises
     ------
@@ -227,14 +229,14 @@ def freeze(encoder: Encoder, cells: Cells, tokeniser: Tokeniser, settings: Froze
         When more layers are to be trained than the encoder has.
     """
     depth, wanted = encoder.config.depth, settings.trainable_layers
-    if not -1 <= wanted <= depth:
-        raise UserError(f"settings.trainable_layers: expected -1 to {depth}, got {wanted}")
+    if not -1 <= wanted <= depth - n_above:
+        raise UserError(f"settings.trainable_layers: expected -1 to {depth - n_above}, got {wanted}")
     # On a processor a pass should stay in its cache: 8192 tokens are a third slower than 2048.
     on_cpu = encoder.norm.weight.device.type == "cpu"
     token_budget = settings.token_budget or (2048 if on_cpu else 65536)
     dtype = getattr(torch, settings.store_dtype)
     store = Store(settings.store_mib, dtype, token_budget, settings.cache, settings.cache_mib)
-    return FrozenStates(encoder, cells, tokeniser, 0 if wanted == -1 else depth - wanted, store)
+    return FrozenStates(encoder, cells, tokeniser, 0 if wanted == -1 else depth - n_above - wanted, store)
 
 
 def genes_read(tokeniser: Tokeniser, genes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -24,6 +24,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "fine-tuned": {},
     "linear probe": {"trainable_layers": 0, "head": []},
     "all layers": {"trainable_layers": -1},
+    "as scBERT": {"frozen_top": 1, "class_weights": "none", "select_by": "accuracy"},
 }
 QUICK = {"epochs": 3, "accumulation": 1, "learning_rate": 0.005, "precision": "float32"}
 RESPONSE_ENCODERS = {"fine-tuned": {}, "frozen": {"trainable_layers": 0}}

@@ -115,6 +115,24 @@ def test_it_learns_the_planted_classes() -> None:
     assert accuracy(targets[80:], fitted(tuner())) > max(0.9, majority + 0.2)
 
 
+def test_layers_above_the_trained_one_stay_as_they_are() -> None:
+    """As scBERT's released code, which trains the last layer but one and the norm."""
+    made = tuner(dataclasses.replace(QUICK, frozen_top=1, epochs=2))
+    assert made.n_frozen == 1
+    _, targets = planted()
+    model = FineTuned(made.encoder, 1, GENES, 3, made.settings)
+    train = np.arange(60), targets[:60]
+    made.train(model, train, (np.arange(60, 80), targets[60:80]), accuracy, np.random.default_rng(0))
+
+    def moved(ours: torch.nn.Module, theirs: torch.nn.Module) -> bool:
+        pairs = zip(ours.parameters(), theirs.parameters(), strict=True)
+        return any(not torch.equal(one, other) for one, other in pairs)
+
+    assert moved(model.layers[0], made.encoder.layers[1])
+    assert not moved(model.layers[1], made.encoder.layers[2])
+    assert moved(model.norm, made.encoder.norm)
+
+
 def test_the_same_seed_gives_the_same_model() -> None:
     made = tuner(dataclasses.replace(QUICK, epochs=1))
     first, again, other = (fitted(made, seed) for seed in (0, 0, 1))

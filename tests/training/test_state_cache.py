@@ -2,9 +2,8 @@
 
 import dataclasses
 import logging
+import multiprocessing
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -134,12 +133,22 @@ def test_parts_of_a_dead_process_go_after_a_day(tmp_path: Path) -> None:
 
 
 def test_processes_that_write_the_same_at_once(tmp_path: Path) -> None:
-    program = (
-        "import sys, time; from pathlib import Path; from celllm.training.state_cache import StateCache\n"
-        "def fill(place): time.sleep(0.3); place.fill_(7)\n"
-        "found = StateCache(Path(sys.argv[1]), 1).get('key', 100_000, fill)\n"
-        "assert int(found.long().sum()) == 700_000"
-    )
-    started = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path)]) for _ in range(2)]
-    assert [process.wait(timeout=120) for process in started] == [0, 0]
+    both = multiprocessing.get_context("fork")
+    filling = both.Barrier(2)
+
+    def get() -> None:
+        def fill(place: Tensor) -> None:
+            filling.wait(60)
+            place.fill_(7)
+
+        found = StateCache(tmp_path, 1).get("key", 100_000, fill)
+        assert found is not None
+        assert bytes(found.numpy()) == bytes([7]) * 100_000
+
+    started = [both.Process(target=get) for _ in range(2)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(120)
+    assert [process.exitcode for process in started] == [0, 0]
     assert [path.name for path in tmp_path.iterdir()] == ["key.states"]
