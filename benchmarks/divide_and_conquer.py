@@ -94,7 +94,11 @@ def measure_time(options: argparse.Namespace) -> None:
     clock = time.process_time if options.processor_time else time.perf_counter
     for call in calls.values():
         call()
-    rounds = [{name: seconds(call, clock) for name, call in calls.items()} for _ in range(options.rounds)]
+    rounds = []
+    for _ in range(options.rounds):
+        rounds.append({name: seconds(call, clock) for name, call in calls.items()})
+        told = ", ".join(f"{name} {value:.3f} s" for name, value in rounds[-1].items())
+        print(f"  {told}", file=sys.stderr, flush=True)
     print(
         f"batch of {batch.n_cells} cells x {options.genes} genes in chunks of {options.cells}, {options.size}"
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 from celllm.io import sha256
 from celllm.training import checkpoints
 from celllm.training.pretrain import run_pretrain
+from tests.training.test_pretrain import open_run
 
 Arguments = Callable[..., dict[str, Any]]
 
@@ -96,6 +98,15 @@ def assert_same(one: dict[str, Any], two: dict[str, Any]) -> None:
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
     assert sha256(Path(one["checkpoints"]) / last) == sha256(Path(two["checkpoints"]) / last)
     assert sha256(one["out"]) == sha256(two["out"])
+
+
+def test_runs_of_these_tests_cross_shards_and_epochs(arguments: Arguments) -> None:
+    """Each batch has cells of all shards, and steps 4, 7 and 10 are the first of an epoch."""
+    run = open_run(arguments())
+    batches = [run.batches.make(step) for step in range(N_STEPS)]
+    samples = [set(run.batches.corpus.samples(np.concatenate(batch.rows))) for batch in batches]
+    assert samples == [{"healthy", "blood", "tumour"}] * N_STEPS
+    assert [batch.sampler["epoch"] for batch in batches] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]
 
 
 @pytest.mark.slow
