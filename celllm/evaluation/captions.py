@@ -30,34 +30,33 @@ CAPTIONS = {
     ),
     "fig4": Caption(
         PAPER,
-        "Fig. 4: sequence length against contrastive batch",
-        "The longest sequence that fits a memory budget by batch size, end to end and divided.",
-        "Look at how far the divided curve lies to the right: its memory does not grow with the batch",
+        "Fig. 4: longest cell by contrastive batch",
+        "The longest cell whose training step of the 50M model fits the memory budget, by batch size.",
+        "Look at the slopes: end to end the length falls with the batch, divided it should hardly do",
     ),
     "figc1": Caption(
         PAPER,
         "Fig. C.1: the genes with the most attention",
-        "Mean attention of [CLS] to a gene in tumour and in normal cells.",
+        "Mean exact attention of [CLS] to a gene, in normal and in tumour cells of pre-training.",
         "Look for genes that stand high in tumour cells only, and for those the paper names",
     ),
     "figc2": Caption(
         PAPER,
         "Fig. C.2: cells by their most expressed and most attended genes",
-        "t-SNE of the same cells from two choices of 20 genes, with the adjusted Rand index of clusters.",
-        "Look at whether types separate better on the right; the index says by how much",
-        by_data_set=True,
+        "The same cells by two choices of genes; ARI holds two clusters to normal and tumour.",
+        "Look at whether tumour and normal part better by attended genes; the ARI says by how much",
     ),
     "tsne": Caption(
         EMBEDDINGS,
         "t-SNE of cell embeddings",
-        "Test cells by their embedding, coloured by type and by whether they were classified rightly.",
+        "Cells by the pre-trained encoder, which saw no label; colours: type, errors of the fine-tuned model.",
         "Look at where errors lie, between neighbours or everywhere; distances between islands mean nothing",
         by_data_set=True,
     ),
     "geometry": Caption(
         EMBEDDINGS,
         "Geometry of embeddings",
-        "How evenly unseen cells spread over the unit sphere, and how close two passes of one cell lie.",
+        "Mean cosine, uniformity, alignment and effective rank of unseen cells, by encoder.",
         "Look at rows with and without contrast: it should spread cells without tearing passes apart",
     ),
     "loss_curves": Caption(
@@ -69,7 +68,7 @@ CAPTIONS = {
     "scaling": Caption(
         TRAINING,
         "Scores by size of the model",
-        "Annotation scores of the sizes of Table B.2, the paper's beside ours.",
+        "Macro F1 by the size of the model (Table B.2), the paper's points beside ours under both protocols.",
         "Look at whether the spread over splits is smaller than the step between sizes",
     ),
 }
