@@ -49,7 +49,7 @@ CAPTIONS = {
     "tsne": Caption(
         EMBEDDINGS,
         "t-SNE of cell embeddings",
-        "Cells by the pre-trained encoder, which saw no label; colours: type, errors of the fine-tuned model.",
+        "Cells by the pre-trained encoder, which saw no label: by type and by errors after tuning.",
         "Look at where errors lie, between neighbours or everywhere; distances between islands mean nothing",
         by_data_set=True,
     ),
