@@ -379,6 +379,66 @@ VERBS: dict[str, Verb] = {
         "losses of pre-training by step -> one figure of all models",
         (_named_files("metrics", "metrics.csv of the pre-training by model"), _settings(), PREFIX),
     ),
+    "memory": Verb(
+        "celllm.evaluation.memory:run_memory",
+        "peak memory of training steps -> the longest cells that fit a budget, as facts and curves",
+        (_settings(), _file("table", "measured steps and curves, CSV"), OUT),
+    ),
+    "fig4": Verb(
+        "celllm.figures.fig4:run_fig4",
+        "the curves of `celllm memory` -> Fig. 4",
+        (_file("table", "what `celllm memory` wrote"), _settings(), PREFIX),
+    ),
+    "interpret": Verb(
+        "celllm.evaluation.interpretation:run_interpret",
+        "encoder and pre-training cells -> genes by attention, and how well they tell tumour from normal",
+        (
+            _file("encoder", "pre-trained encoder"),
+            _file("corpus", "index.json"),
+            GENES,
+            _settings(),
+            _file("table", "genes, CSV"),
+            _file("cells", "clusters and places of the cells, CSV"),
+            OUT,
+        ),
+    ),
+    "figc1": Verb(
+        "celllm.figures.interpretation:run_figc1",
+        "genes of `celllm interpret` -> Fig. C.1",
+        (_file("table", "genes, CSV"), _settings(), PREFIX),
+    ),
+    "figc2": Verb(
+        "celllm.figures.interpretation:run_figc2",
+        "cells of `celllm interpret` -> Fig. C.2",
+        (_file("cells", "cells, CSV"), _file("facts", "facts, JSON"), _settings(), PREFIX),
+    ),
+    "embedding-map": Verb(
+        "celllm.evaluation.embedding_map:run_embedding_map",
+        "pre-trained encoder and labelled cells -> t-SNE of their embeddings, with predictions",
+        (
+            _file("encoder", "pre-trained encoder"),
+            _file("cells", "prepared .h5ad"),
+            GENES,
+            _file("predictions", "predicted labels, CSV"),
+            _settings(),
+            OUT,
+        ),
+    ),
+    "embedding-map-figure": Verb(
+        "celllm.figures.embedding_map:run_embedding_map_figure",
+        "what `celllm embedding-map` wrote -> cells by type and by error",
+        (_file("table", "cells, CSV"), _settings(), PREFIX),
+    ),
+    "geometry-figure": Verb(
+        "celllm.figures.geometry:run_geometry_figure",
+        "geometry of embeddings -> one figure of all measures",
+        (_file("table", "geometry.csv"), _settings(), PREFIX),
+    ),
+    "scaling": Verb(
+        "celllm.figures.scaling:run_scaling",
+        "Table B.2 -> scores by the size of the model",
+        (_file("table", "tableb2.csv"), _settings(), PREFIX),
+    ),
     "manifest": Verb(
         "celllm.evaluation.manifest:run_manifest",
         "what made this run: versions, code, configuration, inputs, times",

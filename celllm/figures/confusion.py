@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from celllm.evaluation import paper as printed
-from celllm.evaluation.run import TOY_NOTE, labelled
 from celllm.evaluation.scores import read_predictions
 from celllm.figures.theme import (
     MM,
@@ -18,6 +17,7 @@ from celllm.figures.theme import (
     SMALLEST_TYPE,
     SOFT,
     TYPE,
+    headed,
     literal,
     save,
     short,
@@ -78,12 +78,17 @@ def confusion(frame: pd.DataFrame, names: Mapping[str, str], order: str) -> pd.D
     """Counts of label (rows) x predicted (columns), every class on both sides, in the order asked for."""
     frequency = frame["label"].value_counts()
     present = set(frame["label"]) | set(frame["predicted"])
-    rest = sorted(present, key=lambda c: (-int(frequency.get(c, 0)), c))
-    known = [c for c in names if c in present] if order == "lineage" else []
-    classes = known + [c for c in rest if c not in known]
+    classes = lineage(frequency.reindex(sorted(present), fill_value=0), names if order == "lineage" else {})
     return pd.crosstab(frame["label"], frame["predicted"]).reindex(
         index=classes, columns=classes, fill_value=0
     )
+
+
+def lineage(frequency: "pd.Series[int]", names: Mapping[str, str]) -> list[str]:
+    """Classes in the order of ``names``, the others after them, the most frequent first."""
+    rest = sorted(frequency.index, key=lambda c: (-int(frequency[c]), c))
+    known = [c for c in names if c in frequency.index]
+    return known + [c for c in rest if c not in known]
 
 
 def shares(counts: pd.DataFrame) -> np.ndarray:
@@ -234,15 +239,10 @@ def _protocol(settings: ConfusionSettings) -> str:
 
 def _titles(figure: "Figure", settings: ConfusionSettings, lines: list[str], sheet: _Sheet) -> None:
     """Title, what the numbers are and, for a toy, what they are worth."""
-    head = labelled(f"{_data_set_title(settings.data_set)}, {settings.model}", settings.toy)
-    note = "\n".join([*lines, TOY_NOTE.capitalize()] if settings.toy else lines)
-    mm, small = sheet.zoom / sheet.height, (SMALLEST_TYPE + 0.5) * sheet.zoom
-    top = figure.text(0.01, 1 - 2 * mm, head, va="top", fontsize=(TYPE + 1) * sheet.zoom, weight="bold")
-    under = figure.text(0.01, 1 - 6.3 * mm, note, va="top", fontsize=small, color=SOFT)
-    literal([top, under])
+    headed(figure, f"{data_set_title(settings.data_set)}, {settings.model}", lines, settings.toy, sheet.zoom)
 
 
-def _data_set_title(data_set: str) -> str:
+def data_set_title(data_set: str) -> str:
     """The paper's spelling of a data set's name."""
     columns = [c for table in printed.load().tables.values() for c in table.columns]
     return next((c.group_title for c in columns if c.data_set == data_set and c.group == data_set), data_set)

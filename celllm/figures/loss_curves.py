@@ -10,8 +10,19 @@ import numpy as np
 import pandas as pd
 
 from celllm.errors import UserError
-from celllm.evaluation.run import TOY_NOTE, labelled
-from celllm.figures.theme import INK, MM, PAGE_WIDTH, PALETTE, SMALLEST_TYPE, SOFT, TYPE, literal, save, theme
+from celllm.figures.theme import (
+    INK,
+    MM,
+    PAGE_WIDTH,
+    PALETTE,
+    SMALLEST_TYPE,
+    SOFT,
+    TYPE,
+    headed,
+    literal,
+    save,
+    theme,
+)
 from celllm.io import write_text
 from celllm.settings import fill
 
@@ -163,7 +174,4 @@ def _titles(figure: "Figure", settings: LossCurveSettings, n_steps: int) -> None
     lines = [
         f"Losses without their weights, {means}. Contrast is among the cells of a batch; MoCo's, a queue"
     ]
-    note = "\n".join([*lines, TOY_NOTE.capitalize()] if settings.toy else lines)
-    head = labelled("Pre-training", settings.toy)
-    figure.text(0.01, 1 - 2 / HEIGHT, head, va="top", fontsize=TYPE + 1, weight="bold")
-    figure.text(0.01, 1 - 6.3 / HEIGHT, note, va="top", fontsize=SMALLEST_TYPE + 0.5, color=SOFT)
+    headed(figure, "Pre-training", lines, settings.toy)

@@ -6,9 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from celllm.evaluation.run import TOY_NOTE, labelled
 from celllm.io import atomic
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
@@ -72,6 +74,41 @@ def save(figure: "Figure", out: str | Path) -> None:
         metadata = {"Date": None} if suffix == "svg" else {"Software": None}
         with atomic(f"{out}.{suffix}") as partial:
             figure.savefig(partial, format=suffix, dpi=DPI, metadata=metadata)
+
+
+def headed(figure: "Figure", title: str, lines: Sequence[str], toy: bool, zoom: float = 1.0) -> None:
+    """Write title and notes into the upper left corner; of a toy, also what its numbers are worth."""
+    mm = zoom * MM / figure.get_figheight()
+    note = "\n".join([*lines, TOY_NOTE.capitalize()] if toy else lines)
+    small = (SMALLEST_TYPE + 0.5) * zoom
+    head = figure.text(
+        0.01, 1 - 2 * mm, labelled(title, toy), va="top", fontsize=(TYPE + 1) * zoom, weight="bold"
+    )
+    under = figure.text(0.01, 1 - 6.3 * mm, note, va="top", fontsize=small, color=SOFT)
+    literal([head, under])
+
+
+def gap(title: str, reason: str, toy: bool, width: float = COLUMN_WIDTH) -> "Figure":
+    """What stands in the place of a figure that cannot be drawn: its title and the reason."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width * MM, 30 * MM))
+    headed(figure, title, [reason], toy)
+    return figure
+
+
+def scatter(axes: "Axes", x: Any, y: Any, colours: Any, marker: str = "o", n: int | None = None) -> None:
+    """Points of an embedding, smaller the more there are, as pixels in the SVG too; no axes to read off.
+
+    ``n`` is the number of points of the whole panel when these are a part of it.
+    """
+    size = min(12.0, max(1.0, 9000 / max(1, n or len(x))))
+    axes.scatter(x, y, s=size, c=colours, marker=marker, linewidths=0, rasterized=True)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+        spine.set_color("#cdd4dd")
 
 
 def literal(texts: Sequence["Text"]) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import get_args
 
 import torch
@@ -189,16 +190,26 @@ class Encoder(nn.Module):
         return x
 
     def cls_attention(
-        self, gene_ids: Tensor, bins: Tensor, mask: Tensor | None = None, layer: int = -1
+        self, gene_ids: Tensor, bins: Tensor, mask: Tensor | None = None, layer: int | None = -1
     ) -> Tensor:
-        """Weights with which [CLS] attends to every token in one layer, (B, heads, L), each row 1 in sum."""
-        layer = range(len(self.layers))[layer]
-        chosen = self.layers[layer]
-        assert isinstance(chosen, Layer)
-        if isinstance(chosen.attention, ReleasedAttention):
+        """Weights with which [CLS] attends to every token, (B, heads, L), each row 1 in sum.
+
+        Those of one layer, or with ``layer=None`` the mean over all layers; memory is linear in L either way.
+        """
+        numbers = range(len(self.layers))
+        wanted = numbers if layer is None else [numbers[layer]]
+        x, found = self.embed(gene_ids, bins), []
+        for start, number in pairwise([0, *wanted]):
+            x = self.run_layers(x, mask, start, number)
+            found.append(self._cls_weights(number, x, mask))
+        return torch.stack(found).mean(0)
+
+    def _cls_weights(self, number: int, x: Tensor, mask: Tensor | None) -> Tensor:
+        layer = self.layers[number]
+        assert isinstance(layer, Layer)
+        if isinstance(layer.attention, ReleasedAttention):
             raise UserError("attention 'released' shows no weights; use an encoder with 'favor' or 'softmax'")
-        x = self.run_layers(self.embed(gene_ids, bins), mask, 0, layer)
-        return chosen.attention.cls_weights(chosen.attention_norm(x), mask)
+        return layer.attention.cls_weights(layer.attention_norm(x), mask)
 
     def redraw_features(self, generator: torch.Generator) -> None:
         """Draw the random features of all layers anew; only ever between two optimiser steps.

@@ -18,6 +18,7 @@ backward pass. Two rearrangements keep the passes over them few and their roundi
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +30,9 @@ from celllm.model.compilation import Opaque
 
 FEATURE_FLOOR = 1e-4
 
-# Features in work at a time: on a CPU about as many as the caches of two cores hold.
-_CPU_BLOCK, _ACCELERATOR_BLOCK = 2**20, 2**28
+# Features in work at a time by kind of device: on a CPU about as many as the caches of two cores hold.
+BLOCK = {"cpu": 2**20}
+ACCELERATOR_BLOCK = 2**28
 
 
 def draw_projection(n_features: int, dim_head: int, generator: torch.Generator | None = None) -> Tensor:
@@ -131,7 +133,7 @@ class _Favor(torch.autograd.Function):
         out, normaliser = qkv.new_empty(q.shape), torch.empty_like(q_factor)
         sums = qkv.new_empty(b, h, d + 1, len(w))
         q_max, k_max = qkv.new_empty(b, h, length, 1), qkv.new_empty(b, h, 1, 1)
-        with torch.autocast(qkv.device.type, enabled=False):
+        with _without_autocast(qkv.device.type):
             for block in _blocks(q, len(w), n_rooms=1):
                 e = block.project(block.keys(k, real), w)
                 block.of(k_max).copy_(largest := e.amax((-1, -2), keepdim=True))
@@ -164,7 +166,7 @@ class _Favor(torch.autograd.Function):
         last = (dout * out).sum(-1, dtype=inverse.dtype).transpose(1, 2).unsqueeze(-1).mul(inverse).neg_()
         inverse_scaled, last_scaled = ((x * q_factor).to(qkv.dtype) for x in (inverse, last))
         inverse, last_sum = inverse.to(qkv.dtype), last.sum(2, keepdim=True).to(qkv.dtype)
-        with torch.autocast(qkv.device.type, enabled=False):
+        with _without_autocast(qkv.device.type):
             for block in _blocks(q, len(w), n_rooms=2):
                 x, g, s = block.rows(q), block.rows(dout), block.of(sums)
                 e = block.project(x, w).sub_(block.of(q_max)).exp_()
@@ -180,6 +182,11 @@ class _Favor(torch.autograd.Function):
                 values = _joined(block.rows(v), scale, scale)
                 block.put(dk, _through_features(block.second(values, ds).mul_(e), w_ones, x))
         return dqkv, None, None
+
+
+def _without_autocast(device: str) -> AbstractContextManager[Any]:
+    """Products in the type of the inputs; a device that knows no autocast (meta) is left alone."""
+    return torch.autocast(device, enabled=False) if device != "meta" else nullcontext()
 
 
 @dataclass(frozen=True)
@@ -222,7 +229,7 @@ class _Block:
 def _blocks(q: Tensor, n_features: int, n_rooms: int) -> Iterator[_Block]:
     """Cut the heads of all cells into blocks."""
     b, length, h, _ = q.shape
-    size = _CPU_BLOCK if q.device.type == "cpu" else _ACCELERATOR_BLOCK
+    size = BLOCK.get(q.device.type, ACCELERATOR_BLOCK)
     fitting = max(1, size // (length * n_features))
     heads = -(-h // -(-h // fitting))  # equal parts of a cell's heads
     cells = max(1, min(b, fitting // h))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -80,8 +81,9 @@ class Trainer:
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         betas = (settings.adam_beta1, settings.adam_beta2)
         # Fused: one pass over the parameters. For a small encoder the others would be half of a step.
+        fused = processes.device.type != "meta"
         self.optimiser = torch.optim.Adam(
-            self.trained, settings.learning_rate, betas, weight_decay=settings.weight_decay, fused=True
+            self.trained, settings.learning_rate, betas, weight_decay=settings.weight_decay, fused=fused
         )
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=self.precision == torch.float16)
         self.flops = 0
@@ -147,10 +149,9 @@ class Trainer:
     def _count(self, chunk: MaskedCells, backward: bool) -> None:
         self.flops += pass_flops(self.model.encoder.config, chunk.mask, backward)
 
-    def _autocast(self) -> torch.autocast:
+    def _autocast(self) -> AbstractContextManager[Any]:
         reduced = self.precision != torch.float32
-        dtype = self.precision if reduced else None
-        return torch.autocast(self.processes.device.type, dtype, enabled=reduced)
+        return torch.autocast(self.processes.device.type, self.precision) if reduced else nullcontext()
 
     def add_gradients(self, batch: Batch) -> dict[str, float]:
         """Add the gradient of all objectives over the logical batch to ``.grad``.

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from celllm.model import favor
 from celllm.model.attention import FavorAttention, ReleasedAttention, SoftmaxAttention
 from celllm.model.favor import FEATURE_FLOOR, draw_projection, favor_attention
 
@@ -20,7 +21,7 @@ def inputs(
     return q, k, v, draw_projection(m, d).to(dtype)
 
 
-def favor(q: Tensor, k: Tensor, v: Tensor, projection: Tensor, mask: Tensor | None) -> Tensor:
+def attended(q: Tensor, k: Tensor, v: Tensor, projection: Tensor, mask: Tensor | None) -> Tensor:
     qkv = torch.stack([q, k, v], dim=2).permute(0, 3, 2, 1, 4)
     return favor_attention(qkv, projection, mask).transpose(1, 2)
 
@@ -50,10 +51,10 @@ def kernel_matrix(q: Tensor, k: Tensor, projection: Tensor, mask: Tensor) -> Ten
 def test_favor_is_the_kernel_attention_with_its_gradients(
     padded: bool, heads_per_block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("celllm.model.favor._CPU_BLOCK", heads_per_block * 17 * 20)
+    monkeypatch.setitem(favor.BLOCK, "cpu", heads_per_block * 17 * 20)
     q, k, v, projection = inputs(h=5)
     mask = ragged_mask(3, 17) if padded else torch.ones(3, 17, dtype=torch.bool)
-    out = favor(q, k, v, projection, mask if padded else None)
+    out = attended(q, k, v, projection, mask if padded else None)
     expected = kernel_matrix(q, k, projection, mask) @ v
     assert torch.allclose(out, expected, rtol=0, atol=1e-12)
 
@@ -103,8 +104,8 @@ def test_far_pads_do_not_overflow() -> None:
     q, k, v, projection = inputs(dtype=torch.float32)
     mask = torch.arange(17).expand(3, 17) < 9
     far = torch.where(mask[:, None, :, None], k, k * 1e4)
-    out = favor(q, far, v, projection, mask)
-    assert torch.equal(out, favor(q, k, v, projection, mask))
+    out = attended(q, far, v, projection, mask)
+    assert torch.equal(out, attended(q, k, v, projection, mask))
     for gradient in torch.autograd.grad(out.sum(), (q, k, v)):
         assert gradient.isfinite().all()
 

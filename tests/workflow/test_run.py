@@ -82,7 +82,9 @@ def check_complete(results: Path) -> None:
     check_scores(results)
     for table in paper.load().tables.values():
         check_table(results, table)
-    for name in ("fig3_zheng68k", "fig3_baron"):
+    of_sets = [f"{kind}_{name}" for kind in ("fig3", "tsne") for name in ("zheng68k", "baron")]
+    for name in (*of_sets, "fig4", "figc1", "figc2", "geometry", "loss_curves", "scaling"):
+        assert not pd.read_csv(results / f"figures/{name}.csv").empty
         assert (results / f"figures/{name}.png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (results / f"figures/{name}.svg").read_text()[:1000]
     claims = pd.read_csv(results / "claims.csv")
@@ -132,7 +134,18 @@ def test_one_changed_value_reruns_what_depends_on_it(toy: Path, snakemake, tmp_p
     kinds = [config["models"][name]["kind"] for name in config["annotation"]["models"]]
     assert rules["annotate"] == kinds.count("encoder") * 2
     assert rules["table"] == 2
-    ends = {"claims", "confusion", "manifest", "report", "crate", "gate", "all"}
+    ends = {
+        "claims",
+        "confusion",
+        "embedding_map",
+        "tsne",
+        "scaling",
+        "manifest",
+        "report",
+        "crate",
+        "gate",
+        "all",
+    }
     assert set(rules) == {"annotate", "table", *ends}
 
 

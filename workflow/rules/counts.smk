@@ -1,5 +1,9 @@
 # What the data sets hold, counted: Tables D.1 to D.3, the claims on data, and an end where the cells are other ones.
-FACTS = [results(f"facts/{name}.json") for name in ("counts", "settings", "gradient")]
+FACTS = [
+    results(f"facts/{name}.json")
+    for name in ("counts", "settings", "gradient", "memory")
+    + (("interpretation",) if "celllm" in encoder_models() else ())
+]
 FACT_TABLES = ["tablec1", "tabled1", "tabled2", "tabled3", "tablef1"]
 
 

@@ -1,50 +1,6 @@
-# Figures, the manifest of the run, the page that shows it all.
-def figures():
-    if "annotation" not in sections_of(config["tables"]):
-        return loss_curves()
-    fig3 = expand(
-        results("figures/fig3_{data_set}.svg"),
-        data_set=config["data_sets"]["annotation"],
-    )
-    return fig3 + loss_curves()
-
-
-def confusion_settings(wildcards):
-    title = config["models"]["celllm"]["title"]
-    return as_json(
-        RUN_LABEL
-        | {"data_set": wildcards.data_set, "model": title, "protocol": "strict"}
-    )
-
-
+# The manifest of the run, the page that shows it all.
 def checksum_files():
     return [f"{RAW}/data.lock"] + ([f"{MIRROR}/SHA256SUMS"] if MIRROR else [])
-
-
-rule confusion:
-    input:
-        results("scores/annotation/{data_set}/celllm/strict.predictions.csv"),
-    output:
-        report(
-            results("figures/fig3_{data_set}.svg"),
-            caption="../report/confusion.rst",
-            category="Figures",
-            labels={"figure": "Fig. 3", "data set": "{data_set}"},
-        ),
-        results("figures/fig3_{data_set}.png"),
-        results("figures/fig3_{data_set}.csv"),
-    log:
-        log_of("figures/fig3_{data_set}"),
-    benchmark:
-        times_of("figures/fig3_{data_set}")
-    conda:
-        "../../envs/cpu.yaml"
-    threads: 1
-    params:
-        settings=confusion_settings,
-        out=results("figures/fig3_{data_set}"),
-    shell:
-        "python -m celllm confusion --predictions {input} --settings {params.settings:q} --out {params.out:q} > {log} 2>&1"
 
 
 rule manifest:

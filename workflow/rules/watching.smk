@@ -13,11 +13,12 @@ def geometry_tables():
     return [results("geometry.csv")] if wanted else []
 
 
-def loss_curves():
-    return [results("figures/loss_curves.svg")] if encoder_models() else []
+def watching_figures():
+    curves = ["loss_curves"] if encoder_models() else []
+    return curves + (["geometry"] if geometry_tables() else [])
 
 
-def curve_settings():
+def titled_models():
     titles = {name: config["models"][name]["title"] for name in encoder_models()}
     return as_json(RUN_LABEL | {"titles": titles})
 
@@ -48,6 +49,31 @@ rule geometry:
         " --settings {params.settings:q} --out {output.csv} > {log} 2>&1"
 
 
+rule geometry_figure:
+    input:
+        results("geometry.csv"),
+    output:
+        report(
+            results("figures/geometry.svg"),
+            caption="../report/geometry.rst",
+            category="Figures",
+            labels={"figure": "Geometry of embeddings", "data set": ""},
+        ),
+        multiext(results("figures/geometry"), ".png", ".csv"),
+    log:
+        log_of("figures/geometry"),
+    benchmark:
+        times_of("figures/geometry")
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        settings=titled_models(),
+        out=results("figures/geometry"),
+    shell:
+        "python -m celllm geometry-figure --table {input} --settings {params.settings:q} --out {params.out:q} > {log} 2>&1"
+
+
 rule loss_curves:
     input:
         expand(results("checkpoints/{name}/metrics.csv"), name=encoder_models()),
@@ -68,7 +94,7 @@ rule loss_curves:
     threads: 1
     params:
         metrics=by_name(encoder_models(), "checkpoints/{name}/metrics.csv"),
-        settings=curve_settings(),
+        settings=titled_models(),
         out=results("figures/loss_curves"),
     shell:
         "python -m celllm loss-curves --metrics {params.metrics:q} --settings {params.settings:q}"

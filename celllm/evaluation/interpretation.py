@@ -1,0 +1,330 @@
+"""Which genes [CLS] attends to, and how well they tell tumour cells from normal ones (paper, appendix C).
+
+The paper says little of how. Here the attention of a gene in a cell is the weight that [CLS] gives it in the
+last layer, averaged over the heads; that of a gene is the mean over the cells that express it, counted for
+genes that enough cells express. The clustering is k-means with two clusters on the log-normalised expression
+of 20 genes, the same genes for all cells ("select 20 key genes from each of" the cells could also mean other
+genes for each cell, but then cells could not be compared).
+"""
+
+import csv
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from celllm.data.batches import length_buckets
+from celllm.data.corpus import Corpus
+from celllm.data.genes import Vocabulary
+from celllm.data.tokens import FRACTION_BITS, Cells, CellsInMemory, Ragged, Tokeniser
+from celllm.errors import UserError
+from celllm.io import atomic, write_json
+from celllm.model import Encoder, load_encoder
+from celllm.settings import fill
+from celllm.training.distributed import joined
+from celllm.training.model_row import read_tokeniser
+
+log = logging.getLogger(__name__)
+
+KINDS = ("normal", "tumour")
+SETS = ("expressed", "attended")
+GENE_COLUMNS = (
+    "gene", "attention_rank", "expression_rank",
+    "attention", "attention_normal", "attention_tumour", "cells_normal", "cells_tumour",
+    "expression", "expression_normal", "expression_tumour",
+)  # fmt: skip
+CELL_COLUMNS = ("row", "sample", "kind", "genes", "cluster", "x", "y")
+
+
+@dataclass(frozen=True)
+class InterpretationSettings:
+    """Cells and choices of the study.
+
+    Attributes
+    ----------
+    n_cells
+        Random cells of each kind, normal and tumour (paper: 5,000 each).
+    normal_source, tumour_source
+        Source of the normal and of the tumour cells (paper: PanglaoDB, CancerSCEM); empty: any.
+    n_genes
+        Genes of a set (paper: 20).
+    layer
+        ``last``, or the mean over ``all``.
+    average
+        The attention of a gene is its mean over the cells that are ``expressing`` it, or over ``all`` cells.
+    min_share
+        Share of the cells that must express a gene for it to be ranked by attention.
+    seed
+        Of the cells, of k-means and of t-SNE.
+    token_budget
+        Tokens of a pass, padding counted.
+    """
+
+    n_cells: int = 5000
+    normal_source: str = ""
+    tumour_source: str = ""
+    n_genes: int = 20
+    layer: Literal["last", "all"] = "last"
+    average: Literal["expressing", "all"] = "expressing"
+    min_share: float = 0.05
+    seed: int = 0
+    token_budget: int = 8192
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.n_cells < 2 or self.n_genes < 1:
+            raise UserError("interpretation: expected n_cells of 2 or more and n_genes of 1 or more")
+        if not 0 <= self.min_share <= 1:
+            raise UserError(f"interpretation.min_share: expected 0 to 1, got {self.min_share}")
+
+
+@dataclass(frozen=True)
+class GeneTotals:
+    """Sums over cells, a row for each of :data:`KINDS` and a column for each gene.
+
+    Attributes
+    ----------
+    n_cells
+        Cells of each kind, (2,).
+    attention, expression
+        Sums of the weights and of the log-normalised expressions, (2, n_genes).
+    expressing
+        Cells that show the encoder the gene, (2, n_genes).
+    """
+
+    n_cells: NDArray[np.int64]
+    attention: NDArray[np.float64]
+    expressing: NDArray[np.float64]
+    expression: NDArray[np.float64]
+
+    def mean_attention(self, average: str) -> NDArray[np.float64]:
+        """Of normal, tumour and all cells, (3, n_genes); NaN where no cell counts."""
+        counts = self.expressing if average == "expressing" else self.n_cells[:, None]
+        return _means(self.attention, np.broadcast_to(counts, self.attention.shape))
+
+    def mean_expression(self) -> NDArray[np.float64]:
+        """Of normal, tumour and all cells, (3, n_genes)."""
+        return _means(self.expression, np.broadcast_to(self.n_cells[:, None], self.expression.shape))
+
+
+def _means(sums: NDArray[np.float64], counts: NDArray[Any]) -> NDArray[np.float64]:
+    sums, counts = np.vstack([sums, sums.sum(0)]), np.vstack([counts, counts.sum(0)])
+    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+
+
+def run_interpret(
+    encoder: str | Path,
+    corpus: str | Path,
+    genes: str | Path,
+    table: str | Path,
+    cells: str | Path,
+    out: str | Path,
+    settings: Mapping[str, Any] | str | None = None,
+) -> None:
+    """Write the genes by attention, both clusterings of the cells, and what the claims ask for.
+
+    Parameters
+    ----------
+    encoder
+        Pre-trained encoder.
+    corpus
+        ``index.json`` of the pre-training cells.
+    genes
+        The vocabulary, ``genes.tsv``.
+    table
+        CSV with :data:`GENE_COLUMNS`, a line per expressed gene, the most attended first; genes that too few
+        cells express have no rank.
+    cells
+        CSV with :data:`CELL_COLUMNS`, a line per cell and set of genes: its cluster and its place in a t-SNE.
+    out
+        JSON file of facts: ``interpretation.top_genes``, ``.ari_attended``, ``.ari_expressed``.
+    settings
+        :class:`InterpretationSettings` as mapping or JSON.
+
+    Raises
+    ------
+    UserError
+        For files of another vocabulary, or fewer than two cells of a kind.
+    """
+    chosen = fill(InterpretationSettings, settings, "interpretation: settings")
+    vocabulary = Vocabulary.read(genes)
+    source = Corpus.open(corpus, vocabulary.sha256)
+    rows = np.concatenate([_sample(source, kind, chosen, corpus) for kind in range(2)])
+    tumour = source.tumour[rows].astype(np.int64)
+    sample = CellsInMemory(source.take(rows))
+    with joined(chosen.device) as processes:
+        model, meta = load_encoder(encoder, vocabulary.sha256)
+        model.to(processes.device)
+        totals = gene_totals(model, read_tokeniser(meta), sample, tumour, len(vocabulary), chosen)
+    ranks = {"attended": by_attention(totals, chosen), "expressed": by_expression(totals)}
+    if not len(ranks["attended"]):
+        raise UserError("interpretation: enough cells express no gene; lower interpretation.min_share")
+    _write_genes(table, vocabulary.symbols, totals, ranks, chosen)
+    found = {name: cluster(sample.ragged, ranks[name][: chosen.n_genes], tumour, chosen) for name in SETS}
+    _write_cells(cells, rows, source.samples(rows), tumour, found)
+    top = [vocabulary.symbols[gene] for gene in ranks["attended"][: chosen.n_genes]]
+    facts = {
+        "top_genes": top,
+        **{f"ari_{name}": round(found[name].ari, 4) for name in SETS},
+        "n_cells": dict(zip(KINDS, np.bincount(tumour).tolist(), strict=True)),
+        "n_genes": chosen.n_genes,
+        "layer": chosen.layer,
+        "average": chosen.average,
+    }
+    log.info("most attended: %s; ARI %s", ", ".join(top[:3]), {n: found[n].ari for n in SETS})
+    write_json(out, {"interpretation": facts})
+
+
+def _sample(corpus: Corpus, kind: int, settings: InterpretationSettings, where: str | Path) -> NDArray[Any]:
+    """Random cells of a kind that express a gene, ascending."""
+    source = (settings.normal_source, settings.tumour_source)[kind]
+    fitting = (corpus.tumour == kind) & (corpus.lengths > 0)
+    if source:
+        of_source = np.array([entry.source == source for entry in corpus.entries])
+        fitting &= of_source[corpus.shard_of(np.arange(corpus.n_cells))]
+    rows = np.flatnonzero(fitting)
+    if len(rows) < 2:
+        named = f" of {source}" if source else ""
+        raise UserError(f"{where}: {len(rows)} {KINDS[kind]} cell(s){named}; expected two or more")
+    rng = np.random.default_rng([settings.seed, kind])
+    return np.sort(rng.choice(rows, min(settings.n_cells, len(rows)), replace=False))
+
+
+@torch.no_grad()
+def gene_totals(
+    encoder: Encoder,
+    tokeniser: Tokeniser,
+    cells: Cells,
+    tumour: NDArray[np.int64],
+    n_genes: int,
+    settings: InterpretationSettings,
+) -> GeneTotals:
+    """Sums of attention and expression by kind of cell and gene, in one pass over the cells."""
+    device = encoder.norm.weight.device
+    attention, expressing = (torch.zeros(2 * n_genes, dtype=torch.float64) for _ in range(2))
+    layer = -1 if settings.layer == "last" else None
+    for rows in length_buckets(tokeniser.lengths(cells), settings.token_budget):
+        batch = tokeniser(cells.take(rows))
+        on_device = batch.to(device)
+        found = encoder.cls_attention(on_device.gene_ids, on_device.bins, on_device.mask, layer)
+        weights = found.mean(1).double().cpu()
+        shown = batch.mask & (batch.gene_ids < n_genes)
+        kind = torch.from_numpy(tumour[rows]).unsqueeze(1)
+        place = (kind * n_genes + batch.gene_ids)[shown]
+        attention.index_add_(0, place, weights[shown])
+        expressing.index_add_(0, place, torch.ones(len(place), dtype=torch.float64))
+    ragged = cells.take(np.arange(cells.n_cells))
+    place_of = np.repeat(tumour, ragged.lengths) * n_genes + ragged.gene_ids
+    expression = np.bincount(place_of, ragged.expression / 2**FRACTION_BITS, minlength=2 * n_genes)
+    return GeneTotals(
+        n_cells=np.bincount(tumour, minlength=2),
+        attention=attention.numpy().reshape(2, n_genes),
+        expressing=expressing.numpy().reshape(2, n_genes),
+        expression=expression.astype(np.float64).reshape(2, n_genes),
+    )
+
+
+def by_attention(totals: GeneTotals, settings: InterpretationSettings) -> NDArray[np.int64]:
+    """Genes that enough cells express, the most attended first."""
+    needed = max(1.0, settings.min_share * totals.n_cells.sum())
+    ranked = np.flatnonzero(totals.expressing.sum(0) >= needed)
+    mean = totals.mean_attention(settings.average)[2]
+    return ranked[np.argsort(-mean[ranked], kind="stable")]
+
+
+def by_expression(totals: GeneTotals) -> NDArray[np.int64]:
+    """Expressed genes, that of the highest mean expression over all cells first."""
+    mean = totals.mean_expression()[2]
+    return np.argsort(-mean, kind="stable")[: int((mean > 0).sum())]
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """Two clusters of cells, their agreement with normal and tumour, and places in a t-SNE (n_cells, 2)."""
+
+    cluster: NDArray[np.int64]
+    ari: float
+    places: NDArray[np.float64]
+
+
+def cluster(
+    cells: Ragged, genes: Sequence[int] | NDArray[Any], tumour: NDArray[Any], settings: InterpretationSettings
+) -> Clustering:
+    """K-means with two clusters on the expression of some genes; the adjusted Rand index beside it."""
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import adjusted_rand_score
+
+    x = expression_of_genes(cells, genes)
+    n_clusters = min(2, len(np.unique(x, axis=0)))  # cells without any of the genes are all alike
+    found = KMeans(n_clusters, n_init=10, random_state=settings.seed).fit_predict(x)
+    return Clustering(found, float(adjusted_rand_score(tumour, found)), tsne(x, settings.seed))
+
+
+def expression_of_genes(cells: Ragged, genes: Sequence[int] | NDArray[Any]) -> NDArray[np.float64]:
+    """Log-normalised expression of some genes, (n_cells, len(genes))."""
+    column = np.full(2**16, -1)
+    column[np.asarray(genes, dtype=np.int64)] = np.arange(len(genes))
+    place = column[cells.gene_ids]
+    table = np.zeros((len(cells), len(genes)))
+    row = np.repeat(np.arange(len(cells)), cells.lengths)
+    known = place >= 0
+    table[row[known], place[known]] = cells.expression[known] / 2**FRACTION_BITS
+    return table
+
+
+def tsne(x: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """Places of the rows in two dimensions: scikit-learn's t-SNE with its defaults, begun from the PCA."""
+    from sklearn.manifold import TSNE
+
+    if len(x) < 4 or min(x.shape) < 2 or np.ptp(x) == 0:
+        return np.zeros((len(x), 2))
+    perplexity = min(30.0, (len(x) - 1) / 3)
+    return TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(x).astype(np.float64)
+
+
+def _write_genes(
+    path: str | Path,
+    symbols: Sequence[str],
+    totals: GeneTotals,
+    ranks: Mapping[str, NDArray[np.int64]],
+    settings: InterpretationSettings,
+) -> None:
+    attention, expression = totals.mean_attention(settings.average), totals.mean_expression()
+    rank = {name: {int(gene): place for place, gene in enumerate(order, 1)} for name, order in ranks.items()}
+    rest = [gene for gene in ranks["expressed"].tolist() if gene not in rank["attended"]]
+    lines: list[Sequence[Any]] = [GENE_COLUMNS]
+    for gene in [*ranks["attended"].tolist(), *rest]:
+        shown = [rank[name].get(gene, "") for name in ("attended", "expressed")]
+        cells = totals.expressing[:, gene].astype(int)
+        means = [_texts(numbers[[2, 0, 1], gene]) for numbers in (attention, expression)]
+        lines.append((symbols[gene], *shown, *means[0], *cells, *means[1]))
+    _write(path, lines)
+
+
+def _write_cells(
+    path: str | Path,
+    rows: NDArray[Any],
+    samples: Sequence[str],
+    tumour: NDArray[Any],
+    found: Mapping[str, Clustering],
+) -> None:
+    lines: list[Sequence[Any]] = [CELL_COLUMNS]
+    for name, one in found.items():
+        for i, row in enumerate(rows):
+            place = _texts(one.places[i])
+            lines.append([row, samples[i], KINDS[tumour[i]], name, one.cluster[i], *place])
+    _write(path, lines)
+
+
+def _write(path: str | Path, lines: Sequence[Sequence[Any]]) -> None:
+    with atomic(path) as partial, open(partial, "w", newline="", encoding="utf-8") as handle:
+        csv.writer(handle, lineterminator="\n").writerows(lines)
+
+
+def _texts(values: Sequence[float] | NDArray[Any]) -> list[str]:
+    return ["" if np.isnan(value) else f"{value:.6g}" for value in values]

@@ -1,0 +1,228 @@
+"""How long cells may be in a given memory (section 4.3 of the paper): end-to-end against divide-and-conquer.
+
+The peak of a training step is measured at a few sizes, on CUDA where there is a device and by accounting on
+the meta device elsewhere, and is close to linear in what the kept graphs hold:
+
+    peak = base + per_token * tokens + per_cell * cells + contrast(T)
+
+End-to-end keeps the graphs of both views of all T cells: 2 T (L + 1) tokens. Divide-and-conquer keeps that of
+one view of one cell: L + 1 tokens. The last term is the contrastive loss itself, T x T, measured for each T.
+"""
+
+import csv
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from celllm.errors import UserError
+from celllm.io import atomic, write_json
+from celllm.model import SIZES, EncoderConfig
+from celllm.settings import fill
+from celllm.training.peak_memory import PeakMeter, contrast_peak
+
+log = logging.getLogger(__name__)
+
+GIB = 2**30
+MOST_OF_A_DEVICE = 0.8  # of a CUDA device's memory is filled at most in a measurement
+PAPER = {"end_to_end": 50, "divide_and_conquer": 13_000}  # lengths of section 4.3: first to be measured
+FACTS = {"end_to_end": "max_length_end_to_end", "divide_and_conquer": "max_length_divided"}
+COLUMNS = ("what", "attention", "contrast", "n_cells", "length", "peak_mib", "fitted_mib")
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """Budget and model of the measurement.
+
+    Attributes
+    ----------
+    budget_gib
+        The memory, of which curves tell the maximum length.
+    n_cells
+        Batch size at which the lengths are told as facts (paper: 256).
+    batch_sizes
+        Batch sizes of the curves.
+    size
+        Fields of the encoder; those of ``50m`` without it.
+    n_genes
+        Of the vocabulary (paper: 19,379).
+    attention
+        Attentions to measure: ``favor`` is this package's, ``released`` performer-pytorch's layer as the
+        authors' code uses it. The facts are those of the first.
+    tracker
+        ``auto`` measures on CUDA where there is a device; ``meta`` accounts on the meta device everywhere.
+    """
+
+    budget_gib: float = 40.0
+    n_cells: int = 256
+    batch_sizes: tuple[int, ...] = tuple(2**k for k in range(1, 13))
+    size: dict[str, Any] = field(default_factory=lambda: SIZES["50m"])
+    n_genes: int = 19_379
+    attention: tuple[str, ...] = ("favor", "released")
+    tracker: Literal["auto", "meta"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.budget_gib <= 0:
+            raise UserError(f"memory.budget_gib: expected more than 0, got {self.budget_gib}")
+        if self.n_cells < 4 or not self.attention or min(self.batch_sizes, default=0) < 1:
+            raise UserError("memory: expected n_cells of 4 or more, and an attention and batch sizes")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A measured step: cells of its batch, genes of a cell, bytes at its peak."""
+
+    n_cells: int
+    length: int
+    peak: int
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The line through some measured steps of one scheme; see the head of this module.
+
+    Attributes
+    ----------
+    contrast
+        ``end_to_end`` or ``divide_and_conquer``.
+    fitted, checked
+        Steps that the line goes through, and steps that it is held to.
+    loss
+        Bytes of the contrastive loss by batch size.
+    """
+
+    contrast: str
+    fitted: tuple[Point, ...]
+    checked: tuple[Point, ...]
+    loss: Callable[[int], int]
+
+    def __post_init__(self) -> None:
+        rows = [self._terms(point.n_cells, point.length) for point in self.fitted]
+        rest = [point.peak - self.loss(point.n_cells) for point in self.fitted]
+        object.__setattr__(self, "coefficients", np.linalg.lstsq(np.array(rows), np.array(rest))[0])
+
+    coefficients: np.ndarray = field(init=False)
+
+    def _terms(self, n_cells: int, length: float) -> list[float]:
+        if self.contrast == "end_to_end":
+            return [1.0, 2.0 * n_cells * (length + 1), float(n_cells)]
+        return [1.0, length + 1.0]
+
+    def peak(self, n_cells: int, length: float) -> float:
+        """Bytes at the peak of a step."""
+        return float(np.dot(self.coefficients, self._terms(n_cells, length))) + self.loss(n_cells)
+
+    def max_length(self, budget: float, n_cells: int) -> int:
+        """Genes of a cell at most, so that ``n_cells`` of them stay within ``budget`` bytes; or 0."""
+        of_none, of_one = self.peak(n_cells, 0), self.peak(n_cells, 1)
+        return max(0, int((budget - of_none) // (of_one - of_none)))
+
+    @property
+    def residual(self) -> float:
+        """Largest relative error of the line at a step that it was not drawn through."""
+        return max(abs(self.peak(p.n_cells, p.length) / p.peak - 1) for p in self.checked)
+
+
+def run_memory(out: str | Path, table: str | Path, settings: Mapping[str, Any] | str | None = None) -> None:
+    """Measure, and write the maximum lengths as facts and the curves as a table.
+
+    Parameters
+    ----------
+    out
+        JSON file of facts: ``memory.max_length_end_to_end``, ``memory.max_length_divided`` and how they were
+        found.
+    table
+        CSV with :data:`COLUMNS`: measured steps, and the points of the curves.
+    settings
+        :class:`MemorySettings` as mapping or JSON.
+    """
+    chosen = fill(MemorySettings, settings, "memory: settings")
+    fits = {kind: measure(chosen, kind) for kind in chosen.attention}
+    facts = {kind: _facts(chosen, fit) for kind, fit in fits.items()}
+    described = {
+        "budget_gib": chosen.budget_gib,
+        "n_cells": chosen.n_cells,
+        "tracker": torch.cuda.get_device_name(0) if _on_cuda(chosen) else "accounting on the meta device",
+        **facts[chosen.attention[0]],
+        "by_attention": facts,
+    }
+    rows = [row for kind, fit in fits.items() for row in _rows(chosen, kind, fit)]
+    with atomic(table) as unfinished, open(unfinished, "w", newline="", encoding="utf-8") as handle:
+        csv.writer(handle, lineterminator="\n").writerows([COLUMNS, *rows])
+    write_json(out, {"memory": described})
+
+
+def measure(settings: MemorySettings, attention: str) -> dict[str, Fit]:
+    """The lines of both schemes for one attention."""
+    values = {**settings.size, "n_genes": settings.n_genes, "attention": attention}
+    config = fill(EncoderConfig, values, "memory.size")
+
+    on_cuda = _on_cuda(settings)
+    meter = PeakMeter(config, "cuda" if on_cuda else "meta")
+
+    def peak(contrast: str, n_cells: int, length: int) -> Point:
+        length = max(1, length)
+        found = meter.peak(contrast, n_cells, length)
+        log.info("%s, %s, %d x %d genes: %.2f GiB", attention, contrast, n_cells, length, found / GIB)
+        return Point(n_cells, length, found)
+
+    limit = settings.budget_gib * GIB
+    if on_cuda:
+        limit = min(limit, MOST_OF_A_DEVICE * torch.cuda.get_device_properties(0).total_memory)
+    fits = {
+        "end_to_end": _end_to_end(partial(peak, "end_to_end"), settings.n_cells, limit),
+        "divide_and_conquer": _divided(partial(peak, "divide_and_conquer"), limit),
+    }
+    for fit in fits.values():
+        log.info("%s, %s: off by at most %.2g", attention, fit.contrast, fit.residual)
+    return fits
+
+
+def _end_to_end(peak: Callable[[int, int], Point], n: int, limit: float) -> Fit:
+    """Fitted to two lengths and two batch sizes, checked at a third."""
+    first = peak(n, PAPER["end_to_end"])
+    near = _scaled(first, limit)
+    fitted = (first, peak(n, near), peak(4 * n, near // 8))
+    return Fit("end_to_end", fitted, (peak(n // 4, 2 * near),), contrast_peak)
+
+
+def _divided(peak: Callable[[int, int], Point], limit: float) -> Fit:
+    """Fitted to two lengths near the limit, checked at the limit: far below it FAVOR+ has smaller blocks."""
+    first = peak(1, PAPER["divide_and_conquer"])
+    near = peak(1, _scaled(first, limit))
+    fit = Fit("divide_and_conquer", (near, peak(1, _scaled(near, limit))), (), contrast_peak)
+    return replace(fit, checked=(peak(1, fit.max_length(limit, 1)),))
+
+
+def _scaled(point: Point, limit: float) -> int:
+    """A length whose peak is somewhat below ``limit``: in proportion, as if the model itself took nothing."""
+    scaled = int(point.length * limit / point.peak)
+    return scaled + (scaled == point.length)
+
+
+def _on_cuda(settings: MemorySettings) -> bool:
+    return settings.tracker != "meta" and torch.cuda.is_available()
+
+
+def _facts(settings: MemorySettings, fits: Mapping[str, Fit]) -> dict[str, Any]:
+    """Maximum lengths at the batch size of the facts, and how far off the lines are."""
+    budget = settings.budget_gib * GIB
+    lengths = {FACTS[name]: fit.max_length(budget, settings.n_cells) for name, fit in fits.items()}
+    return lengths | {"largest_error_of_the_line": round(max(fit.residual for fit in fits.values()), 5)}
+
+
+def _rows(settings: MemorySettings, attention: str, fits: Mapping[str, Fit]) -> Iterator[list[Any]]:
+    for contrast, fit in fits.items():
+        for what, points in (("fitted", fit.fitted), ("checked", fit.checked)):
+            for p in points:
+                peaks = [f"{x / 2**20:.1f}" for x in (p.peak, fit.peak(p.n_cells, p.length))]
+                yield [what, attention, contrast, p.n_cells, p.length, *peaks]
+        for n_cells in settings.batch_sizes:
+            length = fit.max_length(settings.budget_gib * GIB, n_cells)
+            at_it = f"{fit.peak(n_cells, length) / 2**20:.1f}"
+            yield ["curve", attention, contrast, n_cells, length, "", at_it]

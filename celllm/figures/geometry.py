@@ -1,0 +1,138 @@
+"""How the embeddings of unseen cells lie, with and without contrast: one panel per measure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from celllm.evaluation.geometry import COLUMNS
+from celllm.figures.confusion import data_set_title
+from celllm.figures.numbers import read_numbers, write_numbers
+from celllm.figures.theme import (
+    INK,
+    MM,
+    PAGE_WIDTH,
+    PALETTE,
+    SMALLEST_TYPE,
+    SOFT,
+    TYPE,
+    gap,
+    headed,
+    literal,
+    save,
+    short,
+    theme,
+)
+from celllm.settings import fill
+from celllm.training.embedding_geometry import MEASURES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+ROW = 7.0  # mm of a model
+PANELS = {
+    "mean_cosine": ("Mean cosine", "0: all directions"),
+    "uniformity": ("Uniformity", "lower: more even"),
+    "alignment": ("Alignment", "0: both passes alike"),
+    "effective_rank": ("Effective rank", "higher: more directions in use"),
+}
+KINDS = {"mean": "mean of the genes", "cls": "[CLS]"}
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+@dataclass(frozen=True)
+class GeometryFigureSettings:
+    """What the figure says of itself, and titles of models by their names."""
+
+    run: str = ""
+    toy: bool = False
+    titles: dict[str, str] = field(default_factory=dict)
+
+
+def run_geometry_figure(
+    table: str | Path, out: str | Path, settings: Mapping[str, Any] | str | None = None
+) -> None:
+    """Write ``<out>.png``, ``<out>.svg`` and the numbers behind them, ``<out>.csv``.
+
+    Parameters
+    ----------
+    table
+        What :func:`celllm.evaluation.geometry.run_geometry` wrote.
+    settings
+        :class:`GeometryFigureSettings` as mapping or JSON.
+
+    Raises
+    ------
+    UserError
+        For another file.
+    """
+    chosen = fill(GeometryFigureSettings, settings, "geometry-figure: settings")
+    rows = read_numbers(table, COLUMNS, "geometry", text=("model", "data_set", "embedding"))
+    write_numbers(out, rows)
+    with theme():
+        save(draw(rows, chosen), out)
+
+
+def draw(rows: pd.DataFrame, settings: GeometryFigureSettings) -> "Figure":
+    """Models from top to bottom, a mark for each data set, filled for means and open for [CLS]."""
+    from matplotlib.figure import Figure
+
+    title = "Geometry of cell embeddings"
+    if rows.empty:
+        return gap(title, "No encoder was measured", settings.toy)
+    models, data_sets = (list(dict.fromkeys(rows[name])) for name in ("model", "data_set"))
+    head, foot = 17 + 2.6 * settings.toy, 17
+    height = head + ROW * len(models) + foot
+    figure = Figure(figsize=(PAGE_WIDTH * MM, height * MM))
+    panels = figure.subplots(1, len(MEASURES), sharey=True)
+    for axes, measure in zip(panels, MEASURES, strict=True):
+        _panel(axes, rows, measure, models, data_sets)
+    titles = [short(settings.titles.get(model, model), 24) for model in models]
+    panels[0].set_yticks(range(len(models)), titles)
+    panels[0].set_ylim(len(models) - 0.5, -0.5)
+    literal(panels[0].get_yticklabels())
+    _legend(figure, data_sets)
+    left = 0.02 + 0.6 * TYPE / 72 / MM * max(map(len, titles)) / PAGE_WIDTH
+    figure.subplots_adjust(left=left, right=0.985, top=1 - head / height, bottom=foot / height, wspace=0.12)
+    n = int(rows["n_cells"].max())
+    headed(figure, title, [f"Up to {n:,} cells of each data set, seen by no encoder before"], settings.toy)
+    return figure
+
+
+def _panel(axes: "Axes", rows: pd.DataFrame, measure: str, models: list[str], data_sets: list[str]) -> None:
+    for (data_set, kind), marks in rows.groupby(["data_set", "embedding"], sort=False):
+        number = data_sets.index(data_set)
+        shift = 0.3 * (number - (len(data_sets) - 1) / 2) / max(1, len(data_sets) - 1)
+        axes.plot(marks[measure], marks["model"].map(models.index) + shift, **_look(number, kind))
+    name, meaning = PANELS[measure]
+    axes.set_title(name, fontsize=TYPE, weight="normal", pad=9)
+    axes.text(0, 1.02, meaning, transform=axes.transAxes, fontsize=SMALLEST_TYPE + 0.5, color=SOFT)
+    axes.grid(axis="x", color="#dfe4ea", linewidth=0.4)
+    axes.set_axisbelow(True)
+    axes.margins(x=0.08)
+    axes.tick_params(length=2, color=INK)
+    axes.locator_params(axis="x", nbins=4)
+
+
+def _look(number: int, kind: str) -> dict[str, Any]:
+    colour = PALETTE[number % len(PALETTE)]
+    marker = _MARKERS[number % len(_MARKERS)]
+    face = colour if kind == "mean" else "white"
+    return {"color": colour, "marker": marker, "markersize": 4.5, "linestyle": "", "mfc": face, "mew": 0.9}
+
+
+def _legend(figure: "Figure", data_sets: list[str]) -> None:
+    handles = [_mark(number, kind) for number in range(len(data_sets)) for kind in KINDS]
+    names = [f"{short(data_set_title(d), 24)}, {text}" for d in data_sets for text in KINDS.values()]
+    shown = figure.legend(handles, names, loc="lower center", ncols=4, fontsize=TYPE, handletextpad=0.2)
+    literal(shown.get_texts())
+
+
+def _mark(number: int, kind: str) -> "Line2D":
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], **_look(number, kind))
