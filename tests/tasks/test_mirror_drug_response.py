@@ -4,15 +4,20 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from scipy.sparse import csr_matrix
 
+from celllm import baselines
 from celllm.config import ROOT
 from celllm.data.genes import run_genes
 from celllm.data.prepare import run_prepare
-from celllm.data.responses import run_responses
+from celllm.data.responses import read_responses, run_responses
+from celllm.data.splits import pair_folds
 from celllm.evaluation import scores
 from celllm.io import read_yaml
 from celllm.tasks.drug_response import run_drug_response
+from celllm.tasks.folds import offer
 from celllm.tasks.pair_splits import run_pair_splits
+from celllm.tasks.runner import Runner
 from celllm.tasks.screen import ScreenData
 
 # Pearson correlation over all test pairs, mean of five splits: CCLE's 460 lines x DeepCDR's pairs.
@@ -71,6 +76,26 @@ def test_the_screen_is_the_one_that_was_counted(screen: Path) -> None:
     data = ScreenData.read(screen / "ccle.h5ad", screen / "gdsc.csv")
     assert len(data.pairs) == 89_288
     assert (len(data.pairs.screen.lines), len(data.pairs.screen.drugs)) == (460, 223)
+
+
+@pytest.mark.mirror
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "method", "expected"),
+    [("warm", "drug_mean", 0.848), ("cold", "drug_mean", 0.848), ("warm", "drug_mean_line_mean", 0.885)],
+)
+def test_means_on_all_pairs_of_deepcdr(screen: Path, kind: str, method: str, expected: float) -> None:
+    """Of 107,446 pairs of 561 lines: what looks at no expression needs none."""
+    lines = pd.Index(sorted(set(read_responses(screen / "gdsc.csv")["cell_line"])))
+    data = ScreenData.join(csr_matrix((len(lines), 1)), lines, screen / "gdsc.csv")
+    assert (len(data.pairs), len(lines)) == (107_446, 561)
+    chosen = baselines.response_method(method)
+    runner = Runner(chosen, chosen.settings(), 0)
+    found = [
+        data.measure(fold.test, runner.predict(data, fold, offer(fold, "strict", chooses=False), 0))
+        for fold in pair_folds(data.lines.tolist(), data.drugs.tolist(), kind, n_repeats=5, seed=0)
+    ]
+    assert sum(values["pearson"] for values in found) / 5 == pytest.approx(expected, abs=0.01)
 
 
 @pytest.mark.mirror
