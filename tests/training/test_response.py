@@ -22,6 +22,7 @@ from celllm.training.regression import (
     RegressionSettings,
     batches,
     drawn,
+    run_epoch,
     train,
 )
 from celllm.training.response import ResponseModel, ResponseSettings, ResponseTuner
@@ -144,6 +145,25 @@ class Constant(PairModel):
 
     def start_at(self, mean: float) -> None:
         self.started = mean
+
+
+def test_steps_of_few_drugs() -> None:
+    class Watching(Constant):
+        def backward(self, lines: Numbers, drugs: Numbers, responses: Floats) -> float:
+            seen.append(len(np.unique(drugs)))
+            return super().backward(lines, drugs, responses)
+
+    seen: list[int] = []
+    lines, drugs = (grid.ravel() for grid in np.indices((32, 10)))
+    settings = RegressionSettings(batch_size=16, drugs_per_batch=2)
+    model = Watching([])
+    optimiser = torch.optim.Adam(model.parameters())
+    pairs = KnownPairs(lines, drugs, np.zeros(320))
+    run_epoch(model, optimiser, pairs, settings, np.random.default_rng(0))
+    assert len(seen) == 20
+    assert max(seen) == 2
+    with pytest.raises(UserError, match="lines_per_batch or drugs_per_batch, not both"):
+        RegressionSettings(lines_per_batch=1, drugs_per_batch=1)
 
 
 @pytest.mark.parametrize(
