@@ -38,7 +38,7 @@ from celllm.evaluation.ledger import (
     ledger_view,
 )
 from celllm.evaluation.lookup import Lookup, paired
-from celllm.evaluation.paper import CONTROL, SCALE, CellOf, Claim, Paper
+from celllm.evaluation.paper import CONTROL, SCALE, CellOf, Claim, Column, Paper
 from celllm.evaluation.render import render
 from celllm.evaluation.run import Model, read_models
 from celllm.evaluation.slips import contradiction
@@ -225,7 +225,10 @@ class _Judge:
         return weakest if len(found) > 1 else replace(weakest, pair="")
 
     def rivals(self, claim: Claim, cell: CellOf) -> list[str]:
-        """Model names on the other side; ``control`` stands for all controls scored in this column."""
+        """Model names on the other side; ``control`` stands for all controls of this column.
+
+        One that does not apply to a column at all, as a mean of cell lines to lines never seen, is none of it.
+        """
         column = self.book.column(cell)
         names = []
         for row in claim.over:
@@ -233,8 +236,13 @@ class _Judge:
                 names.append(self.model(cell.of_row(row)))
                 continue
             controls = [m.name for m in self.models.values() if m.group == CONTROL]
-            names += [c for c in controls if len(self.lookup.rows(column, c, self.settings.protocol))]
+            names += [c for c in controls if self.applies(column, c)]
         return names
+
+    def applies(self, column: Column, model: str) -> bool:
+        """Whether a model has rows in a column that say more than that it does not apply."""
+        rows = self.lookup.rows(column, model, self.settings.protocol)
+        return bool((rows["status"] != score_files.NOT_APPLICABLE).any())
 
     def series(self, cell: CellOf, rival: str | None) -> "pd.Series[float] | str":
         """Per-split values of a cell, or its oriented differences to a rival; a text says what is missing."""

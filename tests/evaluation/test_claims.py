@@ -162,6 +162,27 @@ def test_state_of_the_art_is_measured_against_the_controls(ledger) -> None:
     assert CONTROL not in row["note"]
 
 
+def test_a_control_that_does_not_apply_is_no_rival(tmp_path, score_file, spread, models) -> None:
+    models |= {name: {"title": name, "group": "control"} for name in ("drug_mean", "line_mean")}
+    values, failures = {}, {}
+    for metric in ("pearson", "r2", "rmse", "mae"):
+        values["celllm", "gdsc_ccle", "strict", metric] = spread(0.9, 0.01)
+        values["drug_mean", "gdsc_ccle", "strict", metric] = spread(0.8, 0.01)
+        failures["line_mean", "gdsc_ccle", "strict", metric] = dict.fromkeys(
+            range(5), ("not-applicable", "new")
+        )
+    warm = score_file(values, task="response_warm", name="warm")
+    verdicts = []
+    broken = {key: {0: ("failed", "no memory")} for key in failures}
+    for number, failed in enumerate((failures, {}, broken)):
+        cold = score_file(values, failed, task="response_cold", name="cold")
+        run_claims([warm, cold], models, {"run": "x"}, tmp_path / f"claims{number}")
+        frame = pd.read_csv(tmp_path / f"claims{number}.csv", keep_default_na=False).set_index("id")
+        verdicts.append(frame.loc["sota-response", "verdict"])
+    assert verdicts[0] == verdicts[1] != NOT_RUN
+    assert verdicts[2] == NOT_RUN
+
+
 def test_what_was_not_made_is_not_run_and_says_why(ledger) -> None:
     frame = ledger()
     assert frame.loc["moco-zheng", "verdict"] == NOT_RUN
