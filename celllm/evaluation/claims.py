@@ -227,7 +227,7 @@ class _Judge:
     def rivals(self, claim: Claim, cell: CellOf) -> list[str]:
         """Model names on the other side; ``control`` stands for all controls of this column.
 
-        One that does not apply to a column at all, as a mean of cell lines to lines never seen, is none of it.
+        One that does not apply to it at all, as means of cell lines to lines never seen, is none of them.
         """
         column = self.book.column(cell)
         names = []
