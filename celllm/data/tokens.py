@@ -194,6 +194,11 @@ def blocks(data: "AnnData", vocabulary: "Vocabulary", block: int = 2048) -> Iter
         yield in_vocabulary(data.X[start : start + block], columns)
 
 
+def in_memory(data: "AnnData", vocabulary: "Vocabulary") -> CellsInMemory:
+    """All cells of an opened prepared data set; see :func:`blocks`."""
+    return CellsInMemory(concatenate([tokens_of(counts).ragged for counts in blocks(data, vocabulary)]))
+
+
 def concatenate(parts: Sequence[Ragged]) -> Ragged:
     """Put cells behind each other; no part is no cell."""
     lengths = [part.lengths for part in parts]

@@ -4,7 +4,6 @@ The embedding is that of the *pre-trained* encoder, the mean over the vectors of
 no label, so what lies together does so for its genes alone. Predictions are those of the fine-tuned model.
 """
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,11 @@ from numpy.typing import NDArray
 
 from celllm.data import prepared
 from celllm.data.genes import Vocabulary
-from celllm.data.tokens import CellsInMemory, blocks, concatenate, tokens_of
+from celllm.data.tokens import CellsInMemory, in_memory
 from celllm.errors import UserError
 from celllm.evaluation.interpretation import tsne
 from celllm.evaluation.scores import read_predictions
-from celllm.io import atomic
+from celllm.io import write_csv
 from celllm.model import load_encoder
 from celllm.settings import fill
 from celllm.training.distributed import joined
@@ -83,11 +82,9 @@ def run_embedding_map(
     places = tsne(found["mean"].numpy(), chosen.seed)
     frame = read_predictions(predictions)
     predicted = dict(zip(frame["cell"], frame["predicted"], strict=True))
-    with atomic(out) as partial, open(partial, "w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for name, label, (x, y) in zip(names, labels, places, strict=True):
-            writer.writerow([name, label, predicted.get(name, ""), f"{x:.5g}", f"{y:.5g}"])
+    cells_and_places = zip(names, labels, places, strict=True)
+    rows = [(n, label, predicted.get(n, ""), f"{x:.5g}", f"{y:.5g}") for n, label, (x, y) in cells_and_places]
+    write_csv(out, COLUMNS, rows)
 
 
 def _sample(
@@ -95,7 +92,7 @@ def _sample(
 ) -> tuple[list[str], list[str], CellsInMemory]:
     """Names, labels and tokens of random cells that express a gene, in the order of the file."""
     with prepared.opened(path) as data:
-        cells = CellsInMemory(concatenate([tokens_of(x).ragged for x in blocks(data, vocabulary)]))
+        cells = in_memory(data, vocabulary)
         names, labels = data.obs_names.astype(str), data.obs["label"].astype(str)
         rows: NDArray[Any] = np.flatnonzero(cells.lengths)
         if len(rows) == 0:

@@ -3,7 +3,6 @@
 All measures are of cells that no encoder was trained on; see :mod:`celllm.training.embedding_geometry`.
 """
 
-import csv
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ import numpy as np
 
 from celllm.data import prepared
 from celllm.data.genes import Vocabulary
-from celllm.data.tokens import CellsInMemory, blocks, concatenate, tokens_of
+from celllm.data.tokens import CellsInMemory, in_memory
 from celllm.errors import UserError
 from celllm.evaluation.render import markdown
-from celllm.io import atomic
+from celllm.io import write_csv, write_text
 from celllm.model import load_encoder
 from celllm.settings import fill
 from celllm.training.distributed import joined
@@ -92,10 +91,8 @@ def run_geometry(
                     rows.append([model, data_set, embedding, encoder.config.dim, sample.n_cells, *numbers])
                     told = "  ".join(f"{name} {value:.3f}" for name, value in measures.items())
                     log.info("%s, %s, %s: %s", model, data_set, embedding, told)
-    with atomic(out) as partial, open(partial, "w", newline="", encoding="utf-8") as handle:
-        csv.writer(handle, lineterminator="\n").writerows([COLUMNS, *rows])
-    with atomic(Path(out).with_suffix(".md")) as partial:
-        partial.write_text(in_markdown(rows), encoding="utf-8")
+    write_csv(out, COLUMNS, rows)
+    write_text(Path(out).with_suffix(".md"), in_markdown(rows))
 
 
 def in_markdown(rows: Sequence[Sequence[Any]]) -> str:
@@ -116,7 +113,7 @@ def in_markdown(rows: Sequence[Sequence[Any]]) -> str:
 def _sample(path: str | Path, vocabulary: Vocabulary, settings: GeometrySettings) -> CellsInMemory:
     """Random cells of a prepared data set, among those that express a gene."""
     with prepared.opened(path) as data:
-        cells = CellsInMemory(concatenate([tokens_of(x).ragged for x in blocks(data, vocabulary)]))
+        cells = in_memory(data, vocabulary)
     rows = np.flatnonzero(cells.lengths)
     if len(rows) < 2:
         raise UserError(f"{path}: {len(rows)} cell(s) with an expressed gene; geometry needs two")

@@ -7,7 +7,6 @@ of 20 genes, the same genes for all cells ("select 20 key genes from each of" th
 genes for each cell, but then cells could not be compared).
 """
 
-import csv
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from celllm.data.corpus import Corpus
 from celllm.data.genes import Vocabulary
 from celllm.data.tokens import FRACTION_BITS, Cells, CellsInMemory, Ragged, Tokeniser
 from celllm.errors import UserError
-from celllm.io import atomic, write_json
+from celllm.io import write_csv, write_json
 from celllm.model import Encoder, load_encoder
 from celllm.settings import fill
 from celllm.training.distributed import joined
@@ -297,13 +296,13 @@ def _write_genes(
     attention, expression = totals.mean_attention(settings.average), totals.mean_expression()
     rank = {name: {int(gene): place for place, gene in enumerate(order, 1)} for name, order in ranks.items()}
     rest = [gene for gene in ranks["expressed"].tolist() if gene not in rank["attended"]]
-    lines: list[Sequence[Any]] = [GENE_COLUMNS]
+    lines: list[Sequence[Any]] = []
     for gene in [*ranks["attended"].tolist(), *rest]:
         shown = [rank[name].get(gene, "") for name in ("attended", "expressed")]
         cells = totals.expressing[:, gene].astype(int)
         means = [_texts(numbers[[2, 0, 1], gene]) for numbers in (attention, expression)]
         lines.append((symbols[gene], *shown, *means[0], *cells, *means[1]))
-    _write(path, lines)
+    write_csv(path, GENE_COLUMNS, lines)
 
 
 def _write_cells(
@@ -313,17 +312,12 @@ def _write_cells(
     tumour: NDArray[Any],
     found: Mapping[str, Clustering],
 ) -> None:
-    lines: list[Sequence[Any]] = [CELL_COLUMNS]
+    lines: list[Sequence[Any]] = []
     for name, one in found.items():
         for i, row in enumerate(rows):
             place = _texts(one.places[i])
             lines.append([row, samples[i], KINDS[tumour[i]], name, one.cluster[i], *place])
-    _write(path, lines)
-
-
-def _write(path: str | Path, lines: Sequence[Sequence[Any]]) -> None:
-    with atomic(path) as partial, open(partial, "w", newline="", encoding="utf-8") as handle:
-        csv.writer(handle, lineterminator="\n").writerows(lines)
+    write_csv(path, CELL_COLUMNS, lines)
 
 
 def _texts(values: Sequence[float] | NDArray[Any]) -> list[str]:

@@ -9,7 +9,6 @@ End-to-end keeps the graphs of both views of all T cells: 2 T (L + 1) tokens. Di
 one view of one cell: L + 1 tokens. The last term is the contrastive loss itself, T x T, measured for each T.
 """
 
-import csv
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 
 from celllm.errors import UserError
-from celllm.io import atomic, write_json
+from celllm.io import write_csv, write_json
 from celllm.model import SIZES, EncoderConfig
 from celllm.settings import fill
 from celllm.training.peak_memory import PeakMeter, contrast_peak
@@ -151,9 +150,7 @@ def run_memory(out: str | Path, table: str | Path, settings: Mapping[str, Any] |
         **facts[chosen.attention[0]],
         "by_attention": facts,
     }
-    rows = [row for kind, fit in fits.items() for row in _rows(chosen, kind, fit)]
-    with atomic(table) as unfinished, open(unfinished, "w", newline="", encoding="utf-8") as handle:
-        csv.writer(handle, lineterminator="\n").writerows([COLUMNS, *rows])
+    write_csv(table, COLUMNS, (row for kind, fit in fits.items() for row in _rows(chosen, kind, fit)))
     write_json(out, {"memory": described})
 
 

@@ -4,7 +4,6 @@ A score is one number of one model on one split, with what it cost; a failure is
 figures are made from these files and from nothing else. A file of predictions stands beside each.
 """
 
-import csv
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ import pandas as pd
 
 from celllm.errors import UserError
 from celllm.evaluation.metrics import NAMES
-from celllm.io import atomic
+from celllm.io import write_csv
 
 OK = "ok"
 FAILED = "failed"
@@ -66,7 +65,7 @@ def _with_value(base: Score, metric: str, value: float) -> Score:
 def write(path: str | Path, scores: Iterable[Score]) -> None:
     """Write a score file, complete or not at all."""
     rows = [[_text(value) for value in dataclasses.astuple(score)] for score in scores]
-    _write_csv(path, COLUMNS, rows)
+    write_csv(path, COLUMNS, rows)
 
 
 def _text(value: object) -> str:
@@ -74,13 +73,6 @@ def _text(value: object) -> str:
     if value is None:
         return ""
     return repr(value) if isinstance(value, float) else " ".join(str(value).split())
-
-
-def _write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    with atomic(path) as partial, partial.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
 
 
 def read_many(paths: Iterable[str | Path]) -> pd.DataFrame:
@@ -133,7 +125,7 @@ def _refuse(frame: pd.DataFrame, bad: "pd.Series[bool]", column: str, expected: 
 
 def write_predictions(path: str | Path, rows: Iterable[Sequence[str]]) -> None:
     """Write rows of (cell, split, label, predicted), complete or not at all."""
-    _write_csv(path, PREDICTION_COLUMNS, rows)
+    write_csv(path, PREDICTION_COLUMNS, rows)
 
 
 def read_predictions(path: str | Path) -> pd.DataFrame:

@@ -10,6 +10,8 @@ import pandas as pd
 
 from celllm.evaluation import paper as printed
 from celllm.evaluation.scores import read_predictions
+from celllm.figures.numbers import write_figure
+from celllm.figures.settings import PredictionsFigureSettings
 from celllm.figures.theme import (
     MM,
     PAGE_WIDTH,
@@ -17,37 +19,32 @@ from celllm.figures.theme import (
     SMALLEST_TYPE,
     SOFT,
     TYPE,
+    blank,
+    gap,
     headed,
     literal,
-    save,
     short,
-    theme,
 )
-from celllm.io import write_text
 from celllm.settings import fill
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+LEAST_WIDTH = 80.0  # mm
 PERCENT_AND_COUNT = 15  # classes up to which a cell holds its share and, in its corner, its count
 PERCENT = 30  # classes up to which a cell holds its share
 Place = tuple[float, float, float, float]
 
 
-@dataclass(frozen=True)
-class ConfusionSettings:
-    """What the heatmap says of itself and the order of its classes.
+@dataclass(frozen=True, kw_only=True)
+class ConfusionSettings(PredictionsFigureSettings):
+    """Order of the classes.
 
     ``order``: ``lineage`` takes the paper's classes in order of descent (classes that the paper lacks follow
     by frequency); ``frequency`` puts the largest class first.
     """
 
-    data_set: str
-    model: str = "CellLM"
-    protocol: str = ""
-    run: str = ""
-    toy: bool = False
     order: Literal["lineage", "frequency"] = "lineage"
 
 
@@ -68,10 +65,8 @@ def run_confusion(predictions: str | Path, settings: Mapping[str, Any] | str, ou
     frame = read_predictions(predictions)
     names = printed.load().classes.get(chosen.data_set, {})
     counts = confusion(frame, names, chosen.order)
-    write_text(f"{out}.csv", _tidy(counts, names).to_csv(index=False, lineterminator="\n"))
-    with theme():
-        empty = frame.empty
-        save(_gap(chosen) if empty else draw(counts, names, chosen, n_splits=frame["split"].nunique()), out)
+    n_splits = frame["split"].nunique()
+    write_figure(out, _tidy(counts, names), lambda: draw(counts, names, chosen, n_splits))
 
 
 def confusion(frame: pd.DataFrame, names: Mapping[str, str], order: str) -> pd.DataFrame:
@@ -115,7 +110,11 @@ def draw(
     counts: pd.DataFrame, names: Mapping[str, str], settings: ConfusionSettings, n_splits: int
 ) -> "Figure":
     """The heatmap; cells have a fixed size on paper: many classes make a larger figure, not smaller type."""
+    title = f"{data_set_title(settings.data_set)}, {settings.model}"
     n = len(counts)
+    if n == 0:
+        reason = "No predictions: the model failed on every split.\nThe score file says why"
+        return gap(title, reason, settings.toy, width=LEAST_WIDTH)
     labels = [short(names.get(c, c)) for c in counts.index]
     sheet = _Sheet.of(n, _label_length(labels))
     figure = sheet.figure()
@@ -128,16 +127,7 @@ def draw(
     if n <= PERCENT:
         corner = ", number of cells in the corner" if n <= PERCENT_AND_COUNT else ""
         lines.append(f"In a cell: % of the true class{corner}")
-    _titles(figure, settings, lines, sheet)
-    return figure
-
-
-def _gap(settings: ConfusionSettings) -> "Figure":
-    """What stands in the place of a heatmap that cannot be drawn."""
-    sheet = _Sheet(width=80.0, height=30.0)
-    figure = sheet.figure()
-    lines = ["No predictions: the model failed on every split.", "The score file says why"]
-    _titles(figure, settings, lines, sheet)
+    headed(figure, title, lines, settings.toy, sheet.zoom)
     return figure
 
 
@@ -147,10 +137,10 @@ class _Sheet:
 
     width: float
     height: float
-    left: float = 0.0
-    bottom: float = 0.0
-    grid: float = 0.0
-    zoom: float = 1.0
+    left: float
+    bottom: float
+    grid: float
+    zoom: float
 
     @classmethod
     def of(cls, n: int, margin: float) -> "_Sheet":
@@ -159,13 +149,11 @@ class _Sheet:
         zoom = max(1.0, grid / PAGE_WIDTH)
         slanted = 0.72 * margin if n <= PERCENT else margin
         left, bottom = margin + 9 * zoom, slanted + 9 * zoom
-        width, height = max(left + grid + 20 * zoom, 80.0), bottom + grid + 16 * zoom
+        width, height = max(left + grid + 20 * zoom, LEAST_WIDTH), bottom + grid + 16 * zoom
         return cls(width, height, left, bottom, grid, zoom)
 
     def figure(self) -> "Figure":
-        from matplotlib.figure import Figure
-
-        return Figure(figsize=(self.width * MM, self.height * MM))
+        return blank(self.width, self.height)
 
     def place(self, left: float, bottom: float, width: float, height: float) -> Place:
         """A rectangle in mm as matplotlib wants it, in shares of the figure."""
@@ -235,11 +223,6 @@ def _colour_bar(figure: "Figure", axes: "Axes", place: Place, zoom: float) -> No
 
 def _protocol(settings: ConfusionSettings) -> str:
     return f"; protocol {settings.protocol}" if settings.protocol else ""
-
-
-def _titles(figure: "Figure", settings: ConfusionSettings, lines: list[str], sheet: _Sheet) -> None:
-    """Title, what the numbers are and, for a toy, what they are worth."""
-    headed(figure, f"{data_set_title(settings.data_set)}, {settings.model}", lines, settings.toy, sheet.zoom)
 
 
 def data_set_title(data_set: str) -> str:

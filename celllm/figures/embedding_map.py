@@ -11,20 +11,20 @@ import pandas as pd
 from celllm.evaluation import paper as printed
 from celllm.evaluation.embedding_map import COLUMNS
 from celllm.figures.confusion import data_set_title, lineage
-from celllm.figures.numbers import read_numbers, write_numbers
+from celllm.figures.numbers import read_numbers, write_figure
+from celllm.figures.settings import PredictionsFigureSettings
 from celllm.figures.theme import (
-    MM,
     PAGE_WIDTH,
     PALETTE,
     SMALLEST_TYPE,
     TYPE,
+    blank,
     gap,
     headed,
-    literal,
-    save,
+    legend,
+    mark,
     scatter,
     short,
-    theme,
 )
 from celllm.settings import fill
 
@@ -38,17 +38,6 @@ RIGHT, WRONG, UNTESTED = "#b9c2cd", PALETTE[1], "#eceff3"
 MANY = 40  # types above which names are written at the smallest size
 
 
-@dataclass(frozen=True)
-class EmbeddingMapFigureSettings:
-    """What the figure says of itself."""
-
-    data_set: str
-    model: str = "CellLM"
-    protocol: str = ""
-    run: str = ""
-    toy: bool = False
-
-
 def run_embedding_map_figure(table: str | Path, out: str | Path, settings: Mapping[str, Any] | str) -> None:
     """Write ``<out>.png``, ``<out>.svg`` and the numbers behind them, ``<out>.csv``.
 
@@ -57,21 +46,19 @@ def run_embedding_map_figure(table: str | Path, out: str | Path, settings: Mappi
     table
         What :func:`celllm.evaluation.embedding_map.run_embedding_map` wrote.
     settings
-        :class:`EmbeddingMapFigureSettings` as mapping or JSON.
+        :class:`PredictionsFigureSettings` as mapping or JSON.
 
     Raises
     ------
     UserError
         For another file.
     """
-    chosen = fill(EmbeddingMapFigureSettings, settings, "embedding-map-figure: settings")
+    chosen = fill(PredictionsFigureSettings, settings, "embedding-map-figure: settings")
     cells = read_numbers(table, COLUMNS, "embedding-map", text=("cell", "label", "predicted"))
-    write_numbers(out, cells)
-    with theme():
-        save(draw(cells, chosen), out)
+    write_figure(out, cells, lambda: draw(cells, chosen))
 
 
-def draw(cells: pd.DataFrame, settings: EmbeddingMapFigureSettings) -> "Figure":
+def draw(cells: pd.DataFrame, settings: PredictionsFigureSettings) -> "Figure":
     """Two panels of the same cells, and the types' names beside them."""
     title = f"{data_set_title(settings.data_set)}, embeddings of {settings.model}"
     if cells.empty:
@@ -103,7 +90,7 @@ def _states(cells: pd.DataFrame) -> "pd.Series[str]":
     return same.map({True: "right", False: "wrong"}).mask(cells["predicted"] == "", "")
 
 
-def _error_title(cells: pd.DataFrame, settings: EmbeddingMapFigureSettings) -> str:
+def _error_title(cells: pd.DataFrame, settings: PredictionsFigureSettings) -> str:
     states = _states(cells)
     tested = int((states != "").sum())
     if tested == 0:
@@ -142,9 +129,7 @@ class _Sheet:
         return 20 + PANEL * 0.86 + self.legend
 
     def figure(self) -> "Figure":
-        from matplotlib.figure import Figure
-
-        return Figure(figsize=(PAGE_WIDTH * MM, self.height * MM))
+        return blank(PAGE_WIDTH, self.height)
 
     def panel(self, number: int) -> tuple[float, float, float, float]:
         left = 2 + number * (PANEL + 6)
@@ -153,7 +138,8 @@ class _Sheet:
 
 def _legend(figure: "Figure", looks: Mapping[str, tuple[str, str]], sheet: _Sheet) -> None:
     size = TYPE - 0.5 if len(looks) <= MANY else SMALLEST_TYPE
-    shown = figure.legend(
+    legend(
+        figure,
         [_dot(*look, size) for look in looks.values()],
         list(looks),
         loc="upper left",
@@ -165,10 +151,7 @@ def _legend(figure: "Figure", looks: Mapping[str, tuple[str, str]], sheet: _Shee
         labelspacing=max(0.1, sheet.pitch / (size * 0.3528) - 1.15),
         borderpad=0.2,
     )
-    literal(shown.get_texts())
 
 
 def _dot(colour: str, marker: str, size: float) -> "Line2D":
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], linestyle="", marker=marker, markersize=size * 0.6, color=colour, mew=0)
+    return mark(linestyle="", marker=marker, markersize=size * 0.6, color=colour, mew=0)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from celllm.evaluation.memory import COLUMNS
-from celllm.figures.numbers import read_numbers, write_numbers
-from celllm.figures.theme import INK, MM, PALETTE, SMALLEST_TYPE, SOFT, TYPE, headed, literal, save, theme
+from celllm.evaluation.memory import COLUMNS, PAPER
+from celllm.figures.numbers import read_numbers, write_figure
+from celllm.figures.theme import GRID, INK, PALETTE, SMALLEST_TYPE, SOFT, TYPE, blank, headed, legend, mark
 from celllm.settings import fill
 
 if TYPE_CHECKING:
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH, HEIGHT = 125.0, 78.0  # mm
-PAPER = {"end_to_end": 50, "divide_and_conquer": 13_000}  # section 4.3, at 256 cells in 40 GB
-PAPER_CELLS = 256
+PAPER_CELLS = 256  # of the lengths in section 4.3, in 40 GB
 EXPRESSED = (300, 5000)  # genes of most cells, section 4.3
 TITLES = {"end_to_end": "end-to-end", "divide_and_conquer": "divide-and-conquer"}
 ATTENTIONS = {"favor": "attention of this package", "released": "performer-pytorch (released)"}
@@ -54,9 +53,7 @@ def run_fig4(table: str | Path, out: str | Path, settings: Mapping[str, Any] | s
     """
     chosen = fill(Fig4Settings, settings, "fig4: settings")
     points = _points(read_numbers(table, COLUMNS, "memory"))
-    write_numbers(out, points)
-    with theme():
-        save(draw(points, chosen), out)
+    write_figure(out, points, lambda: draw(points, chosen))
 
 
 def _points(frame: pd.DataFrame) -> pd.DataFrame:
@@ -72,9 +69,7 @@ def _points(frame: pd.DataFrame) -> pd.DataFrame:
 
 def draw(points: pd.DataFrame, settings: Fig4Settings) -> "Figure":
     """Both schemes over the batch size, on logarithmic axes, a line style for each attention."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH * MM, HEIGHT * MM))
+    figure = blank(WIDTH, HEIGHT)
     axes = figure.add_axes((0.125, 0.125, 0.49, 0.715))
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
@@ -109,21 +104,19 @@ def _finish(axes: "Axes") -> None:
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.tick_params(length=2, color=INK)
     axes.minorticks_off()
-    axes.grid(color="#dfe4ea", linewidth=0.4)
+    axes.grid(color=GRID, linewidth=0.4)
     axes.set_axisbelow(True)
 
 
 def _legend(figure: "Figure", attentions: list[str]) -> None:
     """Beside the axes: colours are schemes, line styles are attentions."""
-    from matplotlib.lines import Line2D
-
-    schemes = [Line2D([], [], color=colour, linewidth=1.2) for colour in _COLOURS.values()]
-    styles = [Line2D([], [], color=SOFT, linestyle=_STYLES[n % len(_STYLES)]) for n in range(len(attentions))]
-    paper = Line2D([], [], linestyle="", marker="o", color="white", mec=INK, mew=0.6, markersize=4.5)
+    schemes = [mark(color=colour, linewidth=1.2) for colour in _COLOURS.values()]
+    styles = [mark(color=SOFT, linestyle=_STYLES[n % len(_STYLES)]) for n in range(len(attentions))]
+    paper = mark(linestyle="", marker="o", color="white", mec=INK, mew=0.6, markersize=4.5)
     names = [ATTENTIONS.get(name, name) for name in attentions]
-    shown = figure.legend(
+    legend(
+        figure,
         [*schemes, *styles, paper],
         [*TITLES.values(), *names, "paper"],
         loc="upper left", bbox_to_anchor=(0.625, 0.87), fontsize=TYPE - 0.5, handlelength=2.4,
     )  # fmt: skip
-    literal(shown.get_texts())

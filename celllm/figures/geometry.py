@@ -1,7 +1,6 @@
 """How the embeddings of unseen cells lie, with and without contrast: one panel per measure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,21 +8,25 @@ import pandas as pd
 
 from celllm.evaluation.geometry import COLUMNS
 from celllm.figures.confusion import data_set_title
-from celllm.figures.numbers import read_numbers, write_numbers
+from celllm.figures.numbers import read_numbers, write_figure
+from celllm.figures.settings import ModelsFigureSettings
 from celllm.figures.theme import (
+    GRID,
     INK,
     MM,
+    NOTE_LINE,
     PAGE_WIDTH,
     PALETTE,
     SMALLEST_TYPE,
     SOFT,
     TYPE,
+    blank,
     gap,
     headed,
+    legend,
     literal,
-    save,
+    mark,
     short,
-    theme,
 )
 from celllm.settings import fill
 from celllm.training.embedding_geometry import MEASURES
@@ -31,7 +34,6 @@ from celllm.training.embedding_geometry import MEASURES
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
 ROW = 7.0  # mm of a model
 PANELS = {
@@ -44,15 +46,6 @@ KINDS = {"mean": "mean of the genes", "cls": "[CLS]"}
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-@dataclass(frozen=True)
-class GeometryFigureSettings:
-    """What the figure says of itself, and titles of models by their names."""
-
-    run: str = ""
-    toy: bool = False
-    titles: dict[str, str] = field(default_factory=dict)
-
-
 def run_geometry_figure(
     table: str | Path, out: str | Path, settings: Mapping[str, Any] | str | None = None
 ) -> None:
@@ -63,31 +56,27 @@ def run_geometry_figure(
     table
         What :func:`celllm.evaluation.geometry.run_geometry` wrote.
     settings
-        :class:`GeometryFigureSettings` as mapping or JSON.
+        :class:`ModelsFigureSettings` as mapping or JSON.
 
     Raises
     ------
     UserError
         For another file.
     """
-    chosen = fill(GeometryFigureSettings, settings, "geometry-figure: settings")
+    chosen = fill(ModelsFigureSettings, settings, "geometry-figure: settings")
     rows = read_numbers(table, COLUMNS, "geometry", text=("model", "data_set", "embedding"))
-    write_numbers(out, rows)
-    with theme():
-        save(draw(rows, chosen), out)
+    write_figure(out, rows, lambda: draw(rows, chosen))
 
 
-def draw(rows: pd.DataFrame, settings: GeometryFigureSettings) -> "Figure":
+def draw(rows: pd.DataFrame, settings: ModelsFigureSettings) -> "Figure":
     """Models from top to bottom, a mark for each data set, filled for means and open for [CLS]."""
-    from matplotlib.figure import Figure
-
     title = "Geometry of cell embeddings"
     if rows.empty:
         return gap(title, "No encoder was measured", settings.toy)
     models, data_sets = (list(dict.fromkeys(rows[name])) for name in ("model", "data_set"))
-    head, foot = 17 + 2.6 * settings.toy, 17
+    head, foot = 17 + NOTE_LINE * settings.toy, 17
     height = head + ROW * len(models) + foot
-    figure = Figure(figsize=(PAGE_WIDTH * MM, height * MM))
+    figure = blank(PAGE_WIDTH, height)
     panels = figure.subplots(1, len(MEASURES), sharey=True)
     for axes, measure in zip(panels, MEASURES, strict=True):
         _panel(axes, rows, measure, models, data_sets)
@@ -111,7 +100,7 @@ def _panel(axes: "Axes", rows: pd.DataFrame, measure: str, models: list[str], da
     name, meaning = PANELS[measure]
     axes.set_title(name, fontsize=TYPE, weight="normal", pad=9)
     axes.text(0, 1.02, meaning, transform=axes.transAxes, fontsize=SMALLEST_TYPE + 0.5, color=SOFT)
-    axes.grid(axis="x", color="#dfe4ea", linewidth=0.4)
+    axes.grid(axis="x", color=GRID, linewidth=0.4)
     axes.set_axisbelow(True)
     axes.margins(x=0.08)
     axes.tick_params(length=2, color=INK)
@@ -126,13 +115,6 @@ def _look(number: int, kind: str) -> dict[str, Any]:
 
 
 def _legend(figure: "Figure", data_sets: list[str]) -> None:
-    handles = [_mark(number, kind) for number in range(len(data_sets)) for kind in KINDS]
+    marks = [mark(**_look(number, kind)) for number in range(len(data_sets)) for kind in KINDS]
     names = [f"{short(data_set_title(d), 24)}, {text}" for d in data_sets for text in KINDS.values()]
-    shown = figure.legend(handles, names, loc="lower center", ncols=4, fontsize=TYPE, handletextpad=0.2)
-    literal(shown.get_texts())
-
-
-def _mark(number: int, kind: str) -> "Line2D":
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], **_look(number, kind))
+    legend(figure, marks, names, ncols=4, handletextpad=0.2)

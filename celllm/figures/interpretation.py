@@ -10,21 +10,23 @@ import pandas as pd
 
 from celllm.evaluation import paper as printed
 from celllm.evaluation.interpretation import CELL_COLUMNS, GENE_COLUMNS, KINDS, SETS
-from celllm.figures.numbers import read_numbers, write_numbers
+from celllm.figures.numbers import read_numbers, write_figure
+from celllm.figures.settings import FigureSettings
 from celllm.figures.theme import (
     COLUMN_WIDTH,
     INK,
-    MM,
+    NOTE_LINE,
     PAGE_WIDTH,
     PALETTE,
     TYPE,
+    blank,
     gap,
     headed,
+    legend,
     literal,
-    save,
+    mark,
     scatter,
     short,
-    theme,
 )
 from celllm.io import read_json
 from celllm.settings import fill
@@ -40,12 +42,10 @@ LAYERS = {"last": "last layer", "all": "mean of all layers"}
 AVERAGES = {"expressing": "mean over the cells that express the gene", "all": "mean over all cells"}
 
 
-@dataclass(frozen=True)
-class InterpretationFigureSettings:
-    """What the figures say of themselves; ``n_genes`` bars of Fig. C.1."""
+@dataclass(frozen=True, kw_only=True)
+class InterpretationFigureSettings(FigureSettings):
+    """Choices of the study; ``n_genes`` bars of Fig. C.1."""
 
-    run: str = ""
-    toy: bool = False
     n_genes: int = 20
     layer: str = "last"
     average: str = "expressing"
@@ -70,13 +70,7 @@ def run_figc1(table: str | Path, out: str | Path, settings: Mapping[str, Any] | 
     genes = read_numbers(table, GENE_COLUMNS, "interpret")
     ranked = genes[genes["attention_rank"].notna()].sort_values("attention_rank")
     top = ranked.head(chosen.n_genes)
-    write_numbers(out, top)
-    title = "Fig. C.1: genes that [CLS] attends to"
-    with theme():
-        if top.empty:
-            save(gap(title, "No gene is expressed by enough cells", chosen.toy), out)
-        else:
-            save(_bars(title, top, _paper_ranks(ranked), chosen), out)
+    write_figure(out, top, lambda: _bars(top, _paper_ranks(ranked), chosen))
 
 
 def _paper_ranks(ranked: pd.DataFrame) -> str:
@@ -88,13 +82,14 @@ def _paper_ranks(ranked: pd.DataFrame) -> str:
     return f"Paper's first three, and their ranks here: {', '.join(places)}"
 
 
-def _bars(title: str, top: pd.DataFrame, ranks: str, settings: InterpretationFigureSettings) -> "Figure":
-    from matplotlib.figure import Figure
-
+def _bars(top: pd.DataFrame, ranks: str, settings: InterpretationFigureSettings) -> "Figure":
+    title = "Fig. C.1: genes that [CLS] attends to"
+    if top.empty:
+        return gap(title, "No gene is expressed by enough cells", settings.toy)
     lines = [f"{LAYERS[settings.layer].capitalize()}, mean over heads; {AVERAGES[settings.average]}", ranks]
-    head = 15 + 2.6 * settings.toy
+    head = 15 + NOTE_LINE * settings.toy
     height = head + ROW * len(top) + 11
-    figure = Figure(figsize=(COLUMN_WIDTH * 1.15 * MM, height * MM))
+    figure = blank(COLUMN_WIDTH * 1.15, height)
     bottom = 10 / height
     axes = figure.add_axes((0.19, bottom, 0.77, 1 - (head + 1) / height - bottom))
     places = np.arange(len(top))
@@ -130,18 +125,14 @@ def run_figc2(
     """
     chosen = fill(InterpretationFigureSettings, settings, "figc2: settings")
     table = read_numbers(cells, CELL_COLUMNS, "interpret")
-    write_numbers(out, table)
     found = read_json(facts)["interpretation"]
-    with theme():
-        save(_panels(table, found, chosen), out)
+    write_figure(out, table, lambda: _panels(table, found, chosen))
 
 
 def _panels(
     table: pd.DataFrame, facts: Mapping[str, Any], settings: InterpretationFigureSettings
 ) -> "Figure":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(PAGE_WIDTH * 0.8 * MM, 84 * MM))
+    figure = blank(PAGE_WIDTH * 0.8, 84)
     panels = figure.subplots(1, 2)
     for axes, letter, name in zip(panels, "ab", SETS, strict=True):
         cells = table[table["genes"] == name]
@@ -151,8 +142,8 @@ def _panels(
         axes.set_xlabel(ari, fontsize=TYPE)
     counts = ", ".join(f"{n:,} {kind}" for kind, n in facts["n_cells"].items())
     lines = [f"t-SNE of {counts} cells; ARI of k-means with two clusters against normal and tumour"]
-    handles = [_dot(kind) for kind in KINDS]
-    figure.legend(handles, KINDS, loc="lower center", ncols=2, fontsize=TYPE, handletextpad=0.2)
+    dots = [mark(linestyle="", marker="o", markersize=4, color=COLOURS[kind]) for kind in KINDS]
+    legend(figure, dots, KINDS, ncols=2, handletextpad=0.2)
     figure.subplots_adjust(left=0.02, right=0.98, top=0.80 - 0.02 * settings.toy, bottom=0.15, wspace=0.06)
     title = f"Fig. C.2: cells by the expression of {facts['n_genes']} genes"
     headed(figure, title, lines, settings.toy)
@@ -163,12 +154,6 @@ def _cells(axes: "Axes", cells: pd.DataFrame) -> None:
     """All cells in a random order, so that neither kind covers the other."""
     mixed = cells.sample(frac=1, random_state=0)
     scatter(axes, mixed["x"], mixed["y"], mixed["kind"].map(COLOURS).to_numpy())
-
-
-def _dot(kind: str) -> Any:
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], linestyle="", marker="o", markersize=4, color=COLOURS[kind])
 
 
 def _paper_ari(name: str) -> str:

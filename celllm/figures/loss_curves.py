@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,26 +9,25 @@ import numpy as np
 import pandas as pd
 
 from celllm.errors import UserError
+from celllm.figures.numbers import read_numbers, write_figure
+from celllm.figures.settings import ModelsFigureSettings
 from celllm.figures.theme import (
     INK,
-    MM,
     PAGE_WIDTH,
     PALETTE,
     SMALLEST_TYPE,
     SOFT,
     TYPE,
+    blank,
     headed,
-    literal,
-    save,
-    theme,
+    legend,
+    mark,
 )
-from celllm.io import write_text
 from celllm.settings import fill
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
 POINTS = 100  # of a line at most; each is the mean over as many steps as that takes
 HEIGHT = 62.0  # mm
@@ -37,15 +35,6 @@ PANELS = {"mlm": "Masked expressions", "tumour": "Tumour or normal", "contrast":
 IGNORANT = {"mlm": math.log(8), "tumour": math.log(2)}  # what a model scores that knows nothing
 _STYLES = ("-", "--", "-.", ":")
 _COLUMNS = ["model", "loss", "step", "value", "n_steps"]
-
-
-@dataclass(frozen=True)
-class LossCurveSettings:
-    """What the figure says of itself, and titles of models by their names."""
-
-    run: str = ""
-    toy: bool = False
-    titles: dict[str, str] = field(default_factory=dict)
 
 
 def run_loss_curves(
@@ -61,30 +50,20 @@ def run_loss_curves(
     metrics
         Tables of the steps by model, as :mod:`celllm.training.progress` writes them.
     settings
-        :class:`LossCurveSettings` as mapping or JSON.
+        :class:`ModelsFigureSettings` as mapping or JSON.
 
     Raises
     ------
     UserError
         For a file that is missing, of another kind, or without a step.
     """
-    chosen = fill(LossCurveSettings, settings, "loss-curves: settings")
+    chosen = fill(ModelsFigureSettings, settings, "loss-curves: settings")
     points = pd.concat([curves(_read(path), model) for model, path in metrics.items()], ignore_index=True)
-    write_text(f"{out}.csv", points.to_csv(index=False, lineterminator="\n"))
-    with theme():
-        save(draw(points, list(metrics), chosen), out)
+    write_figure(out, points, lambda: draw(points, list(metrics), chosen))
 
 
 def _read(path: str | Path) -> pd.DataFrame:
-    try:
-        frame = pd.read_csv(path)
-        known = frame[["step", *PANELS]]
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; expected the metrics.csv of a pre-training") from error
-    except (KeyError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UserError(
-            f"{path}: not a table of steps; expected the metrics.csv of a pre-training"
-        ) from error
+    known = read_numbers(path, ["step", *PANELS], "pretrain")
     if known.empty:
         raise UserError(f"{path}: no step in it; pre-train before drawing")
     return known
@@ -105,11 +84,9 @@ def curves(steps: pd.DataFrame, model: str) -> pd.DataFrame:
     return pd.concat(parts)[_COLUMNS] if parts else pd.DataFrame(columns=_COLUMNS)
 
 
-def draw(points: pd.DataFrame, models: list[str], settings: LossCurveSettings) -> "Figure":
+def draw(points: pd.DataFrame, models: list[str], settings: ModelsFigureSettings) -> "Figure":
     """The panels side by side, the models' names below them."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(PAGE_WIDTH * MM, HEIGHT * MM))
+    figure = blank(PAGE_WIDTH, HEIGHT)
     panels = figure.subplots(1, len(PANELS))
     for axes, (loss, title) in zip(panels, PANELS.items(), strict=True):
         _panel(axes, points[points["loss"] == loss], models, IGNORANT.get(loss))
@@ -117,15 +94,8 @@ def draw(points: pd.DataFrame, models: list[str], settings: LossCurveSettings) -
     panels[0].set_ylabel("Loss")
     titles = [settings.titles.get(model, model) for model in models]
     rows = math.ceil(len(models) / 5)
-    legend = figure.legend(
-        [_line(number, len(models)) for number in range(len(models))],
-        titles,
-        loc="lower center",
-        ncols=min(len(models), 5),
-        fontsize=TYPE,
-        handlelength=2.5,
-    )
-    literal(legend.get_texts())
+    lines = [mark(**_look(number, len(models))) for number in range(len(models))]
+    legend(figure, lines, titles, ncols=min(len(models), 5), handlelength=2.5)
     _titles(figure, settings, int(points["n_steps"].max()) if len(points) else 1)
     figure.subplots_adjust(left=0.07, right=0.985, top=0.74, bottom=0.2 + 0.06 * rows, wspace=0.22)
     return figure
@@ -162,13 +132,7 @@ def _look(number: int, n: int) -> dict[str, Any]:
     return {"color": PALETTE[number % len(PALETTE)], "linestyle": style, "linewidth": width}
 
 
-def _line(number: int, n: int) -> "Line2D":
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], **_look(number, n))
-
-
-def _titles(figure: "Figure", settings: LossCurveSettings, n_steps: int) -> None:
+def _titles(figure: "Figure", settings: ModelsFigureSettings, n_steps: int) -> None:
     """Title, what a point is and, for a toy, what it is worth."""
     means = "each step" if n_steps == 1 else f"means over up to {n_steps} steps"
     lines = [

@@ -1,12 +1,17 @@
-"""The numbers behind figures: tables that a command wrote and another one draws."""
+"""The numbers behind figures: tables that a command wrote, and figures beside what they show."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from celllm.errors import UserError
+from celllm.figures.theme import save, theme
 from celllm.io import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def read_numbers(
@@ -32,6 +37,8 @@ def read_numbers(
     return frame[list(columns)]
 
 
-def write_numbers(out: str | Path, frame: pd.DataFrame) -> None:
-    """Write ``<out>.csv``."""
-    write_text(f"{out}.csv", frame.to_csv(index=False, lineterminator="\n"))
+def write_figure(out: str | Path, numbers: pd.DataFrame, draw: Callable[[], "Figure"]) -> None:
+    """Write ``<out>.csv`` and what ``draw`` makes of it in the theme, ``<out>.png`` and ``<out>.svg``."""
+    write_text(f"{out}.csv", numbers.to_csv(index=False, lineterminator="\n"))
+    with theme():
+        save(draw(), out)

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from celllm.evaluation import paper as printed
-from celllm.figures.numbers import read_numbers, write_numbers
-from celllm.figures.theme import INK, MM, PAGE_WIDTH, PALETTE, SOFT, TYPE, headed, save, theme
+from celllm.figures.numbers import read_numbers, write_figure
+from celllm.figures.settings import FigureSettings
+from celllm.figures.theme import GRID, INK, NOTE_LINE, PAGE_WIDTH, PALETTE, SOFT, TYPE, blank, headed, legend
 from celllm.settings import fill
 
 if TYPE_CHECKING:
@@ -26,12 +27,10 @@ _PAPER = PALETTE[1]
 _MILLIONS = re.compile(r"(\d+)M\b")
 
 
-@dataclass(frozen=True)
-class ScalingSettings:
-    """What the figure says of itself; ``metric`` is a column of the table."""
+@dataclass(frozen=True, kw_only=True)
+class ScalingSettings(FigureSettings):
+    """``metric`` is a column of the table."""
 
-    run: str = ""
-    toy: bool = False
     metric: str = "macro_f1"
 
 
@@ -55,9 +54,7 @@ def run_scaling(table: str | Path, out: str | Path, settings: Mapping[str, Any] 
     """
     chosen = fill(ScalingSettings, settings, "scaling: settings")
     points = points_of(read_numbers(table, COLUMNS, f"table {TABLE}"))
-    write_numbers(out, points)
-    with theme():
-        save(draw(points, chosen), out)
+    write_figure(out, points, lambda: draw(points, chosen))
 
 
 def points_of(rows: pd.DataFrame) -> pd.DataFrame:
@@ -73,20 +70,18 @@ def points_of(rows: pd.DataFrame) -> pd.DataFrame:
 
 def draw(points: pd.DataFrame, settings: ScalingSettings) -> "Figure":
     """A panel per data set."""
-    from matplotlib.figure import Figure
-
     columns = printed.load().tables[TABLE].columns
     groups = {c.group: c.group_title for c in columns}
     metric = next(c.metric.title for c in columns if c.metric.name == settings.metric)
-    figure = Figure(figsize=(PAGE_WIDTH * 0.75 * MM, HEIGHT * MM))
+    figure = blank(PAGE_WIDTH * 0.75, HEIGHT)
     panels = figure.subplots(1, len(groups))
     for axes, (group, title) in zip(panels, groups.items(), strict=True):
         _panel(axes, points[points["column"] == f"{group}/{settings.metric}"])
         axes.set_title(title, fontsize=TYPE, weight="normal", pad=3)
     panels[0].set_ylabel(f"{metric} (%)")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=3, fontsize=TYPE)
-    head = 12 + 2.6 * settings.toy
+    legend(figure, handles, labels, ncols=3)
+    head = 12 + NOTE_LINE * settings.toy
     figure.subplots_adjust(left=0.09, right=0.985, top=1 - (head + 4) / HEIGHT, bottom=0.25, wspace=0.2)
     lines = ["Mean and standard deviation over splits; sizes by the names of the paper's rows"]
     headed(figure, "Scores by size of the model (Table B.2)", lines, settings.toy)
@@ -108,7 +103,7 @@ def _panel(axes: "Axes", points: pd.DataFrame) -> None:
     axes.set_xticks(sizes, [f"{size:.0f} M" for size in sizes])
     axes.minorticks_off()
     axes.set_xlabel("Parameters")
-    axes.grid(axis="y", color="#dfe4ea", linewidth=0.4)
+    axes.grid(axis="y", color=GRID, linewidth=0.4)
     axes.tick_params(length=2, color=INK)
     _explain(axes, points)
 

@@ -12,6 +12,7 @@ from celllm.io import atomic
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
     from matplotlib.text import Text
 
 MM = 1 / 25.4  # inches, the unit of matplotlib
@@ -20,11 +21,13 @@ PAGE_WIDTH = 178.0  # mm: both columns
 DPI = 300
 SMALLEST_TYPE = 5.0  # pt: the least that is legible in print
 TYPE = 7.0  # pt
+NOTE_LINE = 2.6  # mm: one line more of notes, as a toy has it
 
 # Okabe & Ito (2008), distinct under the common colour-vision deficiencies; in the order of first use.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 INK = "#1c2430"
 SOFT = "#5b6676"
+GRID = "#dfe4ea"
 SEQUENTIAL = "Blues"
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
@@ -68,6 +71,13 @@ def theme() -> Iterator[None]:
         yield
 
 
+def blank(width: float, height: float) -> "Figure":
+    """An empty figure of this size on paper, in mm."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width * MM, height * MM))
+
+
 def save(figure: "Figure", out: str | Path) -> None:
     """Write ``<out>.png`` (300 dpi) and ``<out>.svg``, each complete or not at all."""
     for suffix in ("png", "svg"):
@@ -90,9 +100,7 @@ def headed(figure: "Figure", title: str, lines: Sequence[str], toy: bool, zoom: 
 
 def gap(title: str, reason: str, toy: bool, width: float = COLUMN_WIDTH) -> "Figure":
     """What stands in the place of a figure that cannot be drawn: its title and the reason."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width * MM, 30 * MM))
+    figure = blank(width, 30.0)
     headed(figure, title, [reason], toy)
     return figure
 
@@ -109,6 +117,25 @@ def scatter(axes: "Axes", x: Any, y: Any, colours: Any, marker: str = "o", n: in
     for spine in axes.spines.values():
         spine.set_visible(True)
         spine.set_color("#cdd4dd")
+
+
+def mark(**look: Any) -> "Line2D":
+    """What a legend shows beside a name: a line, or a marker where ``linestyle`` is empty."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], **look)
+
+
+def legend(
+    figure: "Figure",
+    marks: Sequence[Any],
+    names: Sequence[str],
+    loc: Any = "lower center",
+    fontsize: float = TYPE,
+    **look: Any,
+) -> None:
+    """Marks and names, the names taken as they are; below the panels unless ``loc`` says otherwise."""
+    literal(figure.legend(marks, names, loc=loc, fontsize=fontsize, **look).get_texts())
 
 
 def literal(texts: Sequence["Text"]) -> None:

@@ -80,8 +80,8 @@ def test_the_same_metrics_give_the_same_files(drawn: Path, tmp_path: Path) -> No
     ("text", "message"),
     [
         (None, "no such file"),
-        ("", "not a table of steps"),
-        ("step,value\n1,2\n", "not a table of steps"),
+        ("", "not a CSV file; make it with `celllm pretrain`"),
+        ("step,value\n1,2\n", "no column 'mlm'; make it with `celllm pretrain`"),
         ("step,mlm,tumour,contrast\n", "no step in it"),
     ],
 )
