@@ -7,17 +7,28 @@ from celllm.settings import fill
 from celllm.training.model_row import ModelRow
 
 ROWS = read_yaml(Path(__file__).resolve().parents[2] / "config/models.yaml")["models"]
+ENCODERS = [name for name, row in ROWS.items() if row["kind"] == "encoder"]
+# Rows without a pre-training of their own have another row's encoder, or random numbers.
+PRETRAINED = [name for name in ENCODERS if not {"encoder", "pretrained"} & ROWS[name].keys()]
 
 
 def row(name: str) -> ModelRow:
     return fill(ModelRow, ROWS[name] | {"name": name}, name)
 
 
-@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row["kind"] == "encoder"])
+@pytest.mark.parametrize("name", PRETRAINED)
 def test_every_encoder_can_be_built(name: str) -> None:
     assert row(name).token_settings.n_bins == 6
     if row(name).size != "scbert":  # of no size that the package names
         assert row(name).encoder_config(100).n_genes == 100
+
+
+def test_other_encoders_take_that_of_a_row_or_none() -> None:
+    others = {name: ROWS[name].get("encoder", ROWS[name].get("pretrained")) for name in ENCODERS}
+    assert {name: others[name] for name in ENCODERS if name not in PRETRAINED} == {
+        "random_init": False,
+        "frozen": "celllm",
+    }
 
 
 @pytest.mark.parametrize(
