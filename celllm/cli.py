@@ -51,8 +51,6 @@ MODELS = Argument(
     "--models", "rows of the table as JSON, or models.yaml", {"required": True, "metavar": "JSON"}
 )
 PREFIX = _file("out", "where the results go, without suffix")
-DRUG_TASKS = ["drug_few_shot", "drug_full"]
-RESPONSE_TASKS = ["response_warm", "response_cold"]
 SCREEN = (
     _file("cells", "prepared .h5ad of cell lines"),
     _file("responses", "table of responses, CSV"),
@@ -60,11 +58,19 @@ SCREEN = (
 )
 # Of the tasks: what a method is scored by.
 SCORED = (
+    Argument(
+        "--splits",
+        "saved splits, one file for each task",
+        {"nargs": "+", "required": True, "metavar": "FILE"},
+    ),
+    _file("encoder", "pre-trained encoder", required=False),
+    MODEL,
+    _settings(),
     Argument("--protocols", "strict, paper or both", {"nargs": "+", "required": True, "metavar": "PROTOCOL"}),
     Argument("--seed", "seed of the method", {"type": int, "default": 0}),
     Argument(
         "--out",
-        "folder of the scores, PROTOCOL.csv, and of what was predicted, PROTOCOL.predictions.csv",
+        "folder of all scores; in it TASK/DATA_SET/MODEL/PROTOCOL.csv, and predictions beside them",
         {"required": True, "metavar": "DIR"},
     ),
 )
@@ -73,10 +79,6 @@ LABELLING = (
     _file("cells", "prepared .h5ad"),
     Argument("--data-set", "name of the data set", {"required": True}),
     GENES,
-    _file("splits", "saved folds"),
-    _file("encoder", "pre-trained encoder", required=False),
-    MODEL,
-    _settings(),
     *SCORED,
 )
 
@@ -283,10 +285,7 @@ VERBS: dict[str, Verb] = {
     "drug-sensitivity": Verb(
         "celllm.tasks.drug_sensitivity:run_drug_sensitivity",
         "one method on all splits of sensitive and resistant cells -> scores and predictions",
-        (
-            Argument("--task", "that of the splits", {"choices": DRUG_TASKS, "required": True}),
-            *LABELLING,
-        ),
+        LABELLING,
     ),
     "pair-splits": Verb(
         "celllm.tasks.pair_splits:run_pair_splits",
@@ -296,16 +295,7 @@ VERBS: dict[str, Verb] = {
     "drug-response": Verb(
         "celllm.tasks.drug_response:run_drug_response",
         "one method on all splits of a drug screen -> scores and predictions",
-        (
-            Argument("--task", "that of the splits", {"choices": RESPONSE_TASKS, "required": True}),
-            *SCREEN,
-            GENES,
-            _file("splits", "saved splits of the pairs"),
-            _file("encoder", "pre-trained encoder", required=False),
-            MODEL,
-            _settings(),
-            *SCORED,
-        ),
+        (*SCREEN, GENES, *SCORED),
     ),
     "table": Verb(
         "celllm.evaluation.tables:run_table",

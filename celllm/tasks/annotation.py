@@ -11,12 +11,12 @@ from celllm import baselines
 from celllm.baselines.method import Labels, Part
 from celllm.data import prepared
 from celllm.data.genes import Vocabulary
-from celllm.data.splits import Rows
+from celllm.data.splits import Parts, Rows
 from celllm.errors import UserError
 from celllm.evaluation import metrics, scores
 from celllm.evaluation.scores import Score
 from celllm.settings import fill
-from celllm.tasks.folds import read_folds
+from celllm.tasks.folds import read_tasks
 from celllm.tasks.runner import Runner, check_protocols, read_row
 
 
@@ -97,7 +97,7 @@ def run_annotate(
     cells: str | Path,
     data_set: str,
     genes: str | Path,
-    splits: str | Path,
+    splits: Sequence[str | Path],
     model: Mapping[str, Any] | str,
     protocols: Sequence[str],
     out: str | Path,
@@ -117,15 +117,15 @@ def run_annotate(
     genes
         The vocabulary, ``genes.tsv``.
     splits
-        Saved folds of these cells.
+        Files of saved folds of these cells, one for each task.
     model
         The model's row with its ``name``, as mapping or JSON.
     protocols
         ``strict``, ``paper`` or both, see :func:`celllm.tasks.folds.offer`. Together they share what the
         frozen layers of an encoder make of a cell, and a method that chooses nothing is fitted once for both.
     out
-        Folder of the outputs: scores ``<protocol>.csv`` (:mod:`celllm.evaluation.scores`) and predicted
-        labels ``<protocol>.predictions.csv``.
+        Folder of all scores: ``<task>/<data set>/<model>/<protocol>.csv`` in it are those of this row
+        (:mod:`celllm.evaluation.scores`), ``<protocol>.predictions.csv`` beside them the predicted labels.
     encoder
         The pre-trained encoder, for rows of that kind.
     settings
@@ -143,14 +143,15 @@ def run_annotate(
     """
     row = read_row(model)
     check_protocols(protocols)
-    base = Score(table, "annotation", data_set, row["name"], "", "", seed, "", None, scores.OK, 0.0, 0.0)
+    base = Score(table, "", data_set, row["name"], "", "", seed, "", None, scores.OK, 0.0, 0.0)
     data = DataSet.read(cells, Vocabulary.read(genes))
-    run_folds(data, splits, row, base, protocols, out, encoder, settings)
+    tasks = read_tasks(splits, data_set, data.ids.tolist(), ["annotation"])
+    run_tasks(data, tasks, row, base, protocols, out, encoder, settings)
 
 
-def run_folds(
+def run_tasks(
     data: DataSet,
-    splits: str | Path,
+    tasks: Mapping[str, Sequence[Parts]],
     row: Mapping[str, Any],
     base: Score,
     protocols: Sequence[str],
@@ -158,14 +159,12 @@ def run_folds(
     encoder: str | Path | None = None,
     settings: Mapping[str, Any] | str | None = None,
 ) -> None:
-    """Run a row's method on all saved folds of labelled cells; ``base`` says of what task and seed.
+    """Run a row's method on the folds of all tasks, which share what its frozen layers make of a cell.
 
     Raises
     ------
     UserError
-        For splits of other cells or another task, an unknown method, wrong settings, or an encoder that is
-        missing or of other genes.
+        For an unknown method, wrong settings, or an encoder that is missing or of other genes.
     """
-    folds = read_folds(splits, base.data_set, data.ids.tolist(), base.task)
     runner = make_runner(row, encoder, settings, base.seed, data)
-    runner.run(data, folds, base, protocols, out)
+    runner.run(data, tasks, base, protocols, out)

@@ -13,9 +13,11 @@ from celllm.data.genes import Vocabulary
 from celllm.evaluation import scores
 from celllm.evaluation.scores import Score
 from celllm.settings import fill
-from celllm.tasks.folds import read_folds
+from celllm.tasks.folds import read_tasks
 from celllm.tasks.runner import Runner, check_protocols, read_row
 from celllm.tasks.screen import ScreenData
+
+TASKS = ("response_warm", "response_cold")
 
 
 def make_runner(
@@ -48,8 +50,7 @@ def run_drug_response(
     responses: str | Path,
     data_set: str,
     genes: str | Path,
-    splits: str | Path,
-    task: str,
+    splits: Sequence[str | Path],
     model: Mapping[str, Any] | str,
     protocols: Sequence[str],
     out: str | Path,
@@ -75,16 +76,15 @@ def run_drug_response(
     genes
         The vocabulary, ``genes.tsv``.
     splits
-        Saved splits of these pairs, what ``celllm pair-splits`` writes.
-    task
-        ``response_warm`` or ``response_cold``; that of the splits.
+        Files of saved splits of these pairs, what ``celllm pair-splits`` writes, for ``response_warm``,
+        ``response_cold`` or both.
     model
         The model's row with its ``name``, as mapping or JSON.
     protocols
         ``strict``, ``paper`` or both, see :func:`celllm.tasks.folds.offer`.
     out
-        Folder of the outputs: scores ``<protocol>.csv`` (:mod:`celllm.evaluation.scores`) and predicted ln
-        IC50 ``<protocol>.predictions.csv``.
+        Folder of all scores: ``<task>/<data set>/<model>/<protocol>.csv`` in it are those of this row
+        (:mod:`celllm.evaluation.scores`), ``<protocol>.predictions.csv`` beside them the predicted ln IC50.
     encoder
         The pre-trained encoder, for rows of that kind.
     settings
@@ -104,7 +104,7 @@ def run_drug_response(
     check_protocols(protocols)
     vocabulary = Vocabulary.read(genes)
     data = ScreenData.read(cells, responses, vocabulary)
-    folds = read_folds(splits, data_set, data.ids.tolist(), task)
+    tasks = read_tasks(splits, data_set, data.ids.tolist(), TASKS)
     runner = make_runner(row, encoder, settings, seed, data, vocabulary)
-    base = Score(table, task, data_set, row["name"], "", "", seed, "", None, scores.OK, 0.0, 0.0)
-    runner.run(data, folds, base, protocols, out)
+    base = Score(table, "", data_set, row["name"], "", "", seed, "", None, scores.OK, 0.0, 0.0)
+    runner.run(data, tasks, base, protocols, out)

@@ -7,7 +7,7 @@ cells, five times each.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -17,11 +17,12 @@ from celllm.data.splits import Rows
 from celllm.errors import UserError
 from celllm.evaluation import metrics, scores
 from celllm.evaluation.scores import Score
-from celllm.tasks.annotation import DataSet, run_folds
+from celllm.tasks.annotation import DataSet, run_tasks
+from celllm.tasks.folds import read_tasks
 from celllm.tasks.runner import check_protocols, read_row
 
 POSITIVE, NEGATIVE = "sensitive", "resistant"
-Task = Literal["drug_few_shot", "drug_full"]
+TASKS = ("drug_few_shot", "drug_full")
 
 
 class DrugDataSet(DataSet):
@@ -55,8 +56,7 @@ def run_drug_sensitivity(
     cells: str | Path,
     data_set: str,
     genes: str | Path,
-    splits: str | Path,
-    task: Task,
+    splits: Sequence[str | Path],
     model: Mapping[str, Any] | str,
     protocols: Sequence[str],
     out: str | Path,
@@ -67,13 +67,9 @@ def run_drug_sensitivity(
 ) -> None:
     """Run one method on all splits of a data set of sensitive and resistant cells.
 
-    Parameters
-    ----------
-    task
-        ``drug_few_shot`` or ``drug_full``; the splits must have been drawn for it.
-
-    The other parameters are those of :func:`celllm.tasks.annotation.run_annotate`. Where Table F.1 has other
-    numbers for this task than for cell annotation, they come with ``settings`` (config/paper.yaml).
+    The parameters are those of :func:`celllm.tasks.annotation.run_annotate`, with splits that were drawn for
+    the tasks ``drug_few_shot`` and ``drug_full``, or for one of them. Where Table F.1 has other numbers than
+    for cell annotation, they come with ``settings`` (config/paper.yaml).
 
     Raises
     ------
@@ -82,6 +78,7 @@ def run_drug_sensitivity(
     """
     row = read_row(model)
     check_protocols(protocols)
-    base = Score(table, task, data_set, row["name"], "", "", seed, "", None, scores.OK, 0.0, 0.0)
+    base = Score(table, "", data_set, row["name"], "", "", seed, "", None, scores.OK, 0.0, 0.0)
     data = DrugDataSet.read(cells, Vocabulary.read(genes))
-    run_folds(data, splits, row, base, protocols, out, encoder, settings)
+    tasks = read_tasks(splits, data_set, data.ids.tolist(), TASKS)
+    run_tasks(data, tasks, row, base, protocols, out, encoder, settings)

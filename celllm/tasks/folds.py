@@ -58,20 +58,33 @@ def refuse_leak(fold: Parts, protocol: str, offered: Offer) -> None:
             raise LeakError(f"{n_leaked} test cells among those to {purpose} under '{protocol}'")
 
 
-def read_folds(path: str | Path, data_set: str, ids: Sequence[str], task: str | None = None) -> list[Parts]:
-    """Read saved splits of a data set as places in ``ids``.
+def read_tasks(
+    paths: Sequence[str | Path], data_set: str, ids: Sequence[str], tasks: Sequence[str]
+) -> dict[str, list[Parts]]:
+    """Read the saved splits of some tasks of a data set, as places in ``ids``, by the task.
 
     Raises
     ------
     UserError
-        For splits of other cells, another data set or (if given) another task, and for a cell that is in two
-        parts of a fold.
+        For splits of other cells, another data set or another task, for two files of one task, and for a cell
+        that is in two parts of a fold.
     """
+    found: dict[str, list[Parts]] = {}
+    for path in paths:
+        task, folds = read_folds(path, data_set, ids)
+        if task not in tasks:
+            raise UserError(f"{path}: splits for the task '{task}', expected those for {' or '.join(tasks)}")
+        if task in found:
+            raise UserError(f"{path}: a second file of splits for the task '{task}'; give one for each task")
+        found[task] = folds
+    return found
+
+
+def read_folds(path: str | Path, data_set: str, ids: Sequence[str]) -> tuple[str, list[Parts]]:
+    """Read one file of splits, as :func:`read_tasks` does: its task, and the folds as places in ``ids``."""
     splits = read_splits(path, ids)
     if splits.data_set != data_set:
         raise UserError(f"{path}: splits of '{splits.data_set}', expected those of '{data_set}'")
-    if task is not None and splits.task != task:
-        raise UserError(f"{path}: splits for the task '{splits.task}', expected those for '{task}'")
     folds = [rows_of(fold, ids) for fold in splits.folds]
     for number, fold in enumerate(folds):
         rows, times = np.unique(np.concatenate(fold), return_counts=True)
@@ -80,4 +93,4 @@ def read_folds(path: str | Path, data_set: str, ids: Sequence[str], task: str | 
             raise UserError(
                 f"{path}: fold {number} has the cell '{cell}' in two parts; draw the splits again"
             )
-    return folds
+    return splits.task, folds

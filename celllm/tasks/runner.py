@@ -9,7 +9,7 @@ command.
 import dataclasses
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -114,21 +114,37 @@ class Runner:
         return [outcome for _, outcome in found]
 
     def run(
-        self, data: Data, folds: Iterable[Parts], base: Score, protocols: Sequence[str], out: str | Path
+        self,
+        data: Data,
+        tasks: Mapping[str, Sequence[Parts]],
+        base: Score,
+        protocols: Sequence[str],
+        out: str | Path,
     ) -> None:
-        """Go through all folds; write ``<out>/<protocol>.csv`` and ``<protocol>.predictions.csv``.
+        """Go through all folds of each task.
+
+        Scores go to ``<out>/<task>/<data set>/<model>/<protocol>.csv``, predictions beside them to
+        ``<protocol>.predictions.csv``.
 
         Parameters
         ----------
-        data, folds
-            The rows and their saved folds.
+        data, tasks
+            The rows, and their saved folds by the task.
         base : Score
-            Table, task, data set, model and seed of all scores.
+            Table, data set, model and seed of all scores.
         protocols : sequence of str
             See :func:`celllm.tasks.folds.offer`.
         out : path
-            A folder. Nothing is written before all folds are done.
+            A folder. Nothing of a task is written before all its folds are done.
         """
+        for task, folds in tasks.items():
+            here = dataclasses.replace(base, task=task)
+            self.run_task(data, folds, here, protocols, Path(out, task, base.data_set, base.model))
+
+    def run_task(
+        self, data: Data, folds: Sequence[Parts], base: Score, protocols: Sequence[str], out: Path
+    ) -> None:
+        """Go through the folds of one task and write their scores and predictions."""
         rows: dict[str, list[Score]] = {protocol: [] for protocol in protocols}
         told: dict[str, list[tuple[str, ...]]] = {protocol: [] for protocol in protocols}
         for number, fold in enumerate(folds):
@@ -139,8 +155,8 @@ class Runner:
                 rows[protocol] += _scored(data, fold, outcome, here)
                 told[protocol] += _told(data, fold, outcome, number)
         for protocol in protocols:
-            scores.write_predictions(Path(out) / f"{protocol}.predictions.csv", told[protocol])
-            scores.write(Path(out) / f"{protocol}.csv", rows[protocol])
+            scores.write_predictions(out / f"{protocol}.predictions.csv", told[protocol])
+            scores.write(out / f"{protocol}.csv", rows[protocol])
 
 
 def _scored(data: Data, fold: Parts, outcome: Outcome, base: Score) -> list[Score]:
@@ -151,9 +167,8 @@ def _scored(data: Data, fold: Parts, outcome: Outcome, base: Score) -> list[Scor
         return [dataclasses.replace(base, metric=name) for name in data.metrics]
     values = data.measure(fold.test, outcome.predicted)
     told = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
-    log.info(
-        "fold %s, %s: %s (%.1f s, %.0f MiB)", base.split, base.protocol, told, base.seconds, base.peak_mib
-    )
+    where = f"{base.task}, fold {base.split}, {base.protocol}"
+    log.info("%s: %s (%.1f s, %.0f MiB)", where, told, base.seconds, base.peak_mib)
     return scores.with_values(base, values)
 
 

@@ -35,14 +35,23 @@ def run(files: Files, folder: Path, model: Any, protocol: str = "strict", **more
             "cells": files.cells,
             "data_set": "planted",
             "genes": files.genes,
-            "splits": files.splits,
+            "splits": [files.splits],
             "model": model,
             "protocols": [protocol],
             "out": folder,
         }
         | more
     )
-    return scores.read_many([folder / f"{protocol}.csv"])
+    return scores.read_many([place(folder, model) / f"{protocol}.csv"])
+
+
+def place(folder: Path, model: Any) -> Path:
+    """Where the scores of a row go."""
+    return folder / "annotation/planted" / model["name"]
+
+
+def predictions(folder: Path, model: Any) -> pd.DataFrame:
+    return scores.read_predictions(place(folder, model) / "strict.predictions.csv")
 
 
 def mean(frame: pd.DataFrame, metric: str) -> float:
@@ -86,7 +95,7 @@ def test_every_cell_is_predicted_once_and_the_scores_are_those_of_the_prediction
     files: Files, tmp_path: Path
 ) -> None:
     frame = run(files, tmp_path, baseline("logistic_regression"))
-    found = scores.read_predictions(tmp_path / "strict.predictions.csv")
+    found = predictions(tmp_path, baseline("logistic_regression"))
     data = prepared.read(files.cells)
     assert sorted(found["cell"]) == sorted(data.obs_names)
     assert (found["label"].to_numpy() == data.obs.loc[found["cell"], "label"].astype(str).to_numpy()).all()
@@ -191,7 +200,7 @@ def test_a_fold_that_fails_is_a_row(
     assert bad["reason"].str.contains(reason, regex=False).all()
     assert bad["metric"].tolist() == ["macro_f1", "weighted_f1", "accuracy"]
     assert ("Traceback" in caplog.text) == (status != "not-applicable")
-    assert set(scores.read_predictions(tmp_path / "strict.predictions.csv")["split"]) == {"0", "2"}
+    assert set(predictions(tmp_path, baseline("fragile"))["split"]) == {"0", "2"}
 
 
 def test_too_few_predictions_are_a_failure(
@@ -228,7 +237,7 @@ def test_an_encoder_learns_the_planted_classes_and_is_deterministic(files: Files
 def run_both(files: Files, folder: Path, model: Any, **more: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Scores under strict and paper, of one command."""
     run(files, folder, model, protocols=["strict", "paper"], **more)
-    strict, paper = (scores.read_many([folder / f"{protocol}.csv"]) for protocol in ("strict", "paper"))
+    strict, paper = (scores.read_many([place(folder, model) / f"{p}.csv"]) for p in ("strict", "paper"))
     assert (set(strict["protocol"]), set(paper["protocol"])) == ({"strict"}, {"paper"})
     return strict, paper
 
@@ -270,7 +279,8 @@ def test_a_method_that_chooses_nothing_is_fitted_once_for_both_protocols(
         assert len(fitted) == n_fits
         columns = ["split", "metric", "value"]
         assert strict[columns].equals(paper[columns])
-        told = [(tmp_path / f"{p}.predictions.csv").read_bytes() for p in ("strict", "paper")]
+        folder = place(tmp_path, baseline("counted"))
+        told = [(folder / f"{p}.predictions.csv").read_bytes() for p in ("strict", "paper")]
         assert told[0] == told[1]
 
 
@@ -323,7 +333,7 @@ def test_a_baseline_does_not_load_pytorch(files: Files, tmp_path: Path) -> None:
     code = (
         "import sys; from celllm.tasks.annotation import run_annotate;"
         f"run_annotate(cells={str(files.cells)!r}, data_set='planted', genes={str(files.genes)!r},"
-        f" splits={str(files.splits)!r}, model={baseline('majority')}, protocols=['strict'],"
+        f" splits=[{str(files.splits)!r}], model={baseline('majority')}, protocols=['strict'],"
         f" out={str(tmp_path)!r});"
         "sys.exit('torch' in sys.modules)"
     )

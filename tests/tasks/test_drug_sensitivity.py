@@ -49,14 +49,18 @@ def run(
         "cells": files.cells,
         "data_set": "drugged",
         "genes": files.genes,
-        "splits": files.splits,
-        "task": task,
+        "splits": [files.splits],
         "model": model,
         "protocols": [protocol],
         "out": folder,
     }
     drug_sensitivity.run_drug_sensitivity(**arguments | more)
-    return scores.read_many([folder / f"{protocol}.csv"])
+    return scores.read_many([place(folder, task, model) / f"{protocol}.csv"])
+
+
+def place(folder: Path, task: str, model: Any) -> Path:
+    """Where the scores of a row go."""
+    return folder / task / "drugged" / model["name"]
 
 
 def baseline(name: str) -> dict[str, str]:
@@ -78,7 +82,8 @@ def test_score_file(drug: dict[str, Files], tmp_path: Path, task: str) -> None:
 
 def test_f1_is_that_of_the_sensitive_cells(drug: dict[str, Files], tmp_path: Path) -> None:
     frame = run(drug["drug_full"], tmp_path, "drug_full", baseline("logistic_regression"))
-    found = scores.read_predictions(tmp_path / "strict.predictions.csv")
+    folder = place(tmp_path, "drug_full", baseline("logistic_regression"))
+    found = scores.read_predictions(folder / "strict.predictions.csv")
     for number, value in enumerate(f1(frame)):
         here = found[found["split"] == str(number)]
         true, told = here["label"] == "sensitive", here["predicted"] == "sensitive"
@@ -139,11 +144,41 @@ def test_a_planted_leak_stops_the_command(
     assert not list(tmp_path.iterdir())
 
 
-def test_splits_of_the_other_task_are_refused(drug: dict[str, Files], tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match="splits for the task 'drug_full', expected those for 'drug_few_shot'"
-    ):
-        run(drug["drug_full"], tmp_path, "drug_few_shot", baseline("majority"))
+def test_tasks_run_together_score_as_each_alone_and_encode_a_cell_once(
+    drug: dict[str, Files], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from celllm.training.frozen import FrozenStates
+
+    computed: list[int] = []
+    compute = FrozenStates._compute
+
+    def counted(self: FrozenStates, rows: np.ndarray) -> Any:
+        computed.append(len(rows))
+        return compute(self, rows)
+
+    how = {"encoder": drug["drug_full"].encoder, "settings": {**QUICK, "epochs": 2}}
+    alone = [run(drug[task], tmp_path / "alone", task, CELLLM, **how) for task in SPLITS]
+    monkeypatch.setattr(FrozenStates, "_compute", counted)
+    together = tmp_path / "together"
+    both = [files.splits for files in drug.values()]
+    run(drug["drug_full"], together, "drug_full", CELLLM, splits=both, **how)
+    for task, frame in zip(SPLITS, alone, strict=True):
+        again = scores.read_many([place(together, task, CELLLM) / "strict.csv"])
+        assert again["value"].tolist() == frame["value"].tolist()
+    assert sum(computed) == N_CELLS
+
+
+def test_splits_of_another_task_and_two_of_one_are_refused(
+    drug: dict[str, Files], files: Files, tmp_path: Path
+) -> None:
+    made = tmp_path / "annotation.json"
+    run_splits(drug["drug_full"].cells, "drugged", {}, made)
+    told = "annotation.json: splits for the task 'annotation', expected those for drug_few_shot or drug_full"
+    with pytest.raises(UserError, match=told):
+        run(drug["drug_full"], tmp_path, "drug_full", baseline("majority"), splits=[made])
+    twice = [drug["drug_full"].splits] * 2
+    with pytest.raises(UserError, match="a second file of splits for the task 'drug_full'"):
+        run(drug["drug_full"], tmp_path, "drug_full", baseline("majority"), splits=twice)
 
 
 def test_other_labels_are_refused(files: Files, tmp_path: Path) -> None:
@@ -155,7 +190,6 @@ def test_other_labels_are_refused(files: Files, tmp_path: Path) -> None:
 def test_the_command(drug: dict[str, Files], tmp_path: Path) -> None:
     files = drug["drug_few_shot"]
     flags = {
-        "--task": "drug_few_shot",
         "--cells": files.cells,
         "--data-set": "drugged",
         "--genes": files.genes,
@@ -165,5 +199,6 @@ def test_the_command(drug: dict[str, Files], tmp_path: Path) -> None:
         "--out": tmp_path,
     }
     assert not main(["drug-sensitivity", *(str(text) for pair in flags.items() for text in pair)])
-    assert len(scores.read_many([tmp_path / "paper.csv"])) == 15
-    assert len(scores.read_predictions(tmp_path / "paper.predictions.csv")) == 5 * (N_CELLS - 30)
+    folder = place(tmp_path, "drug_few_shot", {"name": "random"})
+    assert len(scores.read_many([folder / "paper.csv"])) == 15
+    assert len(scores.read_predictions(folder / "paper.predictions.csv")) == 5 * (N_CELLS - 30)

@@ -59,7 +59,8 @@ def saved(tmp_path: Path, fold: Fold) -> Path:
 
 def test_folds_are_places_in_the_file_of_cells(tmp_path: Path) -> None:
     path = saved(tmp_path, Fold(("a", "d"), ("c",), ("b",)))
-    (fold,) = read_folds(path, "baron", ["d", "c", "b", "a"])
+    task, (fold,) = read_folds(path, "baron", ["d", "c", "b", "a"])
+    assert task == "annotation"
     assert [part.tolist() for part in fold] == [[0, 3], [1], [2]]
 
 

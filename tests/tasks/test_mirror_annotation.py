@@ -46,13 +46,14 @@ def test_logistic_regression_on_measured_cells(
         cells=tmp_path / "cells.h5ad",
         data_set=data_set,
         genes=genes[0],
-        splits=tmp_path / "splits.json",
+        splits=[tmp_path / "splits.json"],
         model={"name": "logistic_regression", "kind": "baseline"},
         protocols=["strict"],
         out=tmp_path,
     )
-    assert set(scores.read_many([tmp_path / "strict.csv"])["status"]) == {"ok"}
-    found = scores.read_predictions(tmp_path / "strict.predictions.csv")
+    place = tmp_path / f"annotation/{data_set}/logistic_regression"
+    assert set(scores.read_many([place / "strict.csv"])["status"]) == {"ok"}
+    found = scores.read_predictions(place / "strict.predictions.csv")
     assert (len(found), found["label"].nunique()) == (n_cells, n_classes)
     pooled = metrics.classification(found["label"], found["predicted"])
     assert pooled["macro_f1"] == pytest.approx(macro_f1, abs=0.03)

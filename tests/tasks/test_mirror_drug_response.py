@@ -57,13 +57,12 @@ def pearson(screen: Path, folder: Path, kind: str, method: str) -> float:
         responses=screen / "gdsc.csv",
         data_set="gdsc_ccle",
         genes=screen / "genes.tsv",
-        splits=screen / f"{kind}.json",
-        task=f"response_{kind}",
+        splits=[screen / f"{kind}.json"],
         model={"name": method, "kind": "baseline"},
         protocols=["strict"],
         out=folder,
     )
-    frame = scores.read_many([folder / "strict.csv"])
+    frame = scores.read_many([folder / f"response_{kind}/gdsc_ccle/{method}/strict.csv"])
     assert set(frame["status"]) == {"ok"}
     values: pd.Series[float] = frame.loc[frame["metric"] == "pearson", "value"]
     assert len(values) == 5

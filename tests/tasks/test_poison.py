@@ -42,7 +42,7 @@ def annotator(name: str, files: Files, data: DataSet) -> Runner:
 def cells(files: Files) -> tuple[DataSet, Parts]:
     """The planted data set and its first fold."""
     data = DataSet.read(files.cells, Vocabulary.read(files.genes))
-    return data, read_folds(files.splits, "planted", data.ids.tolist())[0]
+    return data, read_folds(files.splits, "planted", data.ids.tolist())[1][0]
 
 
 def poisoned_cells(data: DataSet, rows: NDArray[np.int64]) -> DataSet:
@@ -65,7 +65,7 @@ def screen_runner(name: str, files: screen.Files, data: ScreenData) -> Runner:
 def pairs(files: screen.Files, kind: str) -> tuple[ScreenData, Parts]:
     """The planted screen and its first split."""
     data = ScreenData.read(files.cells, files.responses, Vocabulary.read(files.genes))
-    return data, read_folds(getattr(files, kind), "planted", data.ids.tolist())[0]
+    return data, read_folds(getattr(files, kind), "planted", data.ids.tolist())[1][0]
 
 
 def poisoned_pairs(data: ScreenData, rows: NDArray[np.int64]) -> ScreenData:

@@ -23,11 +23,14 @@ def annotation_settings(wildcards):
     return method_settings("annotation", wildcards.model)
 
 
-def score_files(section, folder):
-    """Scores of a job under each protocol, and what it predicted; the job is given their folder."""
-    protocols = config[section]["protocols"]
-    names = [name for p in protocols for name in (f"{p}.csv", f"{p}.predictions.csv")]
-    return [results(f"{folder}/{name}") for name in names]
+def score_files(section, tasks, data_set):
+    """Scores of a job for each task under each protocol, and what it predicted."""
+    return [
+        results(f"scores/{task}/{data_set}/{{model}}/{protocol}.{kind}")
+        for task in tasks
+        for protocol in config[section]["protocols"]
+        for kind in ("csv", "predictions.csv")
+    ]
 
 
 def annotation_scores():
@@ -65,7 +68,7 @@ rule annotate:
         genes=rules.genes.output.genes,
         splits=rules.annotation_splits.output,
     output:
-        score_files("annotation", "scores/annotation/{data_set}/{model}"),
+        score_files("annotation", ["annotation"], "{data_set}"),
     log:
         log_of("annotate/{data_set}/{model}"),
     benchmark:
@@ -79,7 +82,7 @@ rule annotate:
         settings=annotation_settings,
         protocols=config["annotation"]["protocols"],
         seed=config["seed"],
-        out=results("scores/annotation/{data_set}/{model}"),
+        out=results("scores"),
     shell:
         "python -m celllm annotate --cells {input.cells} --genes {input.genes} --splits {input.splits}"
         " {params.encoder:q} --model {params.model:q} --settings {params.settings:q}"

@@ -53,19 +53,22 @@ rule pair_splits:
         " --settings {params.settings:q} --out {output} > {log} 2>&1"
 
 
+# Warm and cold in one job: they share what the frozen layers make of a cell line.
 rule drug_response:
     input:
         encoder_of,
         cells=screen_file("expression", "prepared/{name}.h5ad"),
         responses=screen_file("response", "prepared/{name}.responses.csv"),
         genes=rules.genes.output.genes,
-        splits=rules.pair_splits.output,
+        splits=expand(
+            rules.pair_splits.output, response_task=config["drug_response"]["splits"]
+        ),
     output:
-        score_files("drug_response", "scores/{response_task}/gdsc_ccle/{model}"),
+        score_files("drug_response", config["drug_response"]["splits"], SCREEN),
     log:
-        log_of("drug_response/{response_task}/{model}"),
+        log_of("drug_response/{model}"),
     benchmark:
-        times_of("drug_response/{response_task}/{model}")
+        times_of("drug_response/{model}")
     conda:
         "../../envs/response.yaml"
     threads: 8
@@ -76,9 +79,9 @@ rule drug_response:
         protocols=config["drug_response"]["protocols"],
         seed=config["seed"],
         screen=SCREEN,
-        out=results("scores/{response_task}/gdsc_ccle/{model}"),
+        out=results("scores"),
     shell:
-        "python -m celllm drug-response --task {wildcards.response_task} --cells {input.cells}"
-        " --responses {input.responses} --genes {input.genes} --splits {input.splits} {params.encoder:q}"
-        " --model {params.model:q} --settings {params.settings:q} --protocols {params.protocols}"
-        " --seed {params.seed} --data-set {params.screen} --out {params.out} > {log} 2>&1"
+        "python -m celllm drug-response --cells {input.cells} --responses {input.responses}"
+        " --genes {input.genes} --splits {input.splits} {params.encoder:q} --model {params.model:q}"
+        " --settings {params.settings:q} --protocols {params.protocols} --seed {params.seed}"
+        " --data-set {params.screen} --out {params.out} > {log} 2>&1"

@@ -41,18 +41,25 @@ rule drug_splits:
         " --settings {params.settings:q} --out {output} > {log} 2>&1"
 
 
+# Few-shot and full data in one job: they share what the frozen layers make of a cell.
 rule drug_sensitivity:
     input:
         encoder_of,
         cells=results("prepared/{data_set}.h5ad"),
         genes=rules.genes.output.genes,
-        splits=rules.drug_splits.output,
+        splits=expand(
+            rules.drug_splits.output,
+            drug_task=config["drug_sensitivity"]["splits"],
+            allow_missing=True,
+        ),
     output:
-        score_files("drug_sensitivity", "scores/{drug_task}/{data_set}/{model}"),
+        score_files(
+            "drug_sensitivity", config["drug_sensitivity"]["splits"], "{data_set}"
+        ),
     log:
-        log_of("drug_sensitivity/{drug_task}/{data_set}/{model}"),
+        log_of("drug_sensitivity/{data_set}/{model}"),
     benchmark:
-        times_of("drug_sensitivity/{drug_task}/{data_set}/{model}")
+        times_of("drug_sensitivity/{data_set}/{model}")
     conda:
         "../../envs/gpu.yaml"
     threads: 8
@@ -62,9 +69,8 @@ rule drug_sensitivity:
         settings=drug_sensitivity_settings,
         protocols=config["drug_sensitivity"]["protocols"],
         seed=config["seed"],
-        out=results("scores/{drug_task}/{data_set}/{model}"),
+        out=results("scores"),
     shell:
-        "python -m celllm drug-sensitivity --task {wildcards.drug_task} --cells {input.cells}"
-        " --genes {input.genes} --splits {input.splits} {params.encoder:q} --model {params.model:q}"
-        " --settings {params.settings:q} --protocols {params.protocols} --seed {params.seed}"
-        " --data-set {wildcards.data_set} --out {params.out} > {log} 2>&1"
+        "python -m celllm drug-sensitivity --cells {input.cells} --genes {input.genes}"
+        " --splits {input.splits} {params.encoder:q} --model {params.model:q} --settings {params.settings:q}"
+        " --protocols {params.protocols} --seed {params.seed} --data-set {wildcards.data_set} --out {params.out} > {log} 2>&1"
