@@ -19,8 +19,9 @@ from torch.nn import functional
 
 from celllm.data import prepared
 from celllm.data.batches import length_buckets
+from celllm.data.cells import CellsInMemory, blocks, concatenate, tokens_of
 from celllm.data.genes import Vocabulary
-from celllm.data.tokens import CellsInMemory, Tokeniser, blocks, concatenate, tokens_of
+from celllm.data.tokens import Tokeniser
 from celllm.model import Encoder, cell_embedding, load_gene_embeddings
 from celllm.training.batches import Batch
 from celllm.training.distributed import joined

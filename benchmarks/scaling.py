@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from celllm.data.cells import from_csr
 from celllm.data.corpus import run_index, write_shard
 from celllm.data.genes import Vocabulary
-from celllm.data.tokens import from_csr
 from celllm.training.distributed import joined
 from celllm.training.model_row import ModelRow
 from celllm.training.pretrain import Run, prepare

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from celllm.data import prepared
+from celllm.data.cells import blocks
 from celllm.data.corpus import Shard
 from celllm.data.genes import Vocabulary
 from celllm.data.hashes import cell_hashes
-from celllm.data.tokens import blocks
 from celllm.errors import UserError
 from celllm.io import write_json, write_text
 from celllm.settings import fill

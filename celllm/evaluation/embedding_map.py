@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from celllm.data import prepared
+from celllm.data.cells import CellsInMemory, in_memory
 from celllm.data.genes import Vocabulary
-from celllm.data.tokens import CellsInMemory, in_memory
 from celllm.errors import UserError
 from celllm.evaluation.interpretation import tsne
 from celllm.evaluation.scores import read_predictions

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from celllm.data import prepared
+from celllm.data.cells import CellsInMemory, in_memory
 from celllm.data.genes import Vocabulary
-from celllm.data.tokens import CellsInMemory, in_memory
 from celllm.errors import UserError
 from celllm.evaluation.render import markdown
 from celllm.io import write_csv, write_text

@@ -18,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 
 from celllm.data.batches import length_buckets
+from celllm.data.cells import FRACTION_BITS, Cells, CellsInMemory, Ragged
 from celllm.data.corpus import Corpus
 from celllm.data.genes import Vocabulary
-from celllm.data.tokens import FRACTION_BITS, Cells, CellsInMemory, Ragged, Tokeniser
+from celllm.data.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.io import write_csv, write_json
 from celllm.model import Encoder, load_encoder

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from celllm.data.batches import length_buckets
-from celllm.data.tokens import Cells, Tokeniser
+from celllm.data.cells import Cells
+from celllm.data.tokens import Tokeniser
 from celllm.model import Encoder, cell_embedding
 
 Embedding = Literal["mean", "cls"]

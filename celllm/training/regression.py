@@ -33,7 +33,7 @@ class RegressionSettings:
     batch_size: int = 16  # pairs of one optimiser step; Table F.1, released: 128
     learning_rate: float = 1e-4  # of Adam, constant; Table F.1
     weight_decay: float = 0.0  # Table F.1
-    pairs_per_epoch: int = 0  # training pairs of an epoch, drawn anew for each; 0: all
+    pairs_per_epoch: int = 0  # an epoch ends after as many batches, others each time, as hold these; 0: all
     lines_per_batch: int = 0  # cell lines that share a batch; 0: its pairs are of any line, as released
     drugs_per_batch: int = 0  # the same for drugs; one of the two at most
 
@@ -91,10 +91,9 @@ def train(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
     best = BestEpoch()
-    n_seen = min(len(pairs), settings.pairs_per_epoch or len(pairs))
     for epoch in range(settings.epochs):
         start = time.perf_counter()
-        loss = run_epoch(model, optimiser, pairs, settings, order)
+        loss, n_seen = run_epoch(model, optimiser, pairs, settings, order)
         seconds = time.perf_counter() - start
         predicted = model.predict(selection.lines, selection.drugs)
         value = score(selection.responses, predicted)
@@ -115,26 +114,20 @@ def run_epoch(
     pairs: KnownPairs,
     settings: RegressionSettings,
     order: np.random.Generator,
-) -> float:
-    """Go once over the pairs of an epoch; return the mean squared error met on the way."""
+) -> tuple[float, int]:
+    """Make the steps of an epoch; return the mean squared error met on the way, and the number of pairs."""
     model.train()
-    total = 0.0
-    pairs = drawn(pairs, settings.pairs_per_epoch, order)
+    total, n_seen, n_wanted = 0.0, 0, settings.pairs_per_epoch or len(pairs)
     groups = pairs.drugs if settings.drugs_per_batch else pairs.lines
     per_batch = settings.drugs_per_batch or settings.lines_per_batch
     for rows in batches(groups, settings.batch_size, per_batch, order):
+        n_seen += len(rows)
         total += len(rows) * model.backward(pairs.lines[rows], pairs.drugs[rows], pairs.responses[rows])
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-    return total / len(pairs)
-
-
-def drawn(pairs: KnownPairs, n: int, order: np.random.Generator) -> KnownPairs:
-    """``n`` random pairs, or all of them where ``n`` is 0 or there are no more."""
-    if not 0 < n < len(pairs):
-        return pairs
-    rows = order.choice(len(pairs), n, replace=False)
-    return KnownPairs(pairs.lines[rows], pairs.drugs[rows], pairs.responses[rows])
+        if n_seen >= n_wanted:
+            break
+    return total / n_seen, n_seen
 
 
 def batches(groups: Numbers, size: int, per_batch: int, order: np.random.Generator) -> list[Numbers]:

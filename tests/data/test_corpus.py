@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import anndata
@@ -9,9 +11,9 @@ from safetensors.numpy import save_file
 from scipy.sparse import csr_matrix, random
 
 from celllm.data import prepared as prepared_files
+from celllm.data.cells import CellsInMemory, concatenate, from_csr
 from celllm.data.check import PROVENANCE
 from celllm.data.corpus import Corpus, Shard, run_index, run_shard, write_shard
-from celllm.data.tokens import CellsInMemory, concatenate, from_csr
 from celllm.errors import UserError
 from celllm.io import sha256
 
@@ -149,6 +151,13 @@ def test_a_prepared_sample_becomes_a_shard(prepared: Path) -> None:
         "S9",
         30,
     )
+
+
+def test_shards_do_not_load_pytorch(prepared: Path) -> None:
+    files = ", ".join(repr(str(prepared / name)) for name in ("S9.h5ad", "genes.tsv", "S9.safetensors"))
+    code = f"from celllm.data.corpus import run_shard; run_shard({files})"
+    code = f"import sys; {code}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def test_a_sample_of_no_cell_is_legal(prepared: Path) -> None:

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
+from celllm.data.cells import CellsInMemory, from_csr
 from celllm.data.corpus import run_index, write_shard
 from celllm.data.genes import Vocabulary
-from celllm.data.tokens import CellsInMemory, Tokeniser, from_csr
+from celllm.data.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.evaluation.interpretation import (
     CELL_COLUMNS,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from celllm.data.cells import from_csr
 from celllm.data.corpus import run_index, write_shard
 from celllm.data.genes import Vocabulary
-from celllm.data.tokens import from_csr
 from celllm.model import save_gene_embeddings
 from celllm.training.pretrain import run_pretrain
 

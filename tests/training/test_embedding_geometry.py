@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from celllm.data.tokens import Tokeniser, from_csr
+from celllm.data.cells import from_csr
+from celllm.data.tokens import Tokeniser
 from celllm.model import Encoder, EncoderConfig, cell_embedding
 from celllm.training.embedding_geometry import (
     alignment,

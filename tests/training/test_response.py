@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
-from celllm.data.tokens import CellsInMemory, Tokeniser, from_csr
+from celllm.data.cells import CellsInMemory, from_csr
+from celllm.data.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.model import Encoder, EncoderConfig
 from celllm.training.frozen import States
@@ -21,7 +22,6 @@ from celllm.training.regression import (
     PairModel,
     RegressionSettings,
     batches,
-    drawn,
     run_epoch,
     train,
 )
@@ -147,23 +147,55 @@ class Constant(PairModel):
         self.started = mean
 
 
-def test_steps_of_few_drugs() -> None:
-    class Watching(Constant):
-        def backward(self, lines: Numbers, drugs: Numbers, responses: Floats) -> float:
-            seen.append(len(np.unique(drugs)))
-            return super().backward(lines, drugs, responses)
+class Watching(Constant):
+    """Keeps the pairs of each step."""
 
-    seen: list[int] = []
+    def __init__(self) -> None:
+        super().__init__([])
+        self.steps: list[KnownPairs] = []
+
+    def backward(self, lines: Numbers, drugs: Numbers, responses: Floats) -> float:
+        self.steps.append(KnownPairs(lines, drugs, responses))
+        return super().backward(lines, drugs, responses)
+
+    def epoch_of(self, known: KnownPairs, settings: RegressionSettings, order: np.random.Generator) -> int:
+        """Make an epoch; return the number of pairs that it told of."""
+        self.steps.clear()
+        return run_epoch(self, torch.optim.Adam(self.parameters()), known, settings, order)[1]
+
+
+def test_steps_of_few_drugs() -> None:
     lines, drugs = (grid.ravel() for grid in np.indices((32, 10)))
+    model = Watching()
     settings = RegressionSettings(batch_size=16, drugs_per_batch=2)
-    model = Watching([])
-    optimiser = torch.optim.Adam(model.parameters())
-    pairs = KnownPairs(lines, drugs, np.zeros(320))
-    run_epoch(model, optimiser, pairs, settings, np.random.default_rng(0))
-    assert len(seen) == 20
-    assert max(seen) == 2
+    model.epoch_of(KnownPairs(lines, drugs, np.zeros(320)), settings, np.random.default_rng(0))
+    assert len(model.steps) == 20
+    assert max(len(np.unique(step.drugs)) for step in model.steps) == 2
     with pytest.raises(UserError, match="lines_per_batch or drugs_per_batch, not both"):
         RegressionSettings(lines_per_batch=1, drugs_per_batch=1)
+
+
+@pytest.mark.parametrize("lines_per_batch", [0, 2])
+def test_an_epoch_of_some_pairs_is_whole_batches_and_others_each_time(lines_per_batch: int) -> None:
+    lines, drugs = (grid.ravel() for grid in np.indices((20, 32)))
+    known, order, model = (
+        KnownPairs(lines, drugs, 100.0 * lines + drugs),
+        np.random.default_rng(0),
+        Watching(),
+    )
+    settings = RegressionSettings(batch_size=16, pairs_per_epoch=40, lines_per_batch=lines_per_batch)
+    met = []
+    for _ in range(2):
+        assert model.epoch_of(known, settings, order) == 48
+        assert [len(step) for step in model.steps] == [16] * 3
+        assert all((step.responses == 100.0 * step.lines + step.drugs).all() for step in model.steps)
+        met.append(np.concatenate([step.responses for step in model.steps]).tolist())
+        assert len(set(met[-1])) == 48
+    assert met[0] != met[1]
+    for n in (0, 640, 641):
+        everything = dataclasses.replace(settings, pairs_per_epoch=n)
+        assert model.epoch_of(known, everything, order) == 640
+        assert sorted(np.concatenate([step.responses for step in model.steps])) == sorted(known.responses)
 
 
 @pytest.mark.parametrize(
@@ -181,22 +213,6 @@ def test_the_best_epoch_is_kept(values: list[float], patience: int, best: float,
     train(model, known, wanted, settings, minus_rmse, np.random.default_rng(0))
     assert (model.number.item(), model.epoch) == (best, n_epochs)
     assert model.started == pytest.approx(known.responses.mean())
-
-
-def test_an_epoch_of_some_pairs_draws_others_each_time() -> None:
-    known, order = pairs(), np.random.default_rng(0)
-    first, second = (drawn(known, 20, order) for _ in range(2))
-    assert len(first) == len(second) == 20
-    of_pair = dict(zip(zip(known.lines, known.drugs, strict=True), known.responses, strict=True))
-    for part in (first, second):
-        told = list(zip(part.lines, part.drugs, strict=True))
-        assert len(set(told)) == 20
-        assert [of_pair[pair] for pair in told] == part.responses.tolist()
-    assert first.responses.tolist() != second.responses.tolist()
-    state = order.bit_generator.state
-    for n in (0, len(known), len(known) + 1):
-        assert drawn(known, n, order) is known
-    assert order.bit_generator.state == state
 
 
 def test_no_epoch_with_a_score_is_an_error() -> None:
