@@ -14,6 +14,9 @@ import yaml
 
 from celllm.errors import UserError
 
+# libyaml where PyYAML has it: ten times as fast.
+_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
@@ -83,7 +86,7 @@ def read_json(path: str | Path) -> Any:
 def read_yaml(path: str | Path) -> Any:
     """Read YAML without running any of it; trouble is a :class:`UserError` naming file and line."""
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_YAML_LOADER)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except yaml.YAMLError as error:

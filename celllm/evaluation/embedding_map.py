@@ -16,6 +16,7 @@ from celllm.data import prepared
 from celllm.data.cells import CellsInMemory, in_memory
 from celllm.data.genes import Vocabulary
 from celllm.errors import UserError
+from celllm.evaluation.columns import EMBEDDING_MAP
 from celllm.evaluation.interpretation import tsne
 from celllm.evaluation.scores import read_predictions
 from celllm.io import write_csv
@@ -24,8 +25,6 @@ from celllm.settings import fill
 from celllm.training.distributed import joined
 from celllm.training.embedding_geometry import embed
 from celllm.training.model_row import read_tokeniser
-
-COLUMNS = ("cell", "label", "predicted", "x", "y")
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def run_embedding_map(
         A file of predictions; of a cell that several splits tested the last counts, and a cell that none
         tested has an empty prediction.
     out
-        CSV with :data:`COLUMNS`.
+        CSV with :data:`EMBEDDING_MAP`.
     settings
         :class:`EmbeddingMapSettings` as mapping or JSON.
 
@@ -84,7 +83,7 @@ def run_embedding_map(
     predicted = dict(zip(frame["cell"], frame["predicted"], strict=True))
     cells_and_places = zip(names, labels, places, strict=True)
     rows = [(n, label, predicted.get(n, ""), f"{x:.5g}", f"{y:.5g}") for n, label, (x, y) in cells_and_places]
-    write_csv(out, COLUMNS, rows)
+    write_csv(out, EMBEDDING_MAP, rows)
 
 
 def _sample(

@@ -15,12 +15,13 @@ from celllm.data import prepared
 from celllm.data.cells import CellsInMemory, in_memory
 from celllm.data.genes import Vocabulary
 from celllm.errors import UserError
+from celllm.evaluation.columns import GEOMETRY
 from celllm.evaluation.render import markdown
 from celllm.io import write_csv, write_text
 from celllm.model import load_encoder
 from celllm.settings import fill
 from celllm.training.distributed import joined
-from celllm.training.embedding_geometry import MEASURES, measure
+from celllm.training.embedding_geometry import measure
 from celllm.training.model_row import read_tokeniser
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,6 @@ LEGEND = """\
 Cells that no encoder was trained on. Mean cosine of two cells: 1 is a single direction. Uniformity: 0 is a
 point, lower is more even. Alignment: distance of two dropout passes of a cell. Effective rank: at most the
 length of an embedding, which stands in brackets. Definitions: docs/outputs.md."""
-COLUMNS = ("model", "data_set", "embedding", "dim", "n_cells", *MEASURES)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def run_geometry(
     genes
         The vocabulary, ``genes.tsv``.
     out
-        CSV with :data:`COLUMNS`, a row per encoder, data set and kind of embedding (the mean over a cell's
+        CSV with :data:`GEOMETRY`, a row per encoder, data set and kind of embedding (the mean over a cell's
         genes; the vector of [CLS]). The same numbers stand in the ``.md`` file beside it.
     settings
         :class:`GeometrySettings` as mapping or JSON.
@@ -91,12 +91,12 @@ def run_geometry(
                     rows.append([model, data_set, embedding, encoder.config.dim, sample.n_cells, *numbers])
                     told = "  ".join(f"{name} {value:.3f}" for name, value in measures.items())
                     log.info("%s, %s, %s: %s", model, data_set, embedding, told)
-    write_csv(out, COLUMNS, rows)
+    write_csv(out, GEOMETRY, rows)
     write_text(Path(out).with_suffix(".md"), in_markdown(rows))
 
 
 def in_markdown(rows: Sequence[Sequence[Any]]) -> str:
-    """Rows of :data:`COLUMNS` for readers: a table per data set and kind of embedding, a line per encoder."""
+    """Rows of :data:`GEOMETRY` for readers: a table per data set and embedding, a line per encoder."""
     lines = ["# Geometry of embeddings", "", LEGEND]
     tables: dict[tuple[str, str], list[Sequence[Any]]] = {}
     for row in rows:

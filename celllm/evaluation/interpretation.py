@@ -23,6 +23,7 @@ from celllm.data.corpus import Corpus
 from celllm.data.genes import Vocabulary
 from celllm.data.tokens import Tokeniser
 from celllm.errors import UserError
+from celllm.evaluation.columns import CELLS, GENES, KINDS, SETS
 from celllm.io import write_csv, write_json
 from celllm.model import Encoder, load_encoder
 from celllm.settings import fill
@@ -30,15 +31,6 @@ from celllm.training.distributed import joined
 from celllm.training.model_row import read_tokeniser
 
 log = logging.getLogger(__name__)
-
-KINDS = ("normal", "tumour")
-SETS = ("expressed", "attended")
-GENE_COLUMNS = (
-    "gene", "attention_rank", "expression_rank",
-    "attention", "attention_normal", "attention_tumour", "cells_normal", "cells_tumour",
-    "expression", "expression_normal", "expression_tumour",
-)  # fmt: skip
-CELL_COLUMNS = ("row", "sample", "kind", "genes", "cluster", "x", "y")
 
 
 @dataclass(frozen=True)
@@ -137,10 +129,10 @@ def run_interpret(
     genes
         The vocabulary, ``genes.tsv``.
     table
-        CSV with :data:`GENE_COLUMNS`, a line per expressed gene, the most attended first; genes that too few
+        CSV with :data:`GENES`, a line per expressed gene, the most attended first; genes that too few
         cells express have no rank.
     cells
-        CSV with :data:`CELL_COLUMNS`, a line per cell and set of genes: its cluster and its place in a t-SNE.
+        CSV with :data:`CELLS`, a line per cell and set of genes: its cluster and its place in a t-SNE.
     out
         JSON file of facts: ``interpretation.top_genes``, ``.ari_attended``, ``.ari_expressed``.
     settings
@@ -303,7 +295,7 @@ def _write_genes(
         cells = totals.expressing[:, gene].astype(int)
         means = [_texts(numbers[[2, 0, 1], gene]) for numbers in (attention, expression)]
         lines.append((symbols[gene], *shown, *means[0], *cells, *means[1]))
-    write_csv(path, GENE_COLUMNS, lines)
+    write_csv(path, GENES, lines)
 
 
 def _write_cells(
@@ -318,7 +310,7 @@ def _write_cells(
         for i, row in enumerate(rows):
             place = _texts(one.places[i])
             lines.append([row, samples[i], KINDS[tumour[i]], name, one.cluster[i], *place])
-    write_csv(path, CELL_COLUMNS, lines)
+    write_csv(path, CELLS, lines)
 
 
 def _texts(values: Sequence[float] | NDArray[Any]) -> list[str]:

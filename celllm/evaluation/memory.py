@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from celllm.errors import UserError
+from celllm.evaluation.columns import MEMORY, PAPER_LENGTHS
 from celllm.io import write_csv, write_json
 from celllm.model import SIZES, EncoderConfig
 from celllm.settings import fill
@@ -29,9 +30,7 @@ log = logging.getLogger(__name__)
 
 GIB = 2**30
 MOST_OF_A_DEVICE = 0.8  # of a CUDA device's memory is filled at most in a measurement
-PAPER = {"end_to_end": 50, "divide_and_conquer": 13_000}  # lengths of section 4.3: first to be measured
 FACTS = {"end_to_end": "max_length_end_to_end", "divide_and_conquer": "max_length_divided"}
-COLUMNS = ("what", "attention", "contrast", "n_cells", "length", "peak_mib", "fitted_mib")
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,7 @@ def run_memory(out: str | Path, table: str | Path, settings: Mapping[str, Any] |
         JSON file of facts: ``memory.max_length_end_to_end``, ``memory.max_length_divided`` and how they were
         found.
     table
-        CSV with :data:`COLUMNS`: measured steps, and the points of the curves.
+        CSV with :data:`MEMORY`: measured steps, and the points of the curves.
     settings
         :class:`MemorySettings` as mapping or JSON.
     """
@@ -150,7 +149,7 @@ def run_memory(out: str | Path, table: str | Path, settings: Mapping[str, Any] |
         **facts[chosen.attention[0]],
         "by_attention": facts,
     }
-    write_csv(table, COLUMNS, (row for kind, fit in fits.items() for row in _rows(chosen, kind, fit)))
+    write_csv(table, MEMORY, (row for kind, fit in fits.items() for row in _rows(chosen, kind, fit)))
     write_json(out, {"memory": described})
 
 
@@ -182,7 +181,7 @@ def measure(settings: MemorySettings, attention: str) -> dict[str, Fit]:
 
 def _end_to_end(peak: Callable[[int, int], Point], n: int, limit: float) -> Fit:
     """Fitted to two lengths and two batch sizes, checked at a third."""
-    first = peak(n, PAPER["end_to_end"])
+    first = peak(n, PAPER_LENGTHS["end_to_end"])
     near = _scaled(first, limit)
     fitted = (first, peak(n, near), peak(4 * n, near // 8))
     return Fit("end_to_end", fitted, (peak(n // 4, 2 * near),), contrast_peak)
@@ -190,7 +189,7 @@ def _end_to_end(peak: Callable[[int, int], Point], n: int, limit: float) -> Fit:
 
 def _divided(peak: Callable[[int, int], Point], limit: float) -> Fit:
     """Fitted to two lengths near the limit, checked at the limit: far below it FAVOR+ has smaller blocks."""
-    first = peak(1, PAPER["divide_and_conquer"])
+    first = peak(1, PAPER_LENGTHS["divide_and_conquer"])
     near = peak(1, _scaled(first, limit))
     fit = Fit("divide_and_conquer", (near, peak(1, _scaled(near, limit))), (), contrast_peak)
     return replace(fit, checked=(peak(1, fit.max_length(limit, 1)),))

@@ -26,7 +26,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,8 @@ def corrected_resampled_t(values: Sequence[float], test_over_train: float, level
     if error == 0:
         t = math.copysign(math.inf, mean) if mean else 0.0
         return Comparison(n, mean, mean, mean, t, 0.0 if mean else 1.0, math.nan, method)
+    from scipy import stats  # a second of import that tables without claims do not need
+
     half, t = float(stats.t.ppf((1 + level) / 2, n - 1)) * error, mean / error
     p = 2 * float(stats.t.sf(abs(t), n - 1))
     return Comparison(n, mean, mean - half, mean + half, t, p, mean / sd, method)

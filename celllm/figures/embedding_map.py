@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from celllm.evaluation import paper as printed
-from celllm.evaluation.embedding_map import COLUMNS
+from celllm.evaluation.columns import EMBEDDING_MAP
 from celllm.figures.confusion import data_set_title, lineage
 from celllm.figures.numbers import read_numbers, write_figure
 from celllm.figures.settings import PredictionsFigureSettings
@@ -54,7 +54,7 @@ def run_embedding_map_figure(table: str | Path, out: str | Path, settings: Mappi
         For another file.
     """
     chosen = fill(PredictionsFigureSettings, settings, "embedding-map-figure: settings")
-    cells = read_numbers(table, COLUMNS, "embedding-map", text=("cell", "label", "predicted"))
+    cells = read_numbers(table, EMBEDDING_MAP, "embedding-map", text=("cell", "label", "predicted"))
     write_figure(out, cells, lambda: draw(cells, chosen))
 
 

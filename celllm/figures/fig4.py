@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from celllm.evaluation.memory import COLUMNS, PAPER
+from celllm.evaluation.columns import MEMORY, PAPER_LENGTHS
 from celllm.figures.numbers import read_numbers, write_figure
 from celllm.figures.theme import GRID, INK, PALETTE, SMALLEST_TYPE, SOFT, TYPE, blank, headed, legend, mark
 from celllm.settings import fill
@@ -52,7 +52,7 @@ def run_fig4(table: str | Path, out: str | Path, settings: Mapping[str, Any] | s
         For another file.
     """
     chosen = fill(Fig4Settings, settings, "fig4: settings")
-    points = _points(read_numbers(table, COLUMNS, "memory"))
+    points = _points(read_numbers(table, MEMORY, "memory"))
     write_figure(out, points, lambda: draw(points, chosen))
 
 
@@ -61,7 +61,7 @@ def _points(frame: pd.DataFrame) -> pd.DataFrame:
     curve = frame[(frame["what"] == "curve") & (frame["length"] > 0)].assign(source="measured")
     printed = [
         {"source": "paper", "attention": "", "contrast": c, "n_cells": PAPER_CELLS, "length": length}
-        for c, length in PAPER.items()
+        for c, length in PAPER_LENGTHS.items()
     ]
     columns = ["source", "attention", "contrast", "n_cells", "length"]
     return pd.concat([curve[columns], pd.DataFrame(printed)], ignore_index=True)
@@ -83,7 +83,7 @@ def draw(points: pd.DataFrame, settings: Fig4Settings) -> "Figure":
     for (attention, contrast), line in measured.groupby(["attention", "contrast"], sort=False):
         style = _STYLES[attentions.index(attention) % len(_STYLES)]
         axes.plot(line["n_cells"], line["length"], style, color=_COLOURS[contrast], linewidth=1.2)
-    for contrast, length in PAPER.items():
+    for contrast, length in PAPER_LENGTHS.items():
         axes.plot(PAPER_CELLS, length, "o", color=_COLOURS[contrast], markersize=4.5, mec=INK, mew=0.6)
         axes.annotate(
             f"paper: {length:,}", (PAPER_CELLS, length), (-5, -8), textcoords="offset points", ha="right",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from celllm.evaluation.geometry import COLUMNS
+from celllm.evaluation.columns import GEOMETRY
 from celllm.figures.confusion import data_set_title
 from celllm.figures.numbers import read_numbers, write_figure
 from celllm.figures.settings import ModelsFigureSettings
@@ -29,7 +29,7 @@ from celllm.figures.theme import (
     short,
 )
 from celllm.settings import fill
-from celllm.training.embedding_geometry import MEASURES
+from celllm.training.measures import MEASURES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +64,7 @@ def run_geometry_figure(
         For another file.
     """
     chosen = fill(ModelsFigureSettings, settings, "geometry-figure: settings")
-    rows = read_numbers(table, COLUMNS, "geometry", text=("model", "data_set", "embedding"))
+    rows = read_numbers(table, GEOMETRY, "geometry", text=("model", "data_set", "embedding"))
     write_figure(out, rows, lambda: draw(rows, chosen))
 
 

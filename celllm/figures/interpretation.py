@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from celllm.evaluation import paper as printed
-from celllm.evaluation.interpretation import CELL_COLUMNS, GENE_COLUMNS, KINDS, SETS
+from celllm.evaluation.columns import CELLS, GENES, KINDS, SETS
 from celllm.figures.numbers import read_numbers, write_figure
 from celllm.figures.settings import FigureSettings
 from celllm.figures.theme import (
@@ -67,7 +67,7 @@ def run_figc1(table: str | Path, out: str | Path, settings: Mapping[str, Any] | 
         For another file.
     """
     chosen = fill(InterpretationFigureSettings, settings, "figc1: settings")
-    genes = read_numbers(table, GENE_COLUMNS, "interpret")
+    genes = read_numbers(table, GENES, "interpret")
     ranked = genes[genes["attention_rank"].notna()].sort_values("attention_rank")
     top = ranked.head(chosen.n_genes)
     write_figure(out, top, lambda: _bars(top, _paper_ranks(ranked), chosen))
@@ -124,7 +124,7 @@ def run_figc2(
         For another file.
     """
     chosen = fill(InterpretationFigureSettings, settings, "figc2: settings")
-    table = read_numbers(cells, CELL_COLUMNS, "interpret")
+    table = read_numbers(cells, CELLS, "interpret")
     found = read_json(facts)["interpretation"]
     write_figure(out, table, lambda: _panels(table, found, chosen))
 

@@ -16,7 +16,6 @@ from celllm.data.tokens import Tokeniser
 from celllm.model import Encoder, cell_embedding
 
 Embedding = Literal["mean", "cls"]
-MEASURES = ("mean_cosine", "uniformity", "alignment", "effective_rank")
 
 
 def measure(

@@ -12,7 +12,8 @@ from celllm.data import check, prepared
 from celllm.data.genes import Vocabulary
 from celllm.data.tokens import Tokeniser
 from celllm.errors import UserError
-from celllm.evaluation.geometry import COLUMNS, run_geometry
+from celllm.evaluation.columns import GEOMETRY
+from celllm.evaluation.geometry import run_geometry
 from celllm.model import Encoder, EncoderConfig, save_encoder
 from celllm.training.model_row import describe_tokeniser
 
@@ -62,7 +63,7 @@ def table(files: dict[str, Path], out: Path, **settings: int) -> list[dict[str, 
 
 def test_one_table_of_several_encoders(files: dict[str, Path], tmp_path: Path) -> None:
     rows = table(files, tmp_path / "geometry.csv", n_cells=20)
-    assert tuple(rows[0]) == COLUMNS
+    assert tuple(rows[0]) == GEOMETRY
     named = [(row["model"], row["data_set"], row["embedding"], row["dim"], row["n_cells"]) for row in rows]
     assert named == [(m, "made", how, "16", "20") for m in ("one", "two") for how in ("mean", "cls")]
     for row in rows:
@@ -77,8 +78,8 @@ def test_one_table_of_several_encoders(files: dict[str, Path], tmp_path: Path) -
     ]
     printed = [line for line in lines if line.startswith(("| one (16) |", "| two (16) |"))]
     for line, row in zip(printed, sorted(rows, key=lambda row: row["embedding"], reverse=True), strict=True):
-        assert line.split(" | ")[1:] == [f"{float(row[name]):.3f}" for name in COLUMNS[5:-1]] + [
-            f"{float(row[COLUMNS[-1]]):.3f} |"
+        assert line.split(" | ")[1:] == [f"{float(row[name]):.3f}" for name in GEOMETRY[5:-1]] + [
+            f"{float(row[GEOMETRY[-1]]):.3f} |"
         ]
     assert table(files, tmp_path / "again.csv", n_cells=20) == rows
     assert table(files, tmp_path / "other.csv", n_cells=20, seed=1) != rows

@@ -12,9 +12,8 @@ from celllm.data.corpus import run_index, write_shard
 from celllm.data.genes import Vocabulary
 from celllm.data.tokens import Tokeniser
 from celllm.errors import UserError
+from celllm.evaluation.columns import CELLS, GENES
 from celllm.evaluation.interpretation import (
-    CELL_COLUMNS,
-    GENE_COLUMNS,
     GeneTotals,
     InterpretationSettings,
     by_attention,
@@ -155,12 +154,12 @@ def test_facts_genes_and_cells(files: dict[str, str], tmp_path: Path) -> None:
     assert facts["ari_expressed"] > 0.5
     with open(tmp_path / "genes.csv", newline="") as handle:
         genes = list(csv.DictReader(handle))
-    assert tuple(genes[0]) == GENE_COLUMNS
+    assert tuple(genes[0]) == GENES
     assert [row["gene"] for row in genes[:5]] == facts["top_genes"]
     means = [float(row["attention"]) for row in genes if row["attention_rank"]]
     assert means == sorted(means, reverse=True)
     cells = pd.read_csv(tmp_path / "cells.csv")
-    assert tuple(cells.columns) == CELL_COLUMNS
+    assert tuple(cells.columns) == CELLS
     assert cells.groupby(["genes", "kind"]).size().to_dict() == {
         (genes, kind): 25 for genes in ("attended", "expressed") for kind in ("normal", "tumour")
     }

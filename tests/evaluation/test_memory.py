@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from celllm.errors import UserError
-from celllm.evaluation.memory import COLUMNS, GIB, Fit, Point, run_memory
+from celllm.evaluation.columns import MEMORY
+from celllm.evaluation.memory import GIB, Fit, Point, run_memory
 from celllm.evaluation.paper import load
 from celllm.model import EncoderConfig
 from celllm.training.peak_memory import PeakMeter
@@ -61,7 +62,7 @@ def test_the_table_holds_measured_steps_and_curves(tmp_path: Path) -> None:
     run_memory(tmp_path / "memory.json", tmp_path / "memory.csv", SETTINGS)
     with open(tmp_path / "memory.csv", newline="") as handle:
         rows = list(csv.DictReader(handle))
-    assert tuple(rows[0]) == COLUMNS
+    assert tuple(rows[0]) == MEMORY
     curve = {(r["contrast"], r["n_cells"]): int(r["length"]) for r in rows if r["what"] == "curve"}
     assert set(curve) == {(c, n) for c in ("end_to_end", "divide_and_conquer") for n in ("4", "64")}
     assert curve["end_to_end", "4"] == pytest.approx(16 * curve["end_to_end", "64"], rel=0.25)

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from celllm.evaluation.embedding_map import COLUMNS
+from celllm.evaluation.columns import EMBEDDING_MAP
 from celllm.figures.embedding_map import _looks, run_embedding_map_figure
 from celllm.figures.theme import SMALLEST_TYPE
 
@@ -19,7 +19,7 @@ def draw(tmp_path: Path) -> Draw:
     def make(labels: list[str], predicted: list[str], **settings) -> Path:
         places = np.random.default_rng(0).normal(size=(len(labels), 2)).T
         names = [f"c{i}" for i in range(len(labels))]
-        frame = pd.DataFrame(dict(zip(COLUMNS, [names, labels, predicted, *places], strict=True)))
+        frame = pd.DataFrame(dict(zip(EMBEDDING_MAP, [names, labels, predicted, *places], strict=True)))
         frame.to_csv(tmp_path / "map.csv", index=False)
         run_embedding_map_figure(tmp_path / "map.csv", tmp_path / "tsne", {"data_set": "baron", **settings})
         return tmp_path / "tsne"
@@ -33,7 +33,7 @@ def test_types_and_errors(draw: Draw, said, paper_size) -> None:
     assert "Wrongly classified: 1 of 3 (33.3 %), protocol strict" in texts
     assert [text for text in texts if text in ("Alpha", "Beta", "new")] == ["Alpha", "Beta", "new"]
     assert "Baron, embeddings of CellLM (toy)" in texts
-    assert tuple(pd.read_csv(f"{out}.csv").columns) == COLUMNS
+    assert tuple(pd.read_csv(f"{out}.csv").columns) == EMBEDDING_MAP
     assert paper_size(out)[0] == pytest.approx(178, abs=0.2)
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from celllm.errors import UserError
-from celllm.evaluation.memory import COLUMNS
+from celllm.evaluation.columns import MEMORY
 from celllm.figures.fig4 import run_fig4
 
 
@@ -15,7 +15,7 @@ def table(tmp_path: Path) -> Path:
         rows += [("curve", attention, "end_to_end", n, 40000 // n - 20, None, 1.0) for n in (2, 256, 2048)]
         rows += [("curve", attention, "divide_and_conquer", n, 90000, None, 1.0) for n in (2, 256, 2048)]
     path = tmp_path / "memory.csv"
-    pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(path, index=False)
+    pd.DataFrame(rows, columns=list(MEMORY)).to_csv(path, index=False)
     return path
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from celllm.evaluation.geometry import COLUMNS
+from celllm.evaluation.columns import GEOMETRY
 from celllm.figures.geometry import run_geometry_figure
 
 
@@ -14,7 +14,7 @@ def rows(models: list[str], data_sets: list[str]) -> pd.DataFrame:
         for d in data_sets
         for kind in ("mean", "cls")
     ]
-    return pd.DataFrame(numbers, columns=list(COLUMNS))
+    return pd.DataFrame(numbers, columns=list(GEOMETRY))
 
 
 def test_a_panel_for_each_measure(tmp_path: Path, said, paper_size) -> None:

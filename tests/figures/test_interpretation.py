@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from celllm.errors import UserError
-from celllm.evaluation.interpretation import CELL_COLUMNS, GENE_COLUMNS
+from celllm.evaluation.columns import CELLS, GENES
 from celllm.evaluation.run import TOY_NOTE
 from celllm.figures.interpretation import run_figc1, run_figc2
 
@@ -19,7 +19,7 @@ def gene(name: str, rank: int | None, attention: float) -> tuple:
 def genes(tmp_path: Path) -> Path:
     names = [f"GENE{i}" for i in range(24)] + ["A$_B$", "B2M"]
     rows = [gene(name, rank, 1 / rank) for rank, name in enumerate(names, 1)] + [gene("ACTB", None, 0.9)]
-    pd.DataFrame(rows, columns=list(GENE_COLUMNS)).to_csv(tmp_path / "genes.csv", index=False)
+    pd.DataFrame(rows, columns=list(GENES)).to_csv(tmp_path / "genes.csv", index=False)
     return tmp_path / "genes.csv"
 
 
@@ -55,7 +55,7 @@ def cells(tmp_path: Path) -> Path:
         for genes in ("expressed", "attended")
         for i, kind in enumerate(["normal", "tumour"] * 30)
     ]
-    pd.DataFrame(rows, columns=list(CELL_COLUMNS)).to_csv(tmp_path / "cells.csv", index=False)
+    pd.DataFrame(rows, columns=list(CELLS)).to_csv(tmp_path / "cells.csv", index=False)
     facts = {
         "ari_expressed": 0.0613,
         "ari_attended": 0.25,

@@ -1,0 +1,23 @@
+"""Columns of the tables that evaluation writes and figures read: a figure needs no encoder and no PyTorch."""
+
+from celllm.training.measures import MEASURES
+
+# Geometry of embeddings (celllm geometry).
+GEOMETRY = ("model", "data_set", "embedding", "dim", "n_cells", *MEASURES)
+
+# Cells laid out by their embedding (celllm embedding-map).
+EMBEDDING_MAP = ("cell", "label", "predicted", "x", "y")
+
+# Genes and cells of the study of attention (celllm interpret): kinds of cells, sets of genes.
+KINDS = ("normal", "tumour")
+SETS = ("expressed", "attended")
+GENES = (
+    "gene", "attention_rank", "expression_rank",
+    "attention", "attention_normal", "attention_tumour", "cells_normal", "cells_tumour",
+    "expression", "expression_normal", "expression_tumour",
+)  # fmt: skip
+CELLS = ("row", "sample", "kind", "genes", "cluster", "x", "y")
+
+# Peak memory by length (celllm memory), and the lengths that section 4.3 names.
+MEMORY = ("what", "attention", "contrast", "n_cells", "length", "peak_mib", "fitted_mib")
+PAPER_LENGTHS = {"end_to_end": 50, "divide_and_conquer": 13_000}
