@@ -34,6 +34,9 @@ FEATURE_FLOOR = 1e-4
 BLOCK = {"cpu": 2**20}
 ACCELERATOR_BLOCK = 2**28
 
+# Rows of features begin at multiples of so many elements; at 266, some products take twice as long.
+ALIGNED = 16
+
 
 def draw_projection(n_features: int, dim_head: int, generator: torch.Generator | None = None) -> Tensor:
     """Draw orthogonal random features with performer-pytorch.
@@ -191,7 +194,10 @@ def _without_autocast(device: str) -> AbstractContextManager[Any]:
 
 @dataclass(frozen=True)
 class _Block:
-    """Some heads of one cell or all heads of some cells, and rooms of the size of their features."""
+    """Some heads of one cell or all heads of some cells, and rooms of the size of their features.
+
+    A room is (n, L, M) with memory between its rows; it can still be viewed as (n * L, M).
+    """
 
     cells: slice
     heads: slice
@@ -229,11 +235,11 @@ class _Block:
 def _blocks(q: Tensor, n_features: int, n_rooms: int) -> Iterator[_Block]:
     """Cut the heads of all cells into blocks."""
     b, length, h, _ = q.shape
-    size = BLOCK.get(q.device.type, ACCELERATOR_BLOCK)
-    fitting = max(1, size // (length * n_features))
+    size, row = BLOCK.get(q.device.type, ACCELERATOR_BLOCK), -(-n_features // ALIGNED) * ALIGNED
+    fitting = max(1, size // (length * row))
     heads = -(-h // -(-h // fitting))  # equal parts of a cell's heads
     cells = max(1, min(b, fitting // h))
-    rooms = q.new_empty(n_rooms, cells * heads, length, n_features)
+    rooms = q.new_empty(n_rooms, cells * heads, length, row)[..., :n_features]
     for i in range(0, b, cells):
         for j in range(0, h, heads):
             yield _Block(slice(i, i + cells), slice(j, j + heads), rooms)
