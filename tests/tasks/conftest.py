@@ -64,3 +64,19 @@ def planted(vocabulary: Vocabulary, seed: int = 0) -> AnnData:
     provenance: dict[str, Any] = dict.fromkeys(PROVENANCE, 0)
     data.uns["celllm"] = provenance | {"values": "counts", "fractions": False, "label_counts": "{}"}
     return data
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of cells that frozen layers ran on, call by call."""
+    from celllm.training.frozen import FrozenStates
+
+    counts: list[int] = []
+    compute = FrozenStates._compute
+
+    def counted(self: FrozenStates, rows: np.ndarray) -> Any:
+        counts.append(len(rows))
+        return compute(self, rows)
+
+    monkeypatch.setattr(FrozenStates, "_compute", counted)
+    return counts

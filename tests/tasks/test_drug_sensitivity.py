@@ -145,27 +145,18 @@ def test_a_planted_leak_stops_the_command(
 
 
 def test_tasks_run_together_score_as_each_alone_and_encode_a_cell_once(
-    drug: dict[str, Files], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drug: dict[str, Files], tmp_path: Path, encoded: list[int]
 ) -> None:
-    from celllm.training.frozen import FrozenStates
-
-    computed: list[int] = []
-    compute = FrozenStates._compute
-
-    def counted(self: FrozenStates, rows: np.ndarray) -> Any:
-        computed.append(len(rows))
-        return compute(self, rows)
-
     how = {"encoder": drug["drug_full"].encoder, "settings": {**QUICK, "epochs": 2}}
     alone = [run(drug[task], tmp_path / "alone", task, CELLLM, **how) for task in SPLITS]
-    monkeypatch.setattr(FrozenStates, "_compute", counted)
+    encoded.clear()
     together = tmp_path / "together"
     both = [files.splits for files in drug.values()]
     run(drug["drug_full"], together, "drug_full", CELLLM, splits=both, **how)
     for task, frame in zip(SPLITS, alone, strict=True):
         again = scores.read_many([place(together, task, CELLLM) / "strict.csv"])
         assert again["value"].tolist() == frame["value"].tolist()
-    assert sum(computed) == N_CELLS
+    assert sum(encoded) == N_CELLS
 
 
 def test_splits_of_another_task_and_two_of_one_are_refused(
