@@ -50,6 +50,11 @@ COLUMNS = tuple(field.name for field in dataclasses.fields(Score))
 _KEY = ["table", "task", "data_set", "model", "protocol", "split", "seed", "metric"]
 
 
+def of_row(table: str, data_set: str, model: str, seed: int) -> Score:
+    """What all scores of a row of a table have in common; the rest is blank."""
+    return Score(table, "", data_set, model, "", "", seed, "", None, OK, 0.0, 0.0)
+
+
 def with_values(base: Score, values: Mapping[str, float]) -> list[Score]:
     """Rows like ``base``, one per metric; a value that does not exist (NaN) is "not-applicable"."""
     return [_with_value(base, metric, value) for metric, value in values.items()]

@@ -143,7 +143,7 @@ def run_annotate(
     """
     row = read_row(model)
     check_protocols(protocols)
-    base = Score(table, "", data_set, row["name"], "", "", seed, "", None, scores.OK, 0.0, 0.0)
+    base = scores.of_row(table, data_set, row["name"], seed)
     data = DataSet.read(cells, Vocabulary.read(genes))
     tasks = read_tasks(splits, data_set, data.ids.tolist(), ["annotation"])
     run_tasks(data, tasks, row, base, protocols, out, encoder, settings)

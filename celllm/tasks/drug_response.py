@@ -11,7 +11,6 @@ from typing import Any
 from celllm import baselines
 from celllm.data.genes import Vocabulary
 from celllm.evaluation import scores
-from celllm.evaluation.scores import Score
 from celllm.settings import fill
 from celllm.tasks.folds import read_tasks
 from celllm.tasks.runner import Runner, check_protocols, read_row
@@ -106,5 +105,5 @@ def run_drug_response(
     data = ScreenData.read(cells, responses, vocabulary)
     tasks = read_tasks(splits, data_set, data.ids.tolist(), TASKS)
     runner = make_runner(row, encoder, settings, seed, data, vocabulary)
-    base = Score(table, "", data_set, row["name"], "", "", seed, "", None, scores.OK, 0.0, 0.0)
+    base = scores.of_row(table, data_set, row["name"], seed)
     runner.run(data, tasks, base, protocols, out)

@@ -16,7 +16,6 @@ from celllm.data.genes import Vocabulary
 from celllm.data.splits import Rows
 from celllm.errors import UserError
 from celllm.evaluation import metrics, scores
-from celllm.evaluation.scores import Score
 from celllm.tasks.annotation import DataSet, run_tasks
 from celllm.tasks.folds import read_tasks
 from celllm.tasks.runner import check_protocols, read_row
@@ -78,7 +77,7 @@ def run_drug_sensitivity(
     """
     row = read_row(model)
     check_protocols(protocols)
-    base = Score(table, "", data_set, row["name"], "", "", seed, "", None, scores.OK, 0.0, 0.0)
+    base = scores.of_row(table, data_set, row["name"], seed)
     data = DrugDataSet.read(cells, Vocabulary.read(genes))
     tasks = read_tasks(splits, data_set, data.ids.tolist(), TASKS)
     run_tasks(data, tasks, row, base, protocols, out, encoder, settings)

@@ -23,22 +23,21 @@ def annotation_settings(wildcards):
     return method_settings("annotation", wildcards.model)
 
 
-def score_files(section, tasks, data_set):
+def score_files(section, tasks, data_set, kinds=("csv", "predictions.csv")):
     """Scores of a job for each task under each protocol, and what it predicted."""
     return [
         results(f"scores/{task}/{data_set}/{{model}}/{protocol}.{kind}")
         for task in tasks
         for protocol in config[section]["protocols"]
-        for kind in ("csv", "predictions.csv")
+        for kind in kinds
     ]
 
 
 def annotation_scores():
     return expand(
-        results("scores/annotation/{data_set}/{model}/{protocol}.csv"),
+        score_files("annotation", ["annotation"], "{data_set}", ["csv"]),
         data_set=config["data_sets"]["annotation"],
         model=config["annotation"]["models"],
-        protocol=config["annotation"]["protocols"],
     )
 
 

@@ -15,11 +15,10 @@ def pair_splits_settings(wildcards):
 
 def drug_response_scores():
     return expand(
-        results("scores/{response_task}/{screen}/{model}/{protocol}.csv"),
-        response_task=config["drug_response"]["splits"],
-        screen=SCREEN,
+        score_files(
+            "drug_response", config["drug_response"]["splits"], SCREEN, ["csv"]
+        ),
         model=config["drug_response"]["models"],
-        protocol=config["drug_response"]["protocols"],
     )
 
 

@@ -10,11 +10,14 @@ def drug_splits_settings(wildcards):
 
 def drug_sensitivity_scores():
     return expand(
-        results("scores/{drug_task}/{data_set}/{model}/{protocol}.csv"),
-        drug_task=config["drug_sensitivity"]["splits"],
+        score_files(
+            "drug_sensitivity",
+            config["drug_sensitivity"]["splits"],
+            "{data_set}",
+            ["csv"],
+        ),
         data_set=config["data_sets"]["single_cell_drug"],
         model=config["drug_sensitivity"]["models"],
-        protocol=config["drug_sensitivity"]["protocols"],
     )
 
 
