@@ -125,7 +125,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "fetch": Verb(
-        "celllm.data.sources:run_fetch",
+        "celllm.sources.fetch:run_fetch",
         "bring input files from their servers, or from a mirror, and check them",
         (
             CATALOGUE,
@@ -140,7 +140,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "samples": Verb(
-        "celllm.data.samples:run_samples",
+        "celllm.sources.samples:run_samples",
         "list the samples of a pre-training source",
         (
             Argument("source", "panglaodb, cancerscem"),

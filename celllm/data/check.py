@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from celllm.data.genes import FEW, SymbolMap, Vocabulary
-from celllm.data.tables import first_repeat
+from celllm.sources.delimited import first_repeat
 from celllm.data.values import KINDS, looks_logged, value_problem
 from celllm.errors import UserError
 

@@ -284,10 +284,10 @@ def _without(entries: list[ShardEntry], exclude: str | Path, folder: Path) -> li
 
 def _excluded(path: str | Path) -> list[tuple[str, str, int]]:
     """Source, sample and row of the shard for each cell of an exclusion list."""
-    from celllm.data import tables
+    from celllm.sources import delimited
 
     cells = []
-    for row in tables.rows(path, ("source", "sample", "row"), ","):
+    for row in delimited.rows(path, ("source", "sample", "row"), ","):
         if not row["row"].isdigit():
             raise UserError(f"{path}: sample {row['sample']}: '{row['row']}' is no row; write the list again")
         cells.append((row["source"], row["sample"], int(row["row"])))

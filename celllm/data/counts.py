@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from celllm.data import prepared, tables
+from celllm.data import prepared
+from celllm.sources import delimited
 from celllm.data.corpus import Corpus, ShardEntry, read_index
 from celllm.data.genes import Vocabulary
 from celllm.data.responses import counts as response_counts
@@ -73,7 +74,7 @@ def of_cells(path: str | Path) -> dict[str, Any]:
 def of_samples(source: str, table: str | Path, entries: list[ShardEntry]) -> dict[str, int]:
     """Cells of a pre-training source, and the samples and tissues that they come from."""
     sizes = {e.sample: e.n_cells + len(e.dropped) for e in entries if e.source == source}
-    rows = list(tables.rows(table, ("sample", "tissue")))
+    rows = list(delimited.rows(table, ("sample", "tissue")))
     return {
         "n_cells": sum(sizes.values()),
         "n_samples": sum(n > 0 for n in sizes.values()),

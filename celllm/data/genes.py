@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from celllm.data import tables
+from celllm.sources import delimited
 from celllm.errors import UserError
 from celllm.io import write_text
 
@@ -73,7 +73,7 @@ class Vocabulary:
     @classmethod
     def read(cls, path: str | Path) -> "Vocabulary":
         """Read ``genes.tsv``; a file of another kind or with gaps in its order is a :class:`UserError`."""
-        rows = list(tables.rows(path, _GENES_HEADER))
+        rows = list(delimited.rows(path, _GENES_HEADER))
         if [row["index"] for row in rows] != [str(i) for i in range(len(rows))] or not rows:
             raise UserError(f"{path}: the column 'index' must count 0, 1, 2 ...; make it with `celllm genes`")
         vocabulary = cls(tuple(r["symbol"] for r in rows), tuple(r["ensembl_id"] for r in rows))
@@ -115,7 +115,7 @@ class SymbolMap:
     def read(cls, path: str | Path, vocabulary: Vocabulary) -> "SymbolMap":
         """Read ``aliases.tsv``."""
         return cls(
-            vocabulary, ((r["name"], r["symbol"], r["kind"]) for r in tables.rows(path, _ALIASES_HEADER))
+            vocabulary, ((r["name"], r["symbol"], r["kind"]) for r in delimited.rows(path, _ALIASES_HEADER))
         )
 
     def gene(self, name: str) -> int:
@@ -264,7 +264,7 @@ def run_genes(hgnc: str | Path, genes: str | Path, aliases: str | Path) -> None:
     UserError
         For a file that is not HGNC's table, a missing column, or a symbol that is there twice.
     """
-    rows = [row for row in tables.rows(hgnc, _HGNC_COLUMNS) if row["status"] == "Approved"]
+    rows = [row for row in delimited.rows(hgnc, _HGNC_COLUMNS) if row["status"] == "Approved"]
     coding = sorted((r for r in rows if r["locus_group"] == CODING), key=lambda r: r["symbol"])
     if not coding:
         raise UserError(f"{hgnc}: no approved entry of the locus group '{CODING}'")

@@ -14,7 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from celllm import __version__
-from celllm.data import prepared, tables
+from celllm.data import prepared
+from celllm.sources import delimited
 from celllm.data.genes import GeneReport, SymbolMap, Vocabulary, harmonise
 from celllm.data.raw import CellOptions, RawCells, check_files
 from celllm.errors import UserError
@@ -154,7 +155,7 @@ def _name_sample(raw: RawCells, source: str, sample: str | None, samples: str | 
 
 def is_tumour(samples: str | Path, sample: str) -> bool:
     """Tumour label of a sample, by the table of samples (``0``/``1`` or ``false``/``true``)."""
-    labels = {row["sample"]: row["tumour"].lower() for row in tables.rows(samples, ("sample", "tumour"))}
+    labels = {row["sample"]: row["tumour"].lower() for row in delimited.rows(samples, ("sample", "tumour"))}
     if sample not in labels:
         raise UserError(f"{samples}: the sample '{sample}' is not listed")
     if labels[sample] not in ("0", "1", "false", "true"):
@@ -169,7 +170,7 @@ def _listed(options: CellOptions, files: Mapping[str, Path], source: str) -> fro
         raise UserError(
             f"{source}: filter_genes is 'list', but the file '{GENE_LIST}' is missing (one name a line)"
         )
-    return frozenset(name for name, *_ in tables.records(files[GENE_LIST], 1, delimiter=None))
+    return frozenset(name for name, *_ in delimited.records(files[GENE_LIST], 1, delimiter=None))
 
 
 def _check_orientation(raw: RawCells, symbol_map: SymbolMap, where: str | Path) -> None:

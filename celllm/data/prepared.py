@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 
 from celllm.data.check import check
 from celllm.data.genes import Vocabulary
-from celllm.data.tables import AGAIN
+from celllm.sources.delimited import AGAIN
 from celllm.errors import UserError
 from celllm.io import atomic
 

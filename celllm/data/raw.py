@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from celllm.data.tables import first_repeat
+from celllm.sources.delimited import first_repeat
 from celllm.data.values import Kind, value_problem
 from celllm.errors import UserError
 

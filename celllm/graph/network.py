@@ -246,7 +246,7 @@ def _tables(path: str | Path, separator: str, wanted: tuple[tuple[str, ...], ...
     """Iterate the wanted columns (each given by its possible names) of a table, some rows at a time."""
     import pandas as pd
 
-    from celllm.data.archives import open_text
+    from celllm.sources.archives import open_text
 
     with open_text(path) as text:
         header = text.readline(10_000).rstrip("\r\n").split(separator)

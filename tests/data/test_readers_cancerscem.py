@@ -148,7 +148,7 @@ def test_a_damaged_workbook_is_one_line(tmp_path):
 
 def test_a_workbook_that_unpacks_to_a_giant_is_refused(tmp_path, monkeypatch):
     files = _metadata(tmp_path, [("MCC-001", "MCC-001-01-1A", "Tumour", "Merkel", 10)])
-    monkeypatch.setattr("celllm.data.tables.MAX_WORKBOOK", 1000)
+    monkeypatch.setattr("celllm.sources.delimited.MAX_WORKBOOK", 1000)
     with pytest.raises(UserError, match="unpacks to more than 1000 bytes; refused"):
         sample_table(files, Options())
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pandas as pd
 from scipy.sparse import vstack
 
-from celllm.data.archives import members, open_text
+from celllm.sources.archives import members, open_text
 from celllm.data.raw import CellOptions, RawCells
-from celllm.data.tables import NumberTable, read_numbers
+from celllm.sources.delimited import NumberTable, read_numbers
 from celllm.errors import UserError
 
 FILES = ("matrix",)

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from celllm.data import tables
-from celllm.data.archives import open_text
+from celllm.sources import delimited
+from celllm.sources.archives import open_text
 from celllm.data.raw import CellOptions, RawCells
 from celllm.errors import UserError
 
@@ -58,7 +58,7 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
     """Read the cells of one sample."""
     path = files["matrix"]
     with open_text(path) as handle:
-        table = tables.read_numbers(handle, path, "\t")
+        table = delimited.read_numbers(handle, path, "\t")
     if cells_in_rows(table.row_names, table.columns, path):
         matrix, cells, genes = table.matrix, table.row_names, table.columns
     else:
@@ -84,7 +84,7 @@ def cells_in_rows(row_names: Sequence[str], columns: Sequence[str], where: str |
 
 def _cell_types(path: Path, cells: Sequence[str]) -> list[str]:
     """Type of each cell, empty where the file has none; it writes ``.`` for the ``-`` of the barcodes."""
-    types = {_plain(barcode): cell_type for barcode, cell_type in tables.records(path, 2, delimiter="\t")}
+    types = {_plain(barcode): cell_type for barcode, cell_type in delimited.records(path, 2, delimiter="\t")}
     found = [types.get(_plain(cell), "") for cell in cells]
     if not any(found):
         raise UserError(
@@ -108,7 +108,7 @@ def sample_table(files: Mapping[str, Path], options: Options) -> pd.DataFrame:
         For a sample type other than Tumour, Normal and PBMC: it must be decided on, not guessed.
     """
     columns = ("Project ID", "Sample ID", "Sample Type", "Cancer type", "Cell count")
-    rows = list(tables.sheet(files["metadata"], columns))
+    rows = list(delimited.sheet(files["metadata"], columns))
     table = pd.DataFrame([row[1:] for row in rows], columns=["sample", "sample_type", "tissue", "n_cells"])
     unknown = sorted(set(table["sample_type"]) - _TYPES)
     if unknown:

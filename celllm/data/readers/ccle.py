@@ -14,10 +14,10 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from celllm.data.archives import open_text
+from celllm.sources.archives import open_text
 from celllm.data.raw import CellOptions, RawCells
 from celllm.data.readers.depmap import read_lines
-from celllm.data.tables import NumberTable, read_numbers
+from celllm.sources.delimited import NumberTable, read_numbers
 from celllm.data.values import value_problem
 from celllm.errors import UserError
 

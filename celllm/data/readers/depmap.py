@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from celllm.data import tables
+from celllm.sources import delimited
 
 _OLD = ("DepMap_ID", "cell_line_name", "primary_disease", "COSMICID", "Sanger_Model_ID")
 _NEW = ("ModelID", "CellLineName", "OncotreePrimaryDisease", "COSMICID", "SangerModelID")
@@ -21,9 +21,9 @@ class CellLine:
 
 def read_lines(path: Path) -> dict[str, CellLine]:
     """Read the cell lines by their DepMap id (``ACH-000001``)."""
-    columns = _NEW if "ModelID" in tables.header(path, ",") else _OLD
+    columns = _NEW if "ModelID" in delimited.header(path, ",") else _OLD
     lines = {}
-    for row in tables.rows(path, columns, ","):
+    for row in delimited.rows(path, columns, ","):
         model, name, disease, cosmic, sanger = row.values()
         lines[model] = CellLine(name, disease, cosmic.removesuffix(".0"), sanger)
     return lines

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from celllm.data import tables
+from celllm.sources import delimited
 from celllm.data.readers.depmap import read_lines
 from celllm.errors import UserError
 
@@ -65,7 +65,7 @@ def read_deepcdr(files: Mapping[str, Path], options: Options) -> tuple[pd.DataFr
     """
     drugs = _drugs_by_screen(files)
     annotated = _annotated(files["annotation"])
-    lines = {line for line, _, label in tables.records(files["lines"], 3, "\t") if _wanted(label, options)}
+    lines = {line for line, _, label in delimited.records(files["lines"], 3, "\t") if _wanted(label, options)}
     lines &= annotated
     pairs = [
         (line, drug.cid, drug.name, drug.smiles, f"GDSC:{screen}", value)
@@ -118,13 +118,13 @@ def _wanted(label: str, options: Options) -> bool:
 
 
 def _annotated(path: Path) -> set[str]:
-    return {row["depMapID"] for row in tables.rows(path, ("depMapID",), encoding="latin-1")}
+    return {row["depMapID"] for row in delimited.rows(path, ("depMapID",), encoding="latin-1")}
 
 
 def _drugs_by_screen(files: Mapping[str, Path]) -> dict[str, Drug]:
     """Drugs with one PubChem id and a structure, by GDSC's id of the drug."""
-    smiles = dict(tables.records(files["smiles"], 2, "\t"))
-    rows = tables.rows(files["drugs"], ("drug_id", "Name", "PubCHEM"), ",")
+    smiles = dict(delimited.records(files["smiles"], 2, "\t"))
+    rows = delimited.rows(files["drugs"], ("drug_id", "Name", "PubCHEM"), ",")
     return {
         row["drug_id"]: Drug(row["PubCHEM"], row["Name"], smiles[row["PubCHEM"]])
         for row in rows
@@ -134,10 +134,10 @@ def _drugs_by_screen(files: Mapping[str, Path]) -> dict[str, Drug]:
 
 def _matrix(path: Path) -> Iterator[tuple[str, str, float]]:
     """Screen, line and ln IC50 of every measured field of DeepCDR's matrix."""
-    header = tables.header(path, ",")
-    if (line := tables.first_repeat(header)) is not None:
+    header = delimited.header(path, ",")
+    if (line := delimited.first_repeat(header)) is not None:
         raise UserError(f"{path}: the cell line '{line}' has two columns")
-    for number, (name, *fields) in enumerate(tables.records(path, len(header)), start=1):
+    for number, (name, *fields) in enumerate(delimited.records(path, len(header)), start=1):
         if number == 1:
             continue
         prefix, _, screen = name.partition(":")
@@ -169,9 +169,9 @@ def _line_ids(path: Path) -> dict[str, str]:
 def _release_rows(path: Path) -> Iterator[tuple[str, str, str, str, float]]:
     columns = ("COSMIC_ID", "SANGER_MODEL_ID", "DRUG_ID", "DRUG_NAME", "LN_IC50")
     if path.suffix == ".xlsx":
-        found: Iterator[tuple[str, ...]] = tables.sheet(path, columns)
+        found: Iterator[tuple[str, ...]] = delimited.sheet(path, columns)
     else:
-        found = (tuple(row.values()) for row in tables.rows(path, columns, ","))
+        found = (tuple(row.values()) for row in delimited.rows(path, columns, ","))
     for number, (cosmic, sanger, screen, name, value) in enumerate(found, start=2):
         yield cosmic.removesuffix(".0"), sanger, screen, name, _number(value, f"{path}: line {number}")
 

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from celllm.data import tables
-from celllm.data.archives import open_text
+from celllm.sources import delimited
+from celllm.sources.archives import open_text
 from celllm.data.raw import CellOptions, RawCells, check_labels
 from celllm.errors import UserError
 
@@ -42,7 +42,7 @@ class Options(CellOptions):
 def read(files: Mapping[str, Path], options: Options) -> RawCells:
     """Read the cells, labels joined by cell id."""
     with open_text(files["matrix"]) as handle:
-        table = tables.read_numbers(handle, files["matrix"], "\t")
+        table = delimited.read_numbers(handle, files["matrix"], "\t")
     obs = _cells(files["labels"]).reindex(table.columns)
     status = obs["drug_status"]
     obs["label"] = status.str.lower().where(status != "Holiday", options.holiday)
@@ -55,12 +55,12 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
 
 def _cells(path: Path) -> pd.DataFrame:
     """Sample, patient, site and drug status by cell id."""
-    lines = tables.records(path, 9, delimiter="\t")
+    lines = delimited.records(path, 9, delimiter="\t")
     header = tuple(next(lines)[: len(_HEADER)])
     if header != _HEADER:
         raise UserError(f"{path}: the header starts with {', '.join(header)}; expected {', '.join(_HEADER)}")
     found = pd.DataFrame([row[: len(_COLUMNS)] for row in lines], columns=list(_COLUMNS)).set_index("cell")
-    if (cell := tables.first_repeat(found.index)) is not None:
+    if (cell := delimited.first_repeat(found.index)) is not None:
         raise UserError(f"{path}: the cell '{cell}' is there twice")
     unknown = sorted(set(found["drug_status"]) - set(STATUS))
     if unknown:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from celllm.data import tables
-from celllm.data.archives import open_text
+from celllm.sources import delimited
+from celllm.sources.archives import open_text
 from celllm.data.raw import CellOptions, RawCells, check_labels
 from celllm.errors import UserError
 
@@ -30,7 +30,7 @@ class Options(CellOptions):
 def read(files: Mapping[str, Path], options: Options) -> RawCells:
     """Read the cells, labels joined by cell id."""
     with open_text(files["matrix"]) as handle:
-        table = tables.read_numbers(handle, files["matrix"], ",")
+        table = delimited.read_numbers(handle, files["matrix"], ",")
     groups = _groups(files["labels"])
     obs = pd.DataFrame(index=pd.Index(table.columns, dtype=object))
     obs["sample"] = [groups.get(cell, ("", None))[0] for cell in table.columns]
@@ -43,7 +43,7 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
 def _groups(path: Path) -> dict[str, tuple[str, str]]:
     """Group and label of each cell; as in scDEAL a group with ``res`` in its name is resistant."""
     groups: dict[str, tuple[str, str]] = {}
-    for number, (cell, group, _, label) in enumerate(tables.records(path, 4), start=1):
+    for number, (cell, group, _, label) in enumerate(delimited.records(path, 4), start=1):
         if label not in LABELS or ("res" in group) != (label == "resistant"):
             raise UserError(
                 f"{path}: line {number}: the group '{group}' and the label '{label}' do not go together; "

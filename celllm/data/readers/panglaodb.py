@@ -19,7 +19,7 @@ import pandas as pd
 import rdata
 from scipy.sparse import csc_matrix, csr_matrix
 
-from celllm.data import tables
+from celllm.sources import delimited
 from celllm.data.raw import CellOptions, RawCells
 from celllm.errors import UserError
 
@@ -92,7 +92,7 @@ def read_workspace(path: Path) -> tuple[csr_matrix, list[str], list[str]]:
         genes, barcodes = ([str(name) for name in names] for names in found.Dimnames)
         matrix.check_format(full_check=True)
     except _UNREADABLE as error:
-        raise UserError(f"{path}: the matrix is damaged ({_one_line(error)}); {tables.AGAIN}") from error
+        raise UserError(f"{path}: the matrix is damaged ({_one_line(error)}); {delimited.AGAIN}") from error
     if matrix.shape != (len(genes), len(barcodes)):
         raise UserError(
             f"{path}: {len(genes)} genes and {len(barcodes)} barcodes name a matrix of {matrix.shape}"
@@ -114,13 +114,13 @@ def _load(path: Path) -> dict[str, Any]:
         start = handle.read(64).lstrip()
     if not start or start.startswith(b"<"):
         what = "a web page (HTML) in place of the data" if start else "the file is empty"
-        raise UserError(f"{path}: {what}; {tables.AGAIN}")
+        raise UserError(f"{path}: {what}; {delimited.AGAIN}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on the missing constructor of dgCMatrix, and on every oddity
             return dict(rdata.read_rda(path))
     except (*_UNREADABLE, zlib.error, LZMAError) as error:
-        raise UserError(f"{path}: not a complete R workspace ({_one_line(error)}); {tables.AGAIN}") from error
+        raise UserError(f"{path}: not a complete R workspace ({_one_line(error)}); {delimited.AGAIN}") from error
 
 
 def _one_line(error: BaseException) -> str:
@@ -141,7 +141,7 @@ def symbols(names: list[str], where: str | Path = "the matrix") -> list[str]:
 def read_clusters(path: Path) -> dict[str, str]:
     """Cluster of each barcode that PanglaoDB counts as a cell."""
     clusters: dict[str, str] = {}
-    for barcode, cluster in tables.records(path, 2, delimiter=None):
+    for barcode, cluster in delimited.records(path, 2, delimiter=None):
         if barcode in clusters:
             raise UserError(f"{path}: the barcode '{barcode}' is there twice")
         clusters[barcode] = cluster
@@ -156,7 +156,7 @@ def human_samples(metadata: Path, cluster_sizes: Path | None = None) -> pd.DataF
     The columns of ``metadata.txt``, ``flag`` (``1`` tumour, ``0`` not, ``""`` unknown), and with
     ``cluster_sizes`` the number of clustered cells, ``n_cells``.
     """
-    table = pd.DataFrame(list(tables.records(metadata, len(_COLUMNS))), columns=list(_COLUMNS))
+    table = pd.DataFrame(list(delimited.records(metadata, len(_COLUMNS))), columns=list(_COLUMNS))
     table = table[table["species"] == "Homo sapiens"]
     table.index = pd.Index(
         [sample_name(a, b) for a, b in zip(table["sra"], table["srs"], strict=True)], name="sample"
@@ -164,7 +164,7 @@ def human_samples(metadata: Path, cluster_sizes: Path | None = None) -> pd.DataF
     table["flag"] = table["is_tumour"].replace(r"\N", "")
     if cluster_sizes is not None:
         sizes: dict[str, int] = {}
-        for sra, srs, _, n in tables.records(cluster_sizes, 4):
+        for sra, srs, _, n in delimited.records(cluster_sizes, 4):
             sizes[sample_name(sra, srs)] = sizes.get(sample_name(sra, srs), 0) + int(n)
         table["n_cells"] = [sizes.get(name, 0) for name in table.index]
     return table

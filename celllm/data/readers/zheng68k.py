@@ -14,8 +14,8 @@ import pandas as pd
 from scipy.io import mmread
 from scipy.sparse import csr_matrix
 
-from celllm.data import tables
-from celllm.data.archives import damage, members, open_text
+from celllm.sources import delimited
+from celllm.sources.archives import damage, members, open_text
 from celllm.data.raw import CellOptions, RawCells, check_labels
 from celllm.errors import UserError
 
@@ -55,8 +55,8 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
 
 
 def _labels(path: Path) -> dict[str, str]:
-    pairs = [(row["barcodes"], row["celltype"]) for row in tables.rows(path, ("barcodes", "celltype"))]
-    if (barcode := tables.first_repeat([barcode for barcode, _ in pairs])) is not None:
+    pairs = [(row["barcodes"], row["celltype"]) for row in delimited.rows(path, ("barcodes", "celltype"))]
+    if (barcode := delimited.first_repeat([barcode for barcode, _ in pairs])) is not None:
         raise UserError(f"{path}: the barcode '{barcode}' is there twice")
     return dict(pairs)
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from celllm.data.catalogue import Catalogue, InputFile, choose
-from celllm.data.datalock import LOCKS, DataLock, Entry, held
-from celllm.data.download import HEAD, PATIENCE, Patience, Refused, check_start, check_whole, download, forget
-from celllm.data.samples import list_samples
+from celllm.sources.catalogue import Catalogue, InputFile, choose
+from celllm.sources.lock import LOCKS, DataLock, Entry, held
+from celllm.sources.download import HEAD, PATIENCE, Patience, Refused, check_start, check_whole, download, forget
+from celllm.sources.samples import list_samples
 from celllm.errors import UserError
 from celllm.io import atomic, sha256
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from celllm.data.archives import MAX_HEADER, MAX_PADDING, members, open_bytes, open_text
+from celllm.sources.archives import MAX_HEADER, MAX_PADDING, members, open_bytes, open_text
 from celllm.errors import UserError
 
 

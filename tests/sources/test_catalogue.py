@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from celllm.config import ROOT
-from celllm.data.catalogue import Catalogue, InputFile, choose
+from celllm.sources.catalogue import Catalogue, InputFile, choose
 from celllm.errors import UserError
 from celllm.settings import fill
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celllm.config import ROOT
-from celllm.data.catalogue import Catalogue
+from celllm.sources.catalogue import Catalogue
 from celllm.errors import UserError
 from celllm.io import atomic
 from celllm.settings import fill

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from celllm.config import ROOT
-from celllm.data.catalogue import Catalogue
-from celllm.data.sources import Store, checksums, fetch, overview, run_fetch
+from celllm.sources.catalogue import Catalogue
+from celllm.sources.fetch import Store, checksums, fetch, overview, run_fetch
 from celllm.errors import UserError
 
 CATALOGUE = ROOT / "config/data_sets.yaml"

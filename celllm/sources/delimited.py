@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from celllm.data.archives import damage, open_text
+from celllm.sources.archives import damage, open_text
 from celllm.errors import UserError
 
 if TYPE_CHECKING:

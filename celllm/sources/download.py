@@ -19,8 +19,8 @@ from urllib3.exceptions import HTTPError
 from urllib3.util.retry import Retry
 
 from celllm import __version__
-from celllm.data import archives
-from celllm.data.catalogue import Content, InputFile
+from celllm.sources import archives
+from celllm.sources.catalogue import Content, InputFile
 from celllm.errors import UserError
 from celllm.io import sha256
 
