@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from celllm.data import prepared
+from celllm.cells import h5ad
 from celllm.data.batches import length_buckets
 from celllm.data.cells import CellsInMemory, blocks, concatenate, tokens_of
-from celllm.data.genes import Vocabulary
+from celllm.cells.genes import Vocabulary
 from celllm.data.tokens import Tokeniser
 from celllm.model import Encoder, cell_embedding, load_gene_embeddings
 from celllm.training.batches import Batch
@@ -35,7 +35,7 @@ OBJECTIVES = ("mlm", "tumour", "contrast")
 
 
 def read_cells(path: str, vocabulary: Vocabulary) -> CellsInMemory:
-    with prepared.opened(path) as data:
+    with h5ad.opened(path) as data:
         return CellsInMemory(concatenate([tokens_of(x).ragged for x in blocks(data, vocabulary)]))
 
 
@@ -115,7 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--cells", nargs="+", required=True, help="NAME=prepared.h5ad")
+    parser.add_argument("--cells", nargs="+", required=True, help="NAME=h5ad.h5ad")
     parser.add_argument("--genes", required=True)
     parser.add_argument("--gene-embeddings", help="random ones without")
     parser.add_argument("--size", default="50m")

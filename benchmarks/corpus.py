@@ -23,9 +23,9 @@ import pandas as pd
 from anndata.experimental import concat_on_disk
 from scipy.sparse import csr_matrix
 
-from celllm.data import prepared
+from celllm.cells import h5ad
 from celllm.data.batches import EpochSampler
-from celllm.data.check import PROVENANCE
+from celllm.cells.check import PROVENANCE
 from celllm.data.corpus import Corpus, run_index, run_shard
 from celllm.data.tokens import Tokeniser
 
@@ -47,7 +47,7 @@ def make_sample(path: Path, n_cells: int, n_expressed: int, seed: int) -> None:
     data = anndata.AnnData(csr_matrix((counts, genes, indptr), shape=(n_cells, N_GENES)), obs=obs)
     data.var_names = [f"G{i:05}" for i in range(N_GENES)]
     data.uns["celllm"] = {**dict.fromkeys(PROVENANCE, 0), "source": "made_up", "values": "counts"}
-    prepared.write(data, path)
+    h5ad.write(data, path)
 
 
 def write_vocabulary(path: Path) -> None:

@@ -26,7 +26,7 @@ import torch
 from scipy.sparse import csr_matrix
 
 from celllm.data.cells import from_csr
-from celllm.data.responses import read_responses
+from celllm.cells.responses import read_responses
 from celllm.data.tokens import Tokeniser
 from celllm.graph.drugs import Drugs, GinEncoder
 from celllm.graph.molecules import read_smiles

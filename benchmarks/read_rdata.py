@@ -19,7 +19,7 @@ import numpy as np
 import rdata
 from scipy.sparse import csc_matrix
 
-from celllm.data.readers.panglaodb import Options, read
+from celllm.cells.readers.panglaodb import Options, read
 from celllm.data.toy.rworkspace import SparseMatrix, workspace
 
 N_NAMES = 25_000

@@ -22,7 +22,7 @@ from scipy.sparse import csr_matrix
 
 from celllm.data.cells import from_csr
 from celllm.data.corpus import run_index, write_shard
-from celllm.data.genes import Vocabulary
+from celllm.cells.genes import Vocabulary
 from celllm.training.distributed import joined
 from celllm.training.model_row import ModelRow
 from celllm.training.pretrain import Run, prepare

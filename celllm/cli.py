@@ -152,12 +152,12 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "genes": Verb(
-        "celllm.data.genes:run_genes",
+        "celllm.cells.genes:run_genes",
         "HGNC complete set -> vocabulary and other names of its genes",
         (_file("hgnc", "hgnc_complete_set_*.txt"), GENES, ALIASES),
     ),
     "prepare": Verb(
-        "celllm.data.prepare:run_prepare",
+        "celllm.cells.prepare:run_prepare",
         "raw files of a data set (or of one sample) -> prepared .h5ad",
         (
             Argument("source", "name of the data set in the catalogue"),
@@ -171,7 +171,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "responses": Verb(
-        "celllm.data.responses:run_responses",
+        "celllm.cells.responses:run_responses",
         "GDSC's files -> one row per screen of a drug on a cell line",
         (
             Argument("source", "gdsc (DeepCDR's files), gdsc2 (a release of GDSC)"),
@@ -181,7 +181,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "check": Verb(
-        "celllm.data.check:run_check",
+        "celllm.cells.check:run_check",
         "say whether an .h5ad holds raw counts and known genes, prepared or your own",
         (
             Argument("file", "the .h5ad"),

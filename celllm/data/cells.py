@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from scipy.sparse import csr_matrix
 
-    from celllm.data.genes import Vocabulary
+    from celllm.cells.genes import Vocabulary
 
 # Stored expressions are fixed-point numbers with 12 bits behind the point: ln(1 + 10^4) = 9.21 fits 16 bits.
 FRACTION_BITS = 12

@@ -182,11 +182,11 @@ def run_shard(cells: str | Path, genes: str | Path, out: str | Path) -> None:
     UserError
         When the file is damaged, the tumour flag is missing or no gene is in the vocabulary.
     """
-    from celllm.data import prepared
-    from celllm.data.genes import Vocabulary
+    from celllm.cells import h5ad
+    from celllm.cells.genes import Vocabulary
 
     vocabulary = Vocabulary.read(genes)
-    with prepared.opened(cells) as data:
+    with h5ad.opened(cells) as data:
         source, sample, tumour = _origin(data, cells)
         parts = [(tokens_of(counts).ragged, cell_hashes(counts)) for counts in blocks(data, vocabulary)]
     write_shard(

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from celllm.data import prepared
+from celllm.cells import h5ad
 from celllm.sources import delimited
 from celllm.data.corpus import Corpus, ShardEntry, read_index
-from celllm.data.genes import Vocabulary
-from celllm.data.responses import counts as response_counts
-from celllm.data.responses import read_responses
+from celllm.cells.genes import Vocabulary
+from celllm.cells.responses import counts as response_counts
+from celllm.cells.responses import read_responses
 from celllm.io import write_json
 
 
@@ -65,7 +65,7 @@ def run_counts(
 
 def of_cells(path: str | Path) -> dict[str, Any]:
     """Cells of a prepared data set, its classes, and the cells of each."""
-    with prepared.opened(path) as data:
+    with h5ad.opened(path) as data:
         labels = data.obs["label"].value_counts()
         counted = {str(label): int(n) for label, n in labels.items() if n}
         return {"n_cells": data.n_obs, "n_classes": len(counted), "labels": counted}
@@ -106,5 +106,5 @@ def of_lengths(lengths: NDArray[np.int64]) -> dict[str, float]:
 def of_responses(table: str | Path, expression: str | Path) -> dict[str, int]:
     """Pairs, lines and drugs of the responses whose line has expression."""
     responses = read_responses(table)
-    with prepared.opened(expression) as data:
+    with h5ad.opened(expression) as data:
         return response_counts(responses[responses["cell_line"].isin(data.obs_names)])

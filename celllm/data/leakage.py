@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from celllm.data import prepared
+from celllm.cells import h5ad
 from celllm.data.cells import blocks
 from celllm.data.corpus import Shard
-from celllm.data.genes import Vocabulary
+from celllm.cells.genes import Vocabulary
 from celllm.data.hashes import cell_hashes
 from celllm.errors import UserError
 from celllm.io import write_json, write_text
@@ -145,7 +145,7 @@ def compare(
 
 def hashed(path: str | Path, vocabulary: Vocabulary) -> tuple[NDArray[np.uint64], list[str]]:
     """Hashes and names of the cells of a prepared data set, read a block at a time."""
-    with prepared.opened(path) as data:
+    with h5ad.opened(path) as data:
         parts = [cell_hashes(counts) for counts in blocks(data, vocabulary)]
         names = [str(name) for name in data.obs_names]
     return np.concatenate([np.empty(0, dtype=np.uint64), *parts]), names

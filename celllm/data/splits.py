@@ -86,11 +86,11 @@ def run_splits(
     UserError
         For settings that make no split, a data set without labels, or one with a cell without label.
     """
-    from celllm.data import prepared
+    from celllm.cells import h5ad
 
     chosen = fill(Settings, settings, "settings of splits")
     _check_settings(chosen)
-    obs = prepared.read(cells).obs
+    obs = h5ad.read(cells).obs
     if "label" not in obs or obs["label"].isna().any():
         raise UserError(f"{cells}: needs a label for every cell in obs['label'] to be split")
     if obs["label"].nunique() < 2:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from celllm.data import prepared
+from celllm.cells import h5ad
 from celllm.data.cells import CellsInMemory, in_memory
-from celllm.data.genes import Vocabulary
+from celllm.cells.genes import Vocabulary
 from celllm.errors import UserError
 from celllm.evaluation.columns import EMBEDDING_MAP
 from celllm.evaluation.interpretation import tsne
@@ -90,7 +90,7 @@ def _sample(
     path: str | Path, vocabulary: Vocabulary, settings: EmbeddingMapSettings
 ) -> tuple[list[str], list[str], CellsInMemory]:
     """Names, labels and tokens of random cells that express a gene, in the order of the file."""
-    with prepared.opened(path) as data:
+    with h5ad.opened(path) as data:
         cells = in_memory(data, vocabulary)
         names, labels = data.obs_names.astype(str), data.obs["label"].astype(str)
         rows: NDArray[Any] = np.flatnonzero(cells.lengths)

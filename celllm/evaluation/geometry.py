@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from celllm.data import prepared
+from celllm.cells import h5ad
 from celllm.data.cells import CellsInMemory, in_memory
-from celllm.data.genes import Vocabulary
+from celllm.cells.genes import Vocabulary
 from celllm.errors import UserError
 from celllm.evaluation.columns import GEOMETRY
 from celllm.evaluation.render import markdown
@@ -112,7 +112,7 @@ def in_markdown(rows: Sequence[Sequence[Any]]) -> str:
 
 def _sample(path: str | Path, vocabulary: Vocabulary, settings: GeometrySettings) -> CellsInMemory:
     """Random cells of a prepared data set, among those that express a gene."""
-    with prepared.opened(path) as data:
+    with h5ad.opened(path) as data:
         cells = in_memory(data, vocabulary)
     rows = np.flatnonzero(cells.lengths)
     if len(rows) < 2:

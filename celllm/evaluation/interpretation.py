@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from celllm.data.batches import length_buckets
 from celllm.data.cells import FRACTION_BITS, Cells, CellsInMemory, Ragged
 from celllm.data.corpus import Corpus
-from celllm.data.genes import Vocabulary
+from celllm.cells.genes import Vocabulary
 from celllm.data.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.evaluation.columns import CELLS, GENES, KINDS, SETS

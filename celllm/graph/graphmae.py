@@ -28,7 +28,7 @@ from celllm.graph.features import node_features
 from celllm.graph.network import GeneNetwork
 
 if TYPE_CHECKING:
-    from celllm.data.genes import Vocabulary
+    from celllm.cells.genes import Vocabulary
 
 WELL_KNOWN = ("CD3E", "MS4A1", "INS", "TP53", "EGFR", "CDK1", "RPL3", "MT-ND1", "COL1A1", "HLA-A")
 """Genes whose neighbours a biologist can judge at a glance; the log shows them."""
@@ -246,7 +246,7 @@ def run_graphmae(
     metrics
         CSV with one line per epoch.
     """
-    from celllm.data.genes import Vocabulary
+    from celllm.cells.genes import Vocabulary
 
     chosen = settings.fill(GraphMAESettings, options, "graphmae settings")
     vocabulary = Vocabulary.read(genes)

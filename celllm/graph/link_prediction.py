@@ -87,7 +87,7 @@ def run_link_prediction(
     options
         :class:`LinkPredictionSettings` as JSON or mapping.
     """
-    from celllm.data.genes import Vocabulary
+    from celllm.cells.genes import Vocabulary
 
     chosen = settings.fill(LinkPredictionSettings, options, "link prediction settings")
     scores = score_methods(GeneNetwork.read(network, Vocabulary.read(genes).sha256), chosen)

@@ -18,7 +18,7 @@ from celllm import io, settings
 from celllm.errors import UserError
 
 if TYPE_CHECKING:
-    from celllm.data.genes import SymbolMap
+    from celllm.cells.genes import SymbolMap
 
 LINK_COLUMNS = ("protein1", "protein2", "combined_score")
 ID_COLUMNS = ("protein_external_id", "#string_protein_id", "string_protein_id")
@@ -153,7 +153,7 @@ def run_network(
     options
         :class:`NetworkSettings` as JSON or mapping.
     """
-    from celllm.data.genes import SymbolMap, Vocabulary
+    from celllm.cells.genes import SymbolMap, Vocabulary
 
     chosen = settings.fill(NetworkSettings, options, "network settings")
     vocabulary = Vocabulary.read(genes)

@@ -9,8 +9,8 @@ import numpy as np
 
 from celllm import baselines
 from celllm.baselines.method import Labels, Part
-from celllm.data import prepared
-from celllm.data.genes import Vocabulary
+from celllm.cells import h5ad
+from celllm.cells.genes import Vocabulary
 from celllm.data.splits import Parts, Rows
 from celllm.errors import UserError
 from celllm.evaluation import metrics, scores
@@ -42,7 +42,7 @@ class DataSet:
     @classmethod
     def read(cls, path: str | Path, vocabulary: Vocabulary) -> Self:
         """Read a prepared ``.h5ad``; one without labels is a :class:`UserError`."""
-        data = prepared.read(path, vocabulary)
+        data = h5ad.read(path, vocabulary)
         if "label" not in data.obs:
             raise UserError(f"{path}: no obs['label']; this task needs a labelled data set")
         ids, labels = (np.asarray(names, dtype=str) for names in (data.obs_names, data.obs["label"]))

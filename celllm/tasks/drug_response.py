@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from celllm import baselines
-from celllm.data.genes import Vocabulary
+from celllm.cells.genes import Vocabulary
 from celllm.evaluation import scores
 from celllm.settings import fill
 from celllm.tasks.folds import read_tasks

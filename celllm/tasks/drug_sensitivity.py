@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from celllm.baselines.method import Labels
-from celllm.data.genes import Vocabulary
+from celllm.cells.genes import Vocabulary
 from celllm.data.splits import Rows
 from celllm.errors import UserError
 from celllm.evaluation import metrics, scores

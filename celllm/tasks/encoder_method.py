@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from celllm.baselines.method import Labels, Method, Part, Predict
 from celllm.data.cells import from_csr
-from celllm.data.genes import Vocabulary
+from celllm.cells.genes import Vocabulary
 from celllm.evaluation import metrics
 from celllm.settings import fill
 from celllm.tasks.encoders import read_encoder

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from celllm.data.genes import Vocabulary
+from celllm.cells.genes import Vocabulary
 from celllm.data.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.model import Encoder, load_encoder

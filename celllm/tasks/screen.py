@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from celllm.baselines.pairs import Pairs, Responses, Screen
-from celllm.data import prepared
-from celllm.data.genes import Vocabulary
-from celllm.data.responses import read_responses
+from celllm.cells import h5ad
+from celllm.cells.genes import Vocabulary
+from celllm.cells.responses import read_responses
 from celllm.data.splits import Rows
 from celllm.errors import UserError
 from celllm.evaluation import metrics
@@ -59,7 +59,7 @@ class ScreenData:
         UserError
             When no pair is left, a pair is there twice, a drug has two structures or all responses are equal.
         """
-        data = prepared.read(cells, vocabulary)
+        data = h5ad.read(cells, vocabulary)
         genes = [vocabulary.index_of[symbol] for symbol in data.var_names] if vocabulary else []
         return cls.join(data.X, data.obs_names, responses, genes)
 

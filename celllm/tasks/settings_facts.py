@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from celllm.data.genes import Vocabulary
+from celllm.cells.genes import Vocabulary
 from celllm.errors import UserError
 from celllm.evaluation.facts import find, read_facts
 from celllm.io import write_json

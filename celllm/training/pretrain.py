@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from celllm.data.batches import EpochSampler
 from celllm.data.cells import Cells, CellsInMemory
 from celllm.data.corpus import Corpus
-from celllm.data.genes import Vocabulary
+from celllm.cells.genes import Vocabulary
 from celllm.errors import UserError
 from celllm.io import sha256
 from celllm.model import Encoder, count_parameters, load_gene_embeddings, save_encoder

@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.sparse import csc_matrix, csr_matrix, random
 
-from celllm.data import prepared
+from celllm.cells import h5ad
 from celllm.data.cells import CellsInMemory, Ragged, blocks, concatenate, from_csr, tokens_of, truncate
-from celllm.data.check import PROVENANCE
+from celllm.cells.check import PROVENANCE
 from celllm.data.tokens import Tokeniser
 from celllm.errors import UserError
 
@@ -122,10 +122,10 @@ def test_prepared_files_are_read_in_blocks(tmp_path: Path) -> None:
     provenance = {**dict.fromkeys(PROVENANCE, 0), "values": "counts"}
     data = anndata.AnnData(counts, obs=obs, uns={"celllm": provenance})
     data.var_names = symbols
-    prepared.write(data, tmp_path / "cells.h5ad")
+    h5ad.write(data, tmp_path / "cells.h5ad")
     index_of = {symbol: 49 - i for i, symbol in enumerate(symbols) if i != 3}
     vocabulary: Any = SimpleNamespace(index_of=index_of)
-    with prepared.opened(tmp_path / "cells.h5ad") as file:
+    with h5ad.opened(tmp_path / "cells.h5ad") as file:
         parts = [tokens_of(part).ragged for part in blocks(file, vocabulary, block=7)]
         with pytest.raises(UserError, match=r"cells\.h5ad: none of its 50 genes is in the vocabulary"):
             next(blocks(file, SimpleNamespace(index_of={"X": 0})))  # type: ignore[arg-type]

@@ -10,9 +10,9 @@ import pytest
 from safetensors.numpy import save_file
 from scipy.sparse import csr_matrix, random
 
-from celllm.data import prepared as prepared_files
+from celllm.cells import h5ad as prepared_files
 from celllm.data.cells import CellsInMemory, concatenate, from_csr
-from celllm.data.check import PROVENANCE
+from celllm.cells.check import PROVENANCE
 from celllm.data.corpus import Corpus, Shard, run_index, run_shard, write_shard
 from celllm.errors import UserError
 from celllm.io import sha256

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
-from celllm.data import prepared
-from celllm.data.check import PROVENANCE
+from celllm.cells import h5ad
+from celllm.cells.check import PROVENANCE
 from celllm.data.corpus import run_index, run_shard
 from celllm.data.counts import of_lengths, run_counts
-from celllm.data.prepare import run_prepare
-from celllm.data.responses import run_responses
+from celllm.cells.prepare import run_prepare
+from celllm.cells.responses import run_responses
 from celllm.errors import UserError
 
 NAMES = [f"G{i:02}" for i in range(20)]
@@ -30,7 +30,7 @@ def write(path: Path, cells: list[str], n_expressed: int = 3, **obs: Any) -> Pat
         table["label"] = pd.Categorical(table["label"], categories=[*dict.fromkeys(table["label"]), "nobody"])
     uns = {"celllm": {**dict.fromkeys(PROVENANCE, 0), "source": path.parent.name, "values": "counts"}}
     data = anndata.AnnData(csr_matrix(matrix), obs=table, var=pd.DataFrame(index=NAMES), uns=uns)
-    prepared.write(data, path)
+    h5ad.write(data, path)
     return path
 
 

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, random
 
-from celllm.data import prepared
-from celllm.data.check import PROVENANCE
+from celllm.cells import h5ad
+from celllm.cells.check import PROVENANCE
 from celllm.data.corpus import Corpus, run_index, run_shard
 from celllm.data.hashes import cell_hashes
 from celllm.data.leakage import COLUMNS, run_leakage
@@ -32,7 +32,7 @@ def write(path: Path, cells: NDArray[np.float32], genes: list[str] = NAMES, **ob
     table = pd.DataFrame({"sample": path.stem, **obs}, index=[f"{path.stem}:{i}" for i in range(len(cells))])
     uns = {"celllm": {**dict.fromkeys(PROVENANCE, 0), "source": "made", "values": "counts"}}
     data = anndata.AnnData(csr_matrix(cells), obs=table, var=pd.DataFrame(index=genes), uns=uns)
-    prepared.write(data, path)
+    h5ad.write(data, path)
     return path
 
 

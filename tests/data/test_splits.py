@@ -247,7 +247,7 @@ def cells(tmp_path, monkeypatch):
     pandas = pytest.importorskip("pandas")
     obs = pandas.DataFrame({"label": pandas.Categorical(LABELS)}, index=IDS)
     adata = anndata.AnnData(np.zeros((len(IDS), 1), dtype=np.float32), obs=obs)
-    monkeypatch.setattr("celllm.data.prepared.read", lambda path: adata)
+    monkeypatch.setattr("celllm.cells.h5ad.read", lambda path: adata)
     return adata
 
 

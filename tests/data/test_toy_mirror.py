@@ -18,9 +18,9 @@ import rdata
 from scipy import io as scipy_io
 from scipy import sparse
 
-from celllm.data import prepared
-from celllm.data.genes import run_genes
-from celllm.data.prepare import run_prepare
+from celllm.cells import h5ad
+from celllm.cells.genes import run_genes
+from celllm.cells.prepare import run_prepare
 from celllm.data.splits import read_splits, rows_of, run_splits
 from celllm.data.toy import run_toy_mirror, toy_files, write_toy_mirror
 from celllm.data.toy.baron import CLASSES
@@ -530,7 +530,7 @@ def test_splits_of_prepared_toy_cells(toy: Path, tmp_path: Path, caplog: pytest.
     run_genes(toy / "hgnc" / "hgnc_complete_set_2024-08-01.txt", genes, aliases)
     run_prepare("baron", {"matrix": toy / "baron" / "GSE84133_RAW.tar"}, genes, aliases, None, cells)
     run_splits(cells, "baron", {"n_folds": 7}, tmp_path / "baron.json")
-    adata = prepared.read(cells)
+    adata = h5ad.read(cells)
     assert adata.shape == (388, 1383) and adata.uns["celllm"]["n_merged_symbols"] == 2
     splits = read_splits(tmp_path / "baron.json", adata.obs_names)
     assert [len(fold.test) for fold in splits.folds] == [56, 56, 56, 55, 55, 55, 55]

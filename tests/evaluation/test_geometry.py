@@ -8,8 +8,9 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from celllm.data import check, prepared
-from celllm.data.genes import Vocabulary
+from celllm.cells import check
+from celllm.cells import h5ad
+from celllm.cells.genes import Vocabulary
 from celllm.data.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.evaluation.columns import GEOMETRY
@@ -47,7 +48,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
         "label_counts": "{}",
     }
     data.uns["celllm"] = said
-    prepared.write(data, tmp_path / "made.h5ad")
+    h5ad.write(data, tmp_path / "made.h5ad")
     meta = {"genes_sha256": vocabulary.sha256, "tokeniser": describe_tokeniser(TOKENISER)}
     for seed, name in enumerate(("one", "two")):
         save_encoder(tmp_path / f"{name}.safetensors", encoder(seed=seed), meta)

@@ -9,7 +9,7 @@ import torch
 
 from celllm.data.cells import CellsInMemory, from_csr
 from celllm.data.corpus import run_index, write_shard
-from celllm.data.genes import Vocabulary
+from celllm.cells.genes import Vocabulary
 from celllm.data.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.evaluation.columns import CELLS, GENES

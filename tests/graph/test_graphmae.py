@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from celllm.data.genes import Vocabulary
+from celllm.cells.genes import Vocabulary
 from celllm.errors import UserError
 from celllm.graph.backend import graph_with_loops
 from celllm.graph.graphmae import (

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from celllm.data.genes import Vocabulary
+from celllm.cells.genes import Vocabulary
 from celllm.errors import UserError
 from celllm.graph.link_prediction import (
     KINDS,

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from celllm.data.genes import SymbolMap, Vocabulary, run_genes
+from celllm.cells.genes import SymbolMap, Vocabulary, run_genes
 from celllm.errors import UserError
 from celllm.graph.network import GeneNetwork, NetworkSettings, read_links, read_proteins, run_network
 from celllm.settings import fill

@@ -189,6 +189,6 @@ def test_the_options_are_those_of_the_readers_with_their_defaults() -> None:
     """What the catalogue says about an option is what the reader does without one."""
     for name, source in Catalogue.read(CATALOGUE).sources.items():
         if source.get("options"):
-            module = importlib.import_module(f"celllm.data.readers.{'gdsc' if name == 'gdsc2' else name}")
+            module = importlib.import_module(f"celllm.cells.readers.{'gdsc' if name == 'gdsc2' else name}")
             given = fill(module.Options, source["options"], name)
             assert given == module.Options(), name

@@ -11,9 +11,9 @@ import torch
 from anndata import AnnData
 from scipy.sparse import csr_matrix
 
-from celllm.data import prepared
-from celllm.data.check import PROVENANCE
-from celllm.data.genes import Vocabulary
+from celllm.cells import h5ad
+from celllm.cells.check import PROVENANCE
+from celllm.cells.genes import Vocabulary
 from celllm.data.splits import run_splits
 from celllm.data.tokens import Tokeniser
 from celllm.model import Encoder, EncoderConfig, save_encoder
@@ -40,7 +40,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     made = Files(*(folder / n for n in ("cells.h5ad", "genes.tsv", "splits.json", "encoder.safetensors")))
     vocabulary = Vocabulary(tuple(f"G{i:02d}" for i in range(N_GENES)), ("",) * N_GENES)
     vocabulary.write(made.genes)
-    prepared.write(planted(vocabulary), made.cells)
+    h5ad.write(planted(vocabulary), made.cells)
     run_splits(made.cells, "planted", {"n_folds": 3, "validation_fraction": 0.2}, made.splits)
     torch.manual_seed(0)
     encoder = Encoder(EncoderConfig(N_GENES, **SIZE), torch.randn(N_GENES, 16))

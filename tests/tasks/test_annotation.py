@@ -12,8 +12,8 @@ import torch
 from celllm import baselines
 from celllm.baselines.controls import fit_majority
 from celllm.baselines.method import Method, NoSettings, NotApplicableError, Part, Predict
-from celllm.data import prepared
-from celllm.data.genes import Vocabulary
+from celllm.cells import h5ad
+from celllm.cells.genes import Vocabulary
 from celllm.data.splits import read_splits
 from celllm.errors import UserError
 from celllm.evaluation import scores
@@ -96,7 +96,7 @@ def test_every_cell_is_predicted_once_and_the_scores_are_those_of_the_prediction
 ) -> None:
     frame = run(files, tmp_path, baseline("logistic_regression"))
     found = predictions(tmp_path, baseline("logistic_regression"))
-    data = prepared.read(files.cells)
+    data = h5ad.read(files.cells)
     assert sorted(found["cell"]) == sorted(data.obs_names)
     assert (found["label"].to_numpy() == data.obs.loc[found["cell"], "label"].astype(str).to_numpy()).all()
     for number, fold in enumerate(read_splits(files.splits).folds):
@@ -313,9 +313,9 @@ def test_bad_input_stops_in_one_line_and_writes_nothing(
 
 
 def test_a_data_set_without_labels_is_refused(files: Files, tmp_path: Path) -> None:
-    data = prepared.read(files.cells)
+    data = h5ad.read(files.cells)
     del data.obs["label"]
-    prepared.write(data, tmp_path / "cells.h5ad")
+    h5ad.write(data, tmp_path / "cells.h5ad")
     with pytest.raises(UserError, match=r"cells\.h5ad: no obs\['label'\]"):
         run(files, tmp_path, baseline("majority"), cells=tmp_path / "cells.h5ad")
 

@@ -20,10 +20,10 @@ from celllm import baselines
 from celllm.baselines.method import Method, NoSettings
 from celllm.baselines.pairs import Pairs, Predict
 from celllm.baselines.response import fit_means
-from celllm.data import prepared
-from celllm.data.check import PROVENANCE
-from celllm.data.genes import Vocabulary
-from celllm.data.readers.gdsc import COLUMNS
+from celllm.cells import h5ad
+from celllm.cells.check import PROVENANCE
+from celllm.cells.genes import Vocabulary
+from celllm.cells.readers.gdsc import COLUMNS
 from celllm.data.splits import read_splits
 from celllm.data.tokens import Tokeniser
 from celllm.errors import UserError
@@ -75,7 +75,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     vocabulary.write(made.genes)
     rng = np.random.default_rng(0)
     strength = rng.normal(size=N_LINES)
-    prepared.write(expression(vocabulary, strength, rng), made.cells)
+    h5ad.write(expression(vocabulary, strength, rng), made.cells)
     screened(strength, rng).to_csv(made.responses, index=False)
     torch.manual_seed(0)
     encoder = Encoder(EncoderConfig(N_GENES, **SIZE), torch.randn(N_GENES, 16))

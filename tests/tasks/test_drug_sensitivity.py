@@ -11,8 +11,8 @@ import pytest
 from celllm import baselines
 from celllm.baselines.method import Method, NoSettings, NotApplicableError
 from celllm.cli import main
-from celllm.data import prepared
-from celllm.data.genes import Vocabulary
+from celllm.cells import h5ad
+from celllm.cells.genes import Vocabulary
 from celllm.data.splits import read_splits, run_splits
 from celllm.errors import UserError
 from celllm.evaluation import scores
@@ -36,7 +36,7 @@ def drug(files: Files, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Fi
     data = planted(Vocabulary.read(files.genes))
     data.obs["label"] = np.where(data.obs["label"] == "B cell", "resistant", "sensitive")
     cells = folder / "cells.h5ad"
-    prepared.write(data, cells)
+    h5ad.write(data, cells)
     for task, settings in SPLITS.items():
         run_splits(cells, "drugged", settings | {"task": task}, folder / f"{task}.json")
     return {task: replace(files, cells=cells, splits=folder / f"{task}.json") for task in SPLITS}

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from celllm.config import ROOT
-from celllm.data.genes import run_genes
-from celllm.data.prepare import run_prepare
+from celllm.cells.genes import run_genes
+from celllm.cells.prepare import run_prepare
 from celllm.data.splits import run_splits
 from celllm.evaluation import metrics, scores
 from celllm.io import read_yaml

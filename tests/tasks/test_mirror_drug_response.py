@@ -8,9 +8,9 @@ from scipy.sparse import csr_matrix
 
 from celllm import baselines
 from celllm.config import ROOT
-from celllm.data.genes import run_genes
-from celllm.data.prepare import run_prepare
-from celllm.data.responses import read_responses, run_responses
+from celllm.cells.genes import run_genes
+from celllm.cells.prepare import run_prepare
+from celllm.cells.responses import read_responses, run_responses
 from celllm.data.splits import pair_folds
 from celllm.evaluation import scores
 from celllm.io import read_yaml

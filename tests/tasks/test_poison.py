@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from celllm.baselines import _MODULES, _RESPONSE_MODULES
-from celllm.data.genes import Vocabulary
+from celllm.cells.genes import Vocabulary
 from celllm.data.splits import Parts
 from celllm.tasks import annotation, drug_response
 from celllm.tasks.annotation import DataSet

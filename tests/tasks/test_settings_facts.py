@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from celllm.config import load
-from celllm.data.genes import Vocabulary
+from celllm.cells.genes import Vocabulary
 from celllm.errors import UserError
 from celllm.evaluation import paper
 from celllm.evaluation.facts import find

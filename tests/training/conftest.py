@@ -10,7 +10,7 @@ import torch
 
 from celllm.data.cells import from_csr
 from celllm.data.corpus import run_index, write_shard
-from celllm.data.genes import Vocabulary
+from celllm.cells.genes import Vocabulary
 from celllm.model import save_gene_embeddings
 from celllm.training.pretrain import run_pretrain
 

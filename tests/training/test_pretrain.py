@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from celllm.data.corpus import Corpus
-from celllm.data.genes import Vocabulary
+from celllm.cells.genes import Vocabulary
 from celllm.errors import UserError
 from celllm.io import sha256
 from celllm.model import load_encoder, load_gene_embeddings, save_gene_embeddings

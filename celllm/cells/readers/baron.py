@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.sparse import vstack
 
 from celllm.sources.archives import members, open_text
-from celllm.data.raw import CellOptions, RawCells
+from celllm.cells.raw import CellOptions, RawCells
 from celllm.sources.delimited import NumberTable, read_numbers
 from celllm.errors import UserError
 

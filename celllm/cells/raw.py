@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from celllm.sources.delimited import first_repeat
-from celllm.data.values import Kind, value_problem
+from celllm.cells.values import Kind, value_problem
 from celllm.errors import UserError
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from scipy.sparse import csc_matrix, csr_matrix
 
-from celllm.data import prepared
-from celllm.data.check import check, find_counts, problems, run_check
-from celllm.data.prepare import prepare
-from celllm.data.raw import CellOptions, RawCells
-from celllm.data.values import value_problem
+from celllm.cells import h5ad
+from celllm.cells.check import check, find_counts, problems, run_check
+from celllm.cells.prepare import prepare
+from celllm.cells.raw import CellOptions, RawCells
+from celllm.cells.values import value_problem
 from celllm.errors import UserError
 
 COUNTS = np.array([[1, 0, 20, 4], [0, 3, 0, 0], [5, 6, 0, 7]], dtype=np.float32)
@@ -263,13 +263,13 @@ def test_few_matching_genes_are_a_warning(tmp_path, gene_files, capsys):
 
 def test_a_prepared_file_is_held_to_its_contract(tmp_path, good, gene_files, capsys):
     path = tmp_path / "good.h5ad"
-    prepared.write(good, path)
+    h5ad.write(good, path)
     run_check(path, gene_files.genes)
     text = capsys.readouterr().out
     assert "n_cells_out: 3" in text
     assert "label b: 2 cells" in text
     good.var_names = ["ACTB", "CD4", "ZZZ", "SEPTIN2"]
-    prepared.write(good, path)
+    h5ad.write(good, path)
     with pytest.raises(UserError, match=r"good\.h5ad: the gene 'ZZZ' is not in the vocabulary of this run"):
         run_check(path, gene_files.genes)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from celllm.data.genes import SymbolMap, Vocabulary, run_genes
+from celllm.cells.genes import SymbolMap, Vocabulary, run_genes
 
 HGNC_COLUMNS = (
     "hgnc_id",

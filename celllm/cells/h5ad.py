@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from celllm.data.check import check
-from celllm.data.genes import Vocabulary
+from celllm.cells.check import check
+from celllm.cells.genes import Vocabulary
 from celllm.sources.delimited import AGAIN
 from celllm.errors import UserError
 from celllm.io import atomic
@@ -43,7 +43,7 @@ def read(path: str | Path, vocabulary: Vocabulary | None = None) -> "AnnData":
     Raises
     ------
     UserError
-        For a damaged or changed file, or whatever :func:`celllm.data.check.check` refuses.
+        For a damaged or changed file, or whatever :func:`celllm.cells.check.check` refuses.
     """
     verify(path)
     adata = open_h5ad(path)

@@ -3,7 +3,7 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from celllm.data.responses import counts, read_responses, run_responses
+from celllm.cells.responses import counts, read_responses, run_responses
 from celllm.errors import UserError
 
 IC50 = (

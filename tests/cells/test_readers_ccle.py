@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from celllm.data.readers.ccle import Options, read
+from celllm.cells.readers.ccle import Options, read
 from celllm.errors import UserError
 
 OLD = ",TSPAN6 (7105),GATA1 (2623),HLA-A (3105)\nACH-000001,3.0,0.0,1.584963\nACH-000002,0.0,15.0,0\n"

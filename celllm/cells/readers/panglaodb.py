@@ -20,7 +20,7 @@ import rdata
 from scipy.sparse import csc_matrix, csr_matrix
 
 from celllm.sources import delimited
-from celllm.data.raw import CellOptions, RawCells
+from celllm.cells.raw import CellOptions, RawCells
 from celllm.errors import UserError
 
 FILES = ("matrix",)

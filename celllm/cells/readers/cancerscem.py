@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix
 
 from celllm.sources import delimited
 from celllm.sources.archives import open_text
-from celllm.data.raw import CellOptions, RawCells
+from celllm.cells.raw import CellOptions, RawCells
 from celllm.errors import UserError
 
 FILES = ("matrix",)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from celllm.data.readers.zheng68k import Options, read
+from celllm.cells.readers.zheng68k import Options, read
 from celllm.errors import UserError
 
 FOLDER = "filtered_matrices_mex/hg19"

@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
-from celllm.data import prepared
-from celllm.data.check import PROVENANCE
-from celllm.data.prepare import SOURCES, is_tumour, prepare, run_prepare
-from celllm.data.raw import CellOptions, RawCells
+from celllm.cells import h5ad
+from celllm.cells.check import PROVENANCE
+from celllm.cells.prepare import SOURCES, is_tumour, prepare, run_prepare
+from celllm.cells.raw import CellOptions, RawCells
 from celllm.errors import UserError
 
 GENES = ["GF1", "unknown", "ACTB", "GATA1", "CD4"]
@@ -53,7 +53,7 @@ def names(gene_files) -> dict[str, Path]:
 def test_the_prepared_data_set_keeps_the_contract(tmp_path, names, gene_files):
     out = tmp_path / "prepared" / "baron.h5ad"
     run_prepare("baron", _baron(tmp_path, ROWS), settings="{}", out=out, **names)
-    adata = prepared.read(out, gene_files.vocabulary)
+    adata = h5ad.read(out, gene_files.vocabulary)
     assert adata.var_names.tolist() == ["ACTB", "CD4", "GATA1"]
     assert adata.obs_names.tolist() == ["human1_1", "human1_2"]
     np.testing.assert_array_equal(adata.X.toarray(), [[2, 0, 5], [0, 3, 0]])
@@ -71,7 +71,7 @@ def test_the_prepared_data_set_keeps_the_contract(tmp_path, names, gene_files):
     assert (stored["source"], stored["values"], bool(stored["fractions"])) == ("baron", "counts", False)
     assert json.loads(stored["files"]) == {"matrix": "GSE84133_RAW.tar"}
     assert json.loads(stored["options"])["drop_labels"] == ["t_cell"]
-    assert prepared.label_counts(out) == {"alpha": 1, "beta": 1}
+    assert h5ad.label_counts(out) == {"alpha": 1, "beta": 1}
     assert [path.name for path in out.parent.iterdir()] == ["baron.h5ad"]
 
 
@@ -127,7 +127,7 @@ def test_the_genes_of_a_list_are_counted_by_their_names_in_the_file(tmp_path, na
     files["gene_list"].write_text("unknown\nGATA1\n")
     settings = {"min_genes": 2, "filter_genes": "list"}
     run_prepare("baron", files, settings=settings, out=tmp_path / "out.h5ad", **names)
-    assert prepared.read(tmp_path / "out.h5ad").obs_names.tolist() == ["human1_1"]
+    assert h5ad.read(tmp_path / "out.h5ad").obs_names.tolist() == ["human1_1"]
     del files["gene_list"]
     with pytest.raises(UserError, match="baron: filter_genes is 'list', but the file 'gene_list' is missing"):
         run_prepare("baron", files, settings=settings, out=tmp_path / "no.h5ad", **names)
@@ -155,7 +155,7 @@ def _cancerscem(folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(("sample", "tumour"), [("LGG-1", True), ("LGG-2", False)])
 def test_cells_of_a_sample_carry_its_name_and_tumour_label(tmp_path, names, sample, tumour):
     run_prepare(**_cancerscem(tmp_path), sample=sample, **names)
-    adata = prepared.read(tmp_path / "out.h5ad")
+    adata = h5ad.read(tmp_path / "out.h5ad")
     assert adata.obs_names.tolist() == [f"{sample}:ACGTACGTACGTACGT-1", f"{sample}:CCGTACGTACGTACGT-1"]
     assert adata.obs["tumour"].dtype == bool
     assert adata.obs["tumour"].tolist() == [tumour, tumour]
@@ -165,7 +165,7 @@ def test_cells_of_a_sample_carry_its_name_and_tumour_label(tmp_path, names, samp
 def test_a_sample_without_cells_is_a_prepared_data_set(tmp_path, names):
     arguments = _cancerscem(tmp_path) | {"settings": {"min_genes": 200}}
     run_prepare(**arguments, sample="LGG-1", **names)
-    adata = prepared.read(tmp_path / "out.h5ad")
+    adata = h5ad.read(tmp_path / "out.h5ad")
     assert adata.shape == (0, 2)
     assert adata.obs["tumour"].dtype == bool
 
@@ -258,7 +258,7 @@ def test_options_and_files_are_checked_before_anything_is_read(tmp_path, names):
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_reader_has_the_same_face(source):
-    reader: Any = importlib.import_module(f"celllm.data.readers.{source}")
+    reader: Any = importlib.import_module(f"celllm.cells.readers.{source}")
     assert issubclass(reader.Options, CellOptions)
     assert isinstance(reader.FILES, tuple)
     assert isinstance(reader.OPTIONAL_FILES, tuple)
@@ -279,7 +279,7 @@ def written(tmp_path, names) -> Path:
 )
 def test_a_prepared_file_cut_short_is_one_line(written, damage):
     written.write_bytes(damage(written.read_bytes()))
-    for reader in (prepared.read, prepared.label_counts):
+    for reader in (h5ad.read, h5ad.label_counts):
         with pytest.raises(
             UserError, match=r"baron\.h5ad: not a prepared data set, or cut short; make it with"
         ):
@@ -292,7 +292,7 @@ def test_every_flipped_byte_is_noticed(written):
     for place in [0, len(data) - 1, *places]:
         written.write_bytes(data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :])
         with pytest.raises(UserError, match=r"damaged or changed|not a prepared data set"):
-            prepared.read(written)
+            h5ad.read(written)
 
 
 def test_content_changed_by_hand_is_refused(written):
@@ -300,12 +300,12 @@ def test_content_changed_by_hand_is_refused(written):
     adata.X.data[0] += 1
     adata.write_h5ad(written)
     with pytest.raises(UserError, match="not a prepared data set, or cut short"):
-        prepared.read(written)
+        h5ad.read(written)
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"no\.h5ad: no such file"):
-        prepared.label_counts(tmp_path / "no.h5ad")
+        h5ad.label_counts(tmp_path / "no.h5ad")
 
 
 def _prepare_real(
@@ -313,7 +313,7 @@ def _prepare_real(
 ) -> Any:
     paths = {name: mirror / path for name, path in files.items()}
     run_prepare(source, paths, real_genes.genes, real_genes.aliases, options, out)
-    return prepared.read(out, real_genes.vocabulary)
+    return h5ad.read(out, real_genes.vocabulary)
 
 
 ZHENG = {
@@ -337,7 +337,7 @@ def test_real_zheng68k(mirror, real_genes, tmp_path, folder, options, shape):
     adata = _prepare_real(mirror, real_genes, tmp_path / "out.h5ad", "zheng68k", files, **options)
     assert adata.shape == shape
     if options == {} and folder == "zheng68k":
-        assert prepared.label_counts(tmp_path / "out.h5ad") == {
+        assert h5ad.label_counts(tmp_path / "out.h5ad") == {
             "Dendritic": 239, "CD14+ Monocyte": 127, "CD19+ B": 91, "CD4+/CD25 T Reg": 63,
             "CD8+ Cytotoxic T": 51, "CD8+/CD45RA+ Naive Cytotoxic": 43, "CD56+ NK": 30,
             "CD4+/CD45RO+ Memory": 19, "CD34+": 12, "CD4+/CD45RA+/CD25- Naive T": 8,
@@ -349,7 +349,7 @@ def test_real_baron(mirror, real_genes, tmp_path):
     files = {"matrix": "baron/GSE84133_RAW.tar"}
     adata = _prepare_real(mirror, real_genes, tmp_path / "out.h5ad", "baron", files)
     assert adata.shape == (238, 12388)
-    assert sum(prepared.label_counts(tmp_path / "out.h5ad").values()) == 238
+    assert sum(h5ad.label_counts(tmp_path / "out.h5ad").values()) == 238
     stored = adata.uns["celllm"]
     assert (stored["n_cells_in"], stored["n_merged_symbols"], stored["n_unmapped"]) == (240, 3, 82)
 
@@ -366,7 +366,7 @@ def test_real_gse117872(mirror, real_genes, tmp_path, holiday, counts):
     out = tmp_path / "out.h5ad"
     adata = _prepare_real(mirror, real_genes, out, "gse117872", files, holiday=holiday)
     assert (adata.n_vars, adata.uns["celllm"]["values"]) == (10090, "tpm")
-    assert prepared.label_counts(out) == counts
+    assert h5ad.label_counts(out) == counts
 
 
 @pytest.mark.mirror
@@ -398,7 +398,7 @@ def test_real_pretraining_cells(mirror, real_genes, tmp_path):
                 "panglaodb", {"matrix": matrix, "clusters": clusters}, settings={"cells": cells},
                 out=tmp_path / "out.h5ad", sample=sample, samples=samples, **names,
             )  # fmt: skip
-            adata = prepared.read(tmp_path / "out.h5ad", real_genes.vocabulary)
+            adata = h5ad.read(tmp_path / "out.h5ad", real_genes.vocabulary)
             assert not adata.obs["tumour"].any()
             n_cells[cells] += adata.n_obs
     for number in range(1, 6):
@@ -413,6 +413,6 @@ def test_real_pretraining_cells(mirror, real_genes, tmp_path):
             samples=samples,
             **names,
         )
-        for tumour in prepared.read(tmp_path / "out.h5ad").obs["tumour"]:
+        for tumour in h5ad.read(tmp_path / "out.h5ad").obs["tumour"]:
             n_cells[bool(tumour)] += 1
     assert n_cells == {"clusters": 63, "min_genes": 81, True: 142, False: 42}

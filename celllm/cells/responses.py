@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from celllm.data.raw import check_files
-from celllm.data.readers import gdsc
+from celllm.cells.raw import check_files
+from celllm.cells.readers import gdsc
 from celllm.errors import UserError
 from celllm.io import atomic
 from celllm.settings import fill
@@ -33,7 +33,7 @@ def run_responses(
     files
         Its files by their names in the catalogue.
     settings
-        :class:`celllm.data.readers.gdsc.Options`, as JSON or a mapping.
+        :class:`celllm.cells.readers.gdsc.Options`, as JSON or a mapping.
     out
         The table, CSV.
 

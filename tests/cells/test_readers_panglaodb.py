@@ -5,8 +5,8 @@ import pytest
 import rdata
 from scipy.sparse import csc_matrix
 
-from celllm.data.readers import panglaodb
-from celllm.data.readers.panglaodb import Options, human_samples, read, sample_table
+from celllm.cells.readers import panglaodb
+from celllm.cells.readers.panglaodb import Options, human_samples, read, sample_table
 from celllm.data.toy.rworkspace import SparseMatrix, workspace
 from celllm.errors import UserError
 

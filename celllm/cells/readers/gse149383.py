@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 
 from celllm.sources import delimited
 from celllm.sources.archives import open_text
-from celllm.data.raw import CellOptions, RawCells, check_labels
+from celllm.cells.raw import CellOptions, RawCells, check_labels
 from celllm.errors import UserError
 
 FILES = ("matrix", "labels")

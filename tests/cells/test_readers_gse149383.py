@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from celllm.data.readers.gse149383 import Options, read
+from celllm.cells.readers.gse149383 import Options, read
 from celllm.errors import UserError
 
 MATRIX = (

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix, random_array
 
-from celllm.data.genes import SymbolMap, Vocabulary, harmonise, run_genes
+from celllm.cells.genes import SymbolMap, Vocabulary, harmonise, run_genes
 from celllm.errors import UserError
 
 HGNC = "hgnc_id\tsymbol\tlocus_group\tstatus\talias_symbol\tprev_symbol\tensembl_gene_id\n"

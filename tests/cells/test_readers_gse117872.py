@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from celllm.data.readers.gse117872 import Options, read
+from celllm.cells.readers.gse117872 import Options, read
 from celllm.errors import UserError
 
 TPM = "RHC1\tRHC2\tRHH3\nGATA1\t900000.5\t0\t0\nACTB\t99999.5\t1000000\t250000\nCD4\t0\t0\t750000\n"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from celllm.data.genes import FEW, SymbolMap, Vocabulary
+from celllm.cells.genes import FEW, SymbolMap, Vocabulary
 from celllm.sources.delimited import first_repeat
-from celllm.data.values import KINDS, looks_logged, value_problem
+from celllm.cells.values import KINDS, looks_logged, value_problem
 from celllm.errors import UserError
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def run_check(file: str | Path, genes: str | Path | None = None, aliases: str | 
     UserError
         When there is a problem; all of them are printed before.
     """
-    from celllm.data.prepared import is_sealed, open_h5ad, verify
+    from celllm.cells.h5ad import is_sealed, open_h5ad, verify
 
     if Path(file).is_file() and is_sealed(file):
         verify(file)

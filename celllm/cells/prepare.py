@@ -14,10 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from celllm import __version__
-from celllm.data import prepared
+from celllm.cells import h5ad
 from celllm.sources import delimited
-from celllm.data.genes import GeneReport, SymbolMap, Vocabulary, harmonise
-from celllm.data.raw import CellOptions, RawCells, check_files
+from celllm.cells.genes import GeneReport, SymbolMap, Vocabulary, harmonise
+from celllm.cells.raw import CellOptions, RawCells, check_files
 from celllm.errors import UserError
 from celllm.settings import fill
 
@@ -80,7 +80,7 @@ def run_prepare(
         "source": source,
         "files": json.dumps({name: path.name for name, path in paths.items()}, sort_keys=True),
     }
-    prepared.write(adata, out)
+    h5ad.write(adata, out)
 
 
 def prepare(
@@ -141,7 +141,7 @@ def _provenance(raw: RawCells, obs: pd.DataFrame, report: GeneReport, options: C
 def _reader(source: str) -> ModuleType:
     if source not in SOURCES:
         raise UserError(f"unknown source '{source}'; known are {', '.join(SOURCES)}")
-    return importlib.import_module(f"celllm.data.readers.{source}")
+    return importlib.import_module(f"celllm.cells.readers.{source}")
 
 
 def _name_sample(raw: RawCells, source: str, sample: str | None, samples: str | Path | None) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import openpyxl
 import pytest
 
-from celllm.data.readers.cancerscem import Options, read, sample_table
+from celllm.cells.readers.cancerscem import Options, read, sample_table
 from celllm.errors import UserError
 
 CELLS = ["ACGTACGTACGTACGT-1", "CCCCACGTACGTACGT-1", "GGGGACGTACGTACGT-1"]

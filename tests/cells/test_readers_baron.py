@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from celllm.data.readers.baron import Options, read
+from celllm.cells.readers.baron import Options, read
 from celllm.errors import UserError
 
 HEADER = ",barcode,assigned_cluster,A1BG,GATA1,pk\n"

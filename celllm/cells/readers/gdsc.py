@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from celllm.sources import delimited
-from celllm.data.readers.depmap import read_lines
+from celllm.cells.readers.depmap import read_lines
 from celllm.errors import UserError
 
 DEEPCDR_FILES = ("ic50", "annotation", "lines", "drugs", "smiles")

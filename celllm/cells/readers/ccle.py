@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from celllm.sources.archives import open_text
-from celllm.data.raw import CellOptions, RawCells
-from celllm.data.readers.depmap import read_lines
+from celllm.cells.raw import CellOptions, RawCells
+from celllm.cells.readers.depmap import read_lines
 from celllm.sources.delimited import NumberTable, read_numbers
-from celllm.data.values import value_problem
+from celllm.cells.values import value_problem
 from celllm.errors import UserError
 
 FILES = ("expression",)
