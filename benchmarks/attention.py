@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from celllm.data.batches import length_buckets
+from celllm.corpus.batches import length_buckets
 from celllm.model import Encoder, EncoderConfig, forward_flops
 from celllm.training.trainer import resolve_precision
 

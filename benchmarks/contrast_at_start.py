@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from celllm.cells import h5ad
-from celllm.data.batches import length_buckets
-from celllm.data.cells import CellsInMemory, blocks, concatenate, tokens_of
+from celllm.corpus.batches import length_buckets
+from celllm.corpus.expressed import CellsInMemory, blocks, concatenate, tokens_of
 from celllm.cells.genes import Vocabulary
-from celllm.data.tokens import Tokeniser
+from celllm.corpus.tokens import Tokeniser
 from celllm.model import Encoder, cell_embedding, load_gene_embeddings
 from celllm.training.batches import Batch
 from celllm.training.distributed import joined

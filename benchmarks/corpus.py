@@ -24,10 +24,10 @@ from anndata.experimental import concat_on_disk
 from scipy.sparse import csr_matrix
 
 from celllm.cells import h5ad
-from celllm.data.batches import EpochSampler
+from celllm.corpus.batches import EpochSampler
 from celllm.cells.check import PROVENANCE
-from celllm.data.corpus import Corpus, run_index, run_shard
-from celllm.data.tokens import Tokeniser
+from celllm.corpus.shards import Corpus, run_index, run_shard
+from celllm.corpus.tokens import Tokeniser
 
 N_GENES = 19_379
 

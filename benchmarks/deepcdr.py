@@ -24,7 +24,7 @@ from scipy.sparse import csr_matrix
 
 from celllm import baselines
 from celllm.baselines.pairs import Screen
-from celllm.data.splits import pair_folds
+from celllm.corpus.splits import pair_folds
 from celllm.evaluation.paper import load
 from celllm.tasks.folds import offer
 from celllm.tasks.runner import Runner

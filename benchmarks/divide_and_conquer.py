@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from celllm.data.tokens import CellBatch
+from celllm.corpus.tokens import CellBatch
 from celllm.model import Encoder, sized
 from celllm.training.batches import Batch
 from celllm.training.distributed import joined

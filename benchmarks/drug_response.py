@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 
-from celllm.data.cells import from_csr
+from celllm.corpus.expressed import from_csr
 from celllm.cells.responses import read_responses
-from celllm.data.tokens import Tokeniser
+from celllm.corpus.tokens import Tokeniser
 from celllm.graph.drugs import Drugs, GinEncoder
 from celllm.graph.molecules import read_smiles
 from celllm.model import Encoder, EncoderConfig

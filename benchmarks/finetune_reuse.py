@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 
-from celllm.data.cells import CellsInMemory, from_csr
-from celllm.data.tokens import Tokeniser
+from celllm.corpus.expressed import CellsInMemory, from_csr
+from celllm.corpus.tokens import Tokeniser
 from celllm.model import Encoder, EncoderConfig
 from celllm.training.finetune import FineTuned, Finetuner, FinetuneSettings, class_weights
 

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from celllm.data.cells import from_csr
-from celllm.data.corpus import run_index, write_shard
+from celllm.corpus.expressed import from_csr
+from celllm.corpus.shards import run_index, write_shard
 from celllm.cells.genes import Vocabulary
 from celllm.training.distributed import joined
 from celllm.training.model_row import ModelRow

@@ -218,12 +218,12 @@ VERBS: dict[str, Verb] = {
         (_file("network", "the gene network, network.npz"), GENES, _settings(dest="options"), OUT),
     ),
     "shard": Verb(
-        "celllm.data.corpus:run_shard",
+        "celllm.corpus.shards:run_shard",
         "prepared cells of one sample -> token shard",
         (_file("cells", "prepared .h5ad"), GENES, OUT),
     ),
     "corpus": Verb(
-        "celllm.data.corpus:run_index",
+        "celllm.corpus.shards:run_index",
         "token shards -> the index that makes them one corpus",
         (
             SHARDS,
@@ -232,7 +232,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "leakage": Verb(
-        "celllm.data.leakage:run_leakage",
+        "celllm.corpus.leakage:run_leakage",
         "cells of the tasks that are among the cells of pre-training, as JSON, CSV and Markdown",
         (
             SHARDS,
@@ -268,7 +268,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "splits": Verb(
-        "celllm.data.splits:run_splits",
+        "celllm.corpus.splits:run_splits",
         "cells -> saved folds",
         (
             _file("cells", "prepared .h5ad"),
@@ -310,7 +310,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "counts": Verb(
-        "celllm.data.counts:run_counts",
+        "celllm.corpus.contents:run_counts",
         "cells, classes, samples and pairs of the data sets, counted, as facts for tables and claims",
         (
             _named_files("cells", "prepared .h5ad of labelled cells by data set"),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from celllm.cells import h5ad
-from celllm.data.cells import CellsInMemory, in_memory
+from celllm.corpus.expressed import CellsInMemory, in_memory
 from celllm.cells.genes import Vocabulary
 from celllm.errors import UserError
 from celllm.evaluation.columns import EMBEDDING_MAP

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from celllm.cells import h5ad
-from celllm.data.cells import CellsInMemory, in_memory
+from celllm.corpus.expressed import CellsInMemory, in_memory
 from celllm.cells.genes import Vocabulary
 from celllm.errors import UserError
 from celllm.evaluation.columns import GEOMETRY

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from celllm.data.batches import length_buckets
-from celllm.data.cells import FRACTION_BITS, Cells, CellsInMemory, Ragged
-from celllm.data.corpus import Corpus
+from celllm.corpus.batches import length_buckets
+from celllm.corpus.expressed import FRACTION_BITS, Cells, CellsInMemory, Ragged
+from celllm.corpus.shards import Corpus
 from celllm.cells.genes import Vocabulary
-from celllm.data.tokens import Tokeniser
+from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.evaluation.columns import CELLS, GENES, KINDS, SETS
 from celllm.io import write_csv, write_json

@@ -11,7 +11,7 @@ from celllm import baselines
 from celllm.baselines.method import Labels, Part
 from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
-from celllm.data.splits import Parts, Rows
+from celllm.corpus.splits import Parts, Rows
 from celllm.errors import UserError
 from celllm.evaluation import metrics, scores
 from celllm.evaluation.scores import Score

@@ -13,7 +13,7 @@ import numpy as np
 
 from celllm.baselines.method import Labels
 from celllm.cells.genes import Vocabulary
-from celllm.data.splits import Rows
+from celllm.corpus.splits import Rows
 from celllm.errors import UserError
 from celllm.evaluation import metrics, scores
 from celllm.tasks.annotation import DataSet, run_tasks

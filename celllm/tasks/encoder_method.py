@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from celllm.baselines.method import Labels, Method, Part, Predict
-from celllm.data.cells import from_csr
+from celllm.corpus.expressed import from_csr
 from celllm.cells.genes import Vocabulary
 from celllm.evaluation import metrics
 from celllm.settings import fill

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from celllm.cells.genes import Vocabulary
-from celllm.data.tokens import Tokeniser
+from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.model import Encoder, load_encoder
 from celllm.settings import fill

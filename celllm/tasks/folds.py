@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from celllm.data.splits import Parts, Rows, read_splits, rows_of
+from celllm.corpus.splits import Parts, Rows, read_splits, rows_of
 from celllm.errors import UserError
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from celllm.data.splits import Splits, named, pair_folds, write_splits
+from celllm.corpus.splits import Splits, named, pair_folds, write_splits
 from celllm.errors import UserError
 from celllm.settings import fill
 from celllm.tasks.screen import ScreenData

@@ -9,7 +9,7 @@ import torch
 
 from celllm.baselines.method import Method
 from celllm.baselines.pairs import Pairs, Predict, Responses, known_pairs, selection_score
-from celllm.data.cells import from_csr
+from celllm.corpus.expressed import from_csr
 from celllm.cells.genes import Vocabulary
 from celllm.graph.drugs import Drugs, GinEncoder
 from celllm.settings import fill

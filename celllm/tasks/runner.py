@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from celllm.baselines.method import Method, NotApplicableError
-from celllm.data.splits import Parts, Rows
+from celllm.corpus.splits import Parts, Rows
 from celllm.errors import UserError
 from celllm.evaluation import scores
 from celllm.evaluation.scores import Score

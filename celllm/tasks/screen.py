@@ -15,7 +15,7 @@ from celllm.baselines.pairs import Pairs, Responses, Screen
 from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
 from celllm.cells.responses import read_responses
-from celllm.data.splits import Rows
+from celllm.corpus.splits import Rows
 from celllm.errors import UserError
 from celllm.evaluation import metrics
 from celllm.graph.molecules import Molecule, read_smiles

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from celllm.data.batches import EpochSampler, length_buckets
-from celllm.data.corpus import Corpus
-from celllm.data.tokens import Tokeniser
+from celllm.corpus.batches import EpochSampler, length_buckets
+from celllm.corpus.shards import Corpus
+from celllm.corpus.tokens import Tokeniser
 from celllm.training.objectives import MaskedCells, hide_expressions
 from celllm.training.pretrain_settings import PretrainSettings
 from celllm.training.randomness import Stream, seed_of
@@ -60,7 +60,7 @@ class BatchMaker:
     corpus, tokeniser, sampler
         Where cells come from, how they become tokens, and in which order.
     settings
-        Of the run: ``token_budget`` (see :func:`~celllm.data.batches.length_buckets`), ``mask_rate`` and
+        Of the run: ``token_budget`` (see :func:`~celllm.corpus.batches.length_buckets`), ``mask_rate`` and
         ``replace_rate`` (see :func:`~celllm.training.objectives.hide_expressions`), ``seed``.
     rank, n_ranks
         This process and the number of processes; every cell of a batch is embedded by one of them.

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from celllm.data.batches import length_buckets
-from celllm.data.cells import Cells
-from celllm.data.tokens import Tokeniser
+from celllm.corpus.batches import length_buckets
+from celllm.corpus.expressed import Cells
+from celllm.corpus.tokens import Tokeniser
 from celllm.model import Encoder, cell_embedding
 
 Embedding = Literal["mean", "cls"]

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from celllm.data.cells import from_csr
-from celllm.data.tokens import Tokeniser
+from celllm.corpus.expressed import from_csr
+from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.io import write_json
 from celllm.model import Encoder

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from celllm.data.cells import Cells
-from celllm.data.tokens import Tokeniser
+from celllm.corpus.expressed import Cells
+from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.model import ClassificationHead, Encoder
 from celllm.model.heads import Activation

@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from celllm import __version__
-from celllm.data.batches import length_buckets
-from celllm.data.cells import Cells
-from celllm.data.tokens import Tokeniser
+from celllm.corpus.batches import length_buckets
+from celllm.corpus.expressed import Cells
+from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.model import Encoder
 from celllm.training.model_row import describe_tokeniser

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from celllm.data.corpus import Corpus
-from celllm.data.tokens import LogBase, Tokeniser
+from celllm.corpus.shards import Corpus
+from celllm.corpus.tokens import LogBase, Tokeniser
 from celllm.errors import UserError
 from celllm.model import SIZES, EncoderConfig
 from celllm.settings import fill
@@ -18,7 +18,7 @@ Contrast = Literal["divide_and_conquer", "end_to_end", "moco", "none"]
 
 @dataclass(frozen=True)
 class Tokens:
-    """How cells become tokens; see :class:`celllm.data.tokens.Tokeniser`."""
+    """How cells become tokens; see :class:`celllm.corpus.tokens.Tokeniser`."""
 
     zeros: bool = False
     n_genes: int | None = None  # with zeros: only the genes found in most cells of the corpus; null: all

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from celllm.data.tokens import MASK_BIN, CellBatch
+from celllm.corpus.tokens import MASK_BIN, CellBatch
 from celllm.model import ContrastPooling, Encoder, MaskedExpressionHead, TumourHead
 from celllm.training.contrastive import at_least_float32
 
@@ -24,7 +24,7 @@ class MaskedCells:
     Attributes
     ----------
     gene_ids, bins, mask : Tensor
-        As in :class:`~celllm.data.tokens.CellBatch`, (B, L); ``bins`` holds [MASK] where a token is hidden.
+        As in :class:`~celllm.corpus.tokens.CellBatch`, (B, L); ``bins`` holds [MASK] where a token is hidden.
     chosen : Tensor
         (B, L) bool: the tokens to predict, hidden or not.
     targets : Tensor

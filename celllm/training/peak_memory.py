@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from celllm.data.tokens import CellBatch
+from celllm.corpus.tokens import CellBatch
 from celllm.model import Encoder, EncoderConfig
 from celllm.training.batches import Batch
 from celllm.training.contrastive import info_nce

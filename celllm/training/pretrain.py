@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from celllm.data.batches import EpochSampler
-from celllm.data.cells import Cells, CellsInMemory
-from celllm.data.corpus import Corpus
+from celllm.corpus.batches import EpochSampler
+from celllm.corpus.expressed import Cells, CellsInMemory
+from celllm.corpus.shards import Corpus
 from celllm.cells.genes import Vocabulary
 from celllm.errors import UserError
 from celllm.io import sha256

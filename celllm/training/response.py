@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from celllm.data.cells import Cells
-from celllm.data.tokens import Tokeniser
+from celllm.corpus.expressed import Cells
+from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.model import Encoder
 from celllm.model.heads import Activation, feed_forward

@@ -21,7 +21,7 @@ from scipy import sparse
 from celllm.cells import h5ad
 from celllm.cells.genes import run_genes
 from celllm.cells.prepare import run_prepare
-from celllm.data.splits import read_splits, rows_of, run_splits
+from celllm.corpus.splits import read_splits, rows_of, run_splits
 from celllm.data.toy import run_toy_mirror, toy_files, write_toy_mirror
 from celllm.data.toy.baron import CLASSES
 from celllm.data.toy.biology import build_biology, stream

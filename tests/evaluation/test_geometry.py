@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from celllm.cells import check
 from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
-from celllm.data.tokens import Tokeniser
+from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.evaluation.columns import GEOMETRY
 from celllm.evaluation.geometry import run_geometry

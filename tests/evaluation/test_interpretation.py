@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
-from celllm.data.cells import CellsInMemory, from_csr
-from celllm.data.corpus import run_index, write_shard
+from celllm.corpus.expressed import CellsInMemory, from_csr
+from celllm.corpus.shards import run_index, write_shard
 from celllm.cells.genes import Vocabulary
-from celllm.data.tokens import Tokeniser
+from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.evaluation.columns import CELLS, GENES
 from celllm.evaluation.interpretation import (

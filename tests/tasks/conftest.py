@@ -14,8 +14,8 @@ from scipy.sparse import csr_matrix
 from celllm.cells import h5ad
 from celllm.cells.check import PROVENANCE
 from celllm.cells.genes import Vocabulary
-from celllm.data.splits import run_splits
-from celllm.data.tokens import Tokeniser
+from celllm.corpus.splits import run_splits
+from celllm.corpus.tokens import Tokeniser
 from celllm.model import Encoder, EncoderConfig, save_encoder
 from celllm.training.model_row import describe_tokeniser
 

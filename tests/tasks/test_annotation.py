@@ -14,7 +14,7 @@ from celllm.baselines.controls import fit_majority
 from celllm.baselines.method import Method, NoSettings, NotApplicableError, Part, Predict
 from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
-from celllm.data.splits import read_splits
+from celllm.corpus.splits import read_splits
 from celllm.errors import UserError
 from celllm.evaluation import scores
 from celllm.tasks import annotation, runner

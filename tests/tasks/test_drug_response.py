@@ -24,8 +24,8 @@ from celllm.cells import h5ad
 from celllm.cells.check import PROVENANCE
 from celllm.cells.genes import Vocabulary
 from celllm.cells.readers.gdsc import COLUMNS
-from celllm.data.splits import read_splits
-from celllm.data.tokens import Tokeniser
+from celllm.corpus.splits import read_splits
+from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.evaluation import metrics, scores
 from celllm.model import Encoder, EncoderConfig, save_encoder

@@ -13,7 +13,7 @@ from celllm.baselines.method import Method, NoSettings, NotApplicableError
 from celllm.cli import main
 from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
-from celllm.data.splits import read_splits, run_splits
+from celllm.corpus.splits import read_splits, run_splits
 from celllm.errors import UserError
 from celllm.evaluation import scores
 from celllm.tasks import drug_sensitivity, runner

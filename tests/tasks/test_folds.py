@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from celllm.data.splits import Fold, Parts, Splits, write_splits
+from celllm.corpus.splits import Fold, Parts, Splits, write_splits
 from celllm.errors import UserError
 from celllm.tasks.folds import LeakError, Offer, offer, read_folds, refuse_leak
 

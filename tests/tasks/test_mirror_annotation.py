@@ -7,7 +7,7 @@ import pytest
 from celllm.config import ROOT
 from celllm.cells.genes import run_genes
 from celllm.cells.prepare import run_prepare
-from celllm.data.splits import run_splits
+from celllm.corpus.splits import run_splits
 from celllm.evaluation import metrics, scores
 from celllm.io import read_yaml
 from celllm.tasks.annotation import run_annotate

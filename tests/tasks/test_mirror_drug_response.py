@@ -11,7 +11,7 @@ from celllm.config import ROOT
 from celllm.cells.genes import run_genes
 from celllm.cells.prepare import run_prepare
 from celllm.cells.responses import read_responses, run_responses
-from celllm.data.splits import pair_folds
+from celllm.corpus.splits import pair_folds
 from celllm.evaluation import scores
 from celllm.io import read_yaml
 from celllm.tasks.drug_response import run_drug_response

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from celllm.baselines import _MODULES, _RESPONSE_MODULES
 from celllm.cells.genes import Vocabulary
-from celllm.data.splits import Parts
+from celllm.corpus.splits import Parts
 from celllm.tasks import annotation, drug_response
 from celllm.tasks.annotation import DataSet
 from celllm.tasks.folds import Offer, offer, read_folds

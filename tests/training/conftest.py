@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from celllm.data.cells import from_csr
-from celllm.data.corpus import run_index, write_shard
+from celllm.corpus.expressed import from_csr
+from celllm.corpus.shards import run_index, write_shard
 from celllm.cells.genes import Vocabulary
 from celllm.model import save_gene_embeddings
 from celllm.training.pretrain import run_pretrain

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from celllm.data.cells import from_csr
-from celllm.data.tokens import Tokeniser
+from celllm.corpus.expressed import from_csr
+from celllm.corpus.tokens import Tokeniser
 from celllm.model import Encoder, EncoderConfig, cell_embedding
 from celllm.training.embedding_geometry import (
     alignment,

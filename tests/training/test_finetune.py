@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from celllm.data.cells import CellsInMemory, from_csr
-from celllm.data.tokens import Tokeniser
+from celllm.corpus.expressed import CellsInMemory, from_csr
+from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.model import ClassificationHead, Encoder, EncoderConfig
 from celllm.training.finetune import FineTuned, Finetuner, FinetuneSettings, class_weights

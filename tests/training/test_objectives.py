@@ -5,8 +5,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from celllm.data.cells import Ragged
-from celllm.data.tokens import CLS_BIN, MASK_BIN, CellBatch, Tokeniser
+from celllm.corpus.expressed import Ragged
+from celllm.corpus.tokens import CLS_BIN, MASK_BIN, CellBatch, Tokeniser
 from celllm.training.objectives import MaskedCells, hide_expressions
 
 N_GENES = 300

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from celllm.data.corpus import Corpus
+from celllm.corpus.shards import Corpus
 from celllm.cells.genes import Vocabulary
 from celllm.errors import UserError
 from celllm.io import sha256

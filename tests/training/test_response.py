@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
-from celllm.data.cells import CellsInMemory, from_csr
-from celllm.data.tokens import Tokeniser
+from celllm.corpus.expressed import CellsInMemory, from_csr
+from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.model import Encoder, EncoderConfig
 from celllm.training.frozen import States

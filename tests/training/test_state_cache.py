@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from celllm.data.tokens import Tokeniser
+from celllm.corpus.tokens import Tokeniser
 from celllm.training.finetune import Finetuner, FinetuneSettings
 from celllm.training.frozen import FrozenStates, Store
 from celllm.training.state_cache import MIB, StateCache

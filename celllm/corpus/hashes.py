@@ -21,7 +21,7 @@ def cell_hashes(counts: "csr_matrix") -> NDArray[np.uint64]:
     Parameters
     ----------
     counts
-        Cells x vocabulary, as :func:`celllm.data.cells.in_vocabulary` makes it.
+        Cells x vocabulary, as :func:`celllm.corpus.expressed.in_vocabulary` makes it.
     """
     genes = counts.indices.astype("<u2").tobytes()
     values = counts.data.astype("<f4").tobytes()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from celllm.cells import h5ad
 from celllm.sources import delimited
-from celllm.data.corpus import Corpus, ShardEntry, read_index
+from celllm.corpus.shards import Corpus, ShardEntry, read_index
 from celllm.cells.genes import Vocabulary
 from celllm.cells.responses import counts as response_counts
 from celllm.cells.responses import read_responses

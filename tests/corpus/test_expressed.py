@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_matrix, csr_matrix, random
 
 from celllm.cells import h5ad
-from celllm.data.cells import CellsInMemory, Ragged, blocks, concatenate, from_csr, tokens_of, truncate
+from celllm.corpus.expressed import CellsInMemory, Ragged, blocks, concatenate, from_csr, tokens_of, truncate
 from celllm.cells.check import PROVENANCE
-from celllm.data.tokens import Tokeniser
+from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 
 COUNTS = np.array([[0, 3, 1, 0], [2, 0, 0, 2], [0, 0, 0, 0], [1, 1, 1, 97]], dtype=np.float32)

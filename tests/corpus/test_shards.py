@@ -11,9 +11,9 @@ from safetensors.numpy import save_file
 from scipy.sparse import csr_matrix, random
 
 from celllm.cells import h5ad as prepared_files
-from celllm.data.cells import CellsInMemory, concatenate, from_csr
+from celllm.corpus.expressed import CellsInMemory, concatenate, from_csr
 from celllm.cells.check import PROVENANCE
-from celllm.data.corpus import Corpus, Shard, run_index, run_shard, write_shard
+from celllm.corpus.shards import Corpus, Shard, run_index, run_shard, write_shard
 from celllm.errors import UserError
 from celllm.io import sha256
 
@@ -155,7 +155,7 @@ def test_a_prepared_sample_becomes_a_shard(prepared: Path) -> None:
 
 def test_shards_do_not_load_pytorch(prepared: Path) -> None:
     files = ", ".join(repr(str(prepared / name)) for name in ("S9.h5ad", "genes.tsv", "S9.safetensors"))
-    code = f"from celllm.data.corpus import run_shard; run_shard({files})"
+    code = f"from celllm.corpus.shards import run_shard; run_shard({files})"
     code = f"import sys; {code}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from celllm.data.cells import FRACTION_BITS, Cells, Ragged, truncate
+from celllm.corpus.expressed import FRACTION_BITS, Cells, Ragged, truncate
 from celllm.errors import UserError
 
 LogBase = Literal["e", "2"]

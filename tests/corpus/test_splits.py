@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from celllm.data.splits import (
+from celllm.corpus.splits import (
     Fold,
     Parts,
     Splits,

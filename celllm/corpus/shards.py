@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from celllm import __version__
-from celllm.data.cells import CellsInMemory, Ragged, blocks, concatenate, gather, tokens_of
-from celllm.data.hashes import cell_hashes
+from celllm.corpus.expressed import CellsInMemory, Ragged, blocks, concatenate, gather, tokens_of
+from celllm.corpus.hashes import cell_hashes
 from celllm.errors import UserError
 from celllm.io import atomic, read_json, sha256, write_json
 
@@ -71,11 +71,11 @@ class Shard:
     Attributes
     ----------
     indptr, gene_ids, expression : array
-        See :class:`celllm.data.cells.Ragged`.
+        See :class:`celllm.corpus.expressed.Ragged`.
     tumour : array of uint8
         (n_cells,), 1 for a tumour cell.
     cell_hash : array of uint64
-        (n_cells,), see :func:`celllm.data.hashes.cell_hashes`.
+        (n_cells,), see :func:`celllm.corpus.hashes.cell_hashes`.
     metadata : dict
         format, source, sample, n_cells, n_genes, genes_sha256, version.
 
@@ -330,7 +330,7 @@ def read_index(path: str | Path) -> dict[str, Any]:
 
 
 class Corpus:
-    """All shards as one table of cells; implements :class:`celllm.data.cells.Cells`.
+    """All shards as one table of cells; implements :class:`celllm.corpus.expressed.Cells`.
 
     Attributes
     ----------

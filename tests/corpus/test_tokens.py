@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from celllm.data.cells import CellsInMemory, concatenate, from_csr
-from celllm.data.tokens import CellBatch, Tokeniser, bins
+from celllm.corpus.expressed import CellsInMemory, concatenate, from_csr
+from celllm.corpus.tokens import CellBatch, Tokeniser, bins
 from celllm.errors import UserError
-from tests.data.test_cells import COUNTS, stored
+from tests.corpus.test_expressed import COUNTS, stored
 
 
 @pytest.mark.parametrize("boundary", range(1, 10))

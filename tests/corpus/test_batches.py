@@ -4,7 +4,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from celllm.data.batches import EpochSampler, length_buckets
+from celllm.corpus.batches import EpochSampler, length_buckets
 from celllm.errors import UserError
 
 
