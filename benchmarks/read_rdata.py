@@ -20,7 +20,7 @@ import rdata
 from scipy.sparse import csc_matrix
 
 from celllm.cells.readers.panglaodb import Options, read
-from celllm.data.toy.rworkspace import SparseMatrix, workspace
+from celllm.toy.rworkspace import SparseMatrix, workspace
 
 N_NAMES = 25_000
 

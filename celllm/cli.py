@@ -117,7 +117,7 @@ class Verb:
 
 VERBS: dict[str, Verb] = {
     "toy-mirror": Verb(
-        "celllm.data.toy:run_toy_mirror",
+        "celllm.toy:run_toy_mirror",
         "write a small mirror of all sources, in their layouts, with generated cells",
         (
             Argument("folder", "where it goes"),

@@ -7,7 +7,7 @@ from scipy.sparse import csc_matrix
 
 from celllm.cells.readers import panglaodb
 from celllm.cells.readers.panglaodb import Options, human_samples, read, sample_table
-from celllm.data.toy.rworkspace import SparseMatrix, workspace
+from celllm.toy.rworkspace import SparseMatrix, workspace
 from celllm.errors import UserError
 
 GENES = [

@@ -22,16 +22,16 @@ from celllm.cells import h5ad
 from celllm.cells.genes import run_genes
 from celllm.cells.prepare import run_prepare
 from celllm.corpus.splits import read_splits, rows_of, run_splits
-from celllm.data.toy import run_toy_mirror, toy_files, write_toy_mirror
-from celllm.data.toy.baron import CLASSES
-from celllm.data.toy.biology import build_biology, stream
-from celllm.data.toy.cancerscem import SAMPLES as CANCER_SAMPLES
-from celllm.data.toy.drugs import DRUGS
-from celllm.data.toy.packing import ToyFile
-from celllm.data.toy.panglaodb import SAMPLES as PANGLAO_SAMPLES
-from celllm.data.toy.reference import string_network
-from celllm.data.toy.symbols import ALIASES, FORMER, NON_CODING, OLD_NAME, PROGRAMMES
-from celllm.data.toy.zheng68k import recover_counts
+from celllm.toy import run_toy_mirror, toy_files, write_toy_mirror
+from celllm.toy.baron import CLASSES
+from celllm.toy.biology import build_biology, stream
+from celllm.toy.cancerscem import SAMPLES as CANCER_SAMPLES
+from celllm.toy.drugs import DRUGS
+from celllm.toy.packing import ToyFile
+from celllm.toy.panglaodb import SAMPLES as PANGLAO_SAMPLES
+from celllm.toy.reference import string_network
+from celllm.toy.symbols import ALIASES, FORMER, NON_CODING, OLD_NAME, PROGRAMMES
+from celllm.toy.zheng68k import recover_counts
 from celllm.errors import UserError
 
 
@@ -53,7 +53,7 @@ def toy(written: tuple[Path, float]) -> Path:
 def one_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mirror of one file, for what is done with the folder."""
     file = ToyFile("a/b.txt", b"x", "made up", "nothing")
-    monkeypatch.setattr("celllm.data.toy.toy_files", lambda seed: [file])
+    monkeypatch.setattr("celllm.toy.toy_files", lambda seed: [file])
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from celllm.data.toy.biology import Biology, stream, vary
-from celllm.data.toy.cell_types import RESPONSES
-from celllm.data.toy.packing import ToyFile, csv_table
-from celllm.data.toy.reference import Identifiers
+from celllm.toy.biology import Biology, stream, vary
+from celllm.toy.cell_types import RESPONSES
+from celllm.toy.packing import ToyFile, csv_table
+from celllm.toy.reference import Identifiers
 
 
 @dataclass(frozen=True)

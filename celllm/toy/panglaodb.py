@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from celllm.data.toy.biology import (
+from celllm.toy.biology import (
     Biology,
     barcodes,
     batch_effect,
@@ -17,11 +17,11 @@ from celllm.data.toy.biology import (
     tumour_activities,
     typed_activities,
 )
-from celllm.data.toy.cell_types import BLOOD, BREAST, CELL_TYPES, ISLETS, LUNG, SHARED_PROGRAMMES, SKIN
-from celllm.data.toy.packing import ToyFile, gzipped, quoted_table, table
-from celllm.data.toy.reference import Identifiers
-from celllm.data.toy.rworkspace import SparseMatrix, workspace
-from celllm.data.toy.symbols import NON_CODING, OLD_NAME, PROGRAMMES
+from celllm.toy.cell_types import BLOOD, BREAST, CELL_TYPES, ISLETS, LUNG, SHARED_PROGRAMMES, SKIN
+from celllm.toy.packing import ToyFile, gzipped, quoted_table, table
+from celllm.toy.reference import Identifiers
+from celllm.toy.rworkspace import SparseMatrix, workspace
+from celllm.toy.symbols import NON_CODING, OLD_NAME, PROGRAMMES
 
 
 @dataclass(frozen=True)

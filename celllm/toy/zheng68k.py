@@ -3,9 +3,9 @@
 import numpy as np
 from scipy import sparse
 
-from celllm.data.toy.biology import approved
-from celllm.data.toy.packing import ToyFile, gzipped, matrix_market, table, tarred
-from celllm.data.toy.reference import Identifiers
+from celllm.toy.biology import approved
+from celllm.toy.packing import ToyFile, gzipped, matrix_market, table, tarred
+from celllm.toy.reference import Identifiers
 
 _FOLDER = "filtered_matrices_mex/hg19"
 

@@ -1,7 +1,7 @@
 """The toy mirror: all inputs of the benchmark, small, in the layout and the formats of the real downloads.
 
 One data set is real (Zheng68k: the 700 cells that scanpy ships); the others are generated from one made-up
-biology, with real gene symbols. What is what stands in :mod:`celllm.data.toy.readme`.
+biology, with real gene symbols. What is what stands in :mod:`celllm.toy.readme`.
 """
 
 import hashlib
@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from celllm.data.toy.readme import TITLE, readme
+from celllm.toy.readme import TITLE, readme
 from celllm.errors import UserError
 
 if TYPE_CHECKING:
-    from celllm.data.toy.packing import ToyFile
+    from celllm.toy.packing import ToyFile
 
 
 def write_toy_mirror(folder: str | Path, seed: int = 0) -> list[Path]:
@@ -65,15 +65,15 @@ def run_toy_mirror(folder: str | Path, seed: int = 0) -> None:
 
 def toy_files(seed: int) -> "list[ToyFile]":
     """All files of the toy mirror but for its own lists and README."""
-    from celllm.data.toy.baron import baron_files
-    from celllm.data.toy.biology import build_biology
-    from celllm.data.toy.cancerscem import cancerscem_files
-    from celllm.data.toy.cell_lines import ccle_files, line_activities
-    from celllm.data.toy.drug_cells import cisplatin_files, erlotinib_files
-    from celllm.data.toy.gdsc import gdsc_files, responses
-    from celllm.data.toy.panglaodb import panglaodb_files
-    from celllm.data.toy.reference import Identifiers, reference_files
-    from celllm.data.toy.zheng68k import zheng68k_files
+    from celllm.toy.baron import baron_files
+    from celllm.toy.biology import build_biology
+    from celllm.toy.cancerscem import cancerscem_files
+    from celllm.toy.cell_lines import ccle_files, line_activities
+    from celllm.toy.drug_cells import cisplatin_files, erlotinib_files
+    from celllm.toy.gdsc import gdsc_files, responses
+    from celllm.toy.panglaodb import panglaodb_files
+    from celllm.toy.reference import Identifiers, reference_files
+    from celllm.toy.zheng68k import zheng68k_files
 
     biology = build_biology(seed)
     ids = Identifiers(biology.symbols)
@@ -101,7 +101,7 @@ def _check_place(folder: Path) -> None:
 
 def _write_files(folder: Path, files: "Iterable[ToyFile]", seed: int) -> list[Path]:
     """Write the files, then the lists of them."""
-    from celllm.data.toy.packing import table
+    from celllm.toy.packing import table
 
     ordered = sorted(files, key=lambda file: file.path)
     sums = {file.path: hashlib.sha256(file.content).hexdigest() for file in ordered}

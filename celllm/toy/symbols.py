@@ -1,7 +1,7 @@
 """Gene symbols of the toy data: real HGNC symbols, grouped by what the genes do together.
 
 The groups are textbook knowledge, cut short: complexes, responses and the markers of cell types. A gene may
-be in several. They are the expression programmes of :mod:`celllm.data.toy.biology` and the dense parts of the
+be in several. They are the expression programmes of :mod:`celllm.toy.biology` and the dense parts of the
 toy protein network, so that the network tells something about expression.
 """
 

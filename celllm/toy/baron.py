@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from celllm.data.toy.biology import (
+from celllm.toy.biology import (
     Biology,
     barcodes,
     batch_effect,
@@ -13,8 +13,8 @@ from celllm.data.toy.biology import (
     stream,
     typed_activities,
 )
-from celllm.data.toy.packing import ToyFile, gzipped, table, tarred
-from celllm.data.toy.symbols import OLD_NAME
+from celllm.toy.packing import ToyFile, gzipped, table, tarred
+from celllm.toy.symbols import OLD_NAME
 
 CLASSES = {  # label of the original: (cell type, cells in the toy data)
     "beta": ("Beta cells", 92),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from celllm.data.toy.cell_types import (
+from celllm.toy.cell_types import (
     CELL_TYPES,
     EVERYDAY,
     MALIGNANT,
@@ -23,7 +23,7 @@ from celllm.data.toy.cell_types import (
     TUMOUR_NEIGHBOUR_SHIFT,
     TUMOUR_SHIFT,
 )
-from celllm.data.toy.symbols import NON_CODING, OLD_NAME, PROGRAMMES
+from celllm.toy.symbols import NON_CODING, OLD_NAME, PROGRAMMES
 
 
 def stream(seed: int, name: str) -> np.random.Generator:

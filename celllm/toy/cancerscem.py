@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from celllm.data.toy.biology import (
+from celllm.toy.biology import (
     Biology,
     barcodes,
     batch_effect,
@@ -16,8 +16,8 @@ from celllm.data.toy.biology import (
     tumour_activities,
     typed_activities,
 )
-from celllm.data.toy.cell_types import LUNG, NEIGHBOURS
-from celllm.data.toy.packing import ToyFile, count_table, gzipped, table, workbook
+from celllm.toy.cell_types import LUNG, NEIGHBOURS
+from celllm.toy.packing import ToyFile, count_table, gzipped, table, workbook
 
 CANCERS = {
     "LUAD": ("Lung adenocarcinoma", "Lung"),

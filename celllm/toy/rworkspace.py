@@ -11,7 +11,7 @@ from rdata.parser import RObject, RObjectType
 from rdata.unparser import UnparserXDR
 from scipy import sparse
 
-from celllm.data.toy.packing import gzipped
+from celllm.toy.packing import gzipped
 
 _S4_BIT = 1 << 4
 _MAGIC = b"RDX3\n"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from celllm.data.toy.biology import (
+from celllm.toy.biology import (
     Biology,
     barcodes,
     batch_effect,
@@ -14,7 +14,7 @@ from celllm.data.toy.biology import (
     malignant_activities,
     stream,
 )
-from celllm.data.toy.packing import ToyFile, count_table, gzipped, table
+from celllm.toy.packing import ToyFile, count_table, gzipped, table
 
 ERLOTINIB_SHIFT = {  # of cells that die of the drug, against those that outlive it
     "growth_signal": 0.5,

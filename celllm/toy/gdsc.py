@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from celllm.data.toy.biology import Biology, stream
-from celllm.data.toy.cell_lines import LINES
-from celllm.data.toy.drugs import DRUGS, Drug
-from celllm.data.toy.packing import ToyFile, csv_table, table
+from celllm.toy.biology import Biology, stream
+from celllm.toy.cell_lines import LINES
+from celllm.toy.drugs import DRUGS, Drug
+from celllm.toy.packing import ToyFile, csv_table, table
 
 _FITTED = """DATASET NLME_RESULT_ID NLME_CURVE_ID COSMIC_ID CELL_LINE_NAME SANGER_MODEL_ID TCGA_DESC DRUG_ID
     DRUG_NAME PUTATIVE_TARGET PATHWAY_NAME COMPANY_ID WEBRELEASE MIN_CONC MAX_CONC LN_IC50 AUC RMSE Z_SCORE"""

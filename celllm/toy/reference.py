@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from celllm.data.toy.biology import Biology, real_gene_names, stream
-from celllm.data.toy.packing import ToyFile, gzipped, table
-from celllm.data.toy.symbols import ALIASES, FORMER, NON_CODING, OLD_NAME
+from celllm.toy.biology import Biology, real_gene_names, stream
+from celllm.toy.packing import ToyFile, gzipped, table
+from celllm.toy.symbols import ALIASES, FORMER, NON_CODING, OLD_NAME
 
 _COLUMNS = """
     hgnc_id symbol name locus_group locus_type status location location_sortable alias_symbol
