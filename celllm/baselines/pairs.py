@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from celllm.baselines.expression import log_normalised
-from celllm.evaluation import metrics
+from celllm.scores import metrics
 
 if TYPE_CHECKING:
     from celllm.graph.molecules import Molecule

@@ -1,7 +1,7 @@
 """The ledger: every quantitative claim of the paper, recomputed from a run's scores, with a verdict.
 
 How a verdict is reached, from 95 % intervals of the corrected resampled t-test
-(celllm.evaluation.statistics):
+(celllm.scores.statistics):
 
 ========== ==================================== ===================================== ==============
 kind       holds                                fails                                 otherwise
@@ -26,7 +26,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from celllm.evaluation import paper as printed
-from celllm.evaluation import scores as score_files
+from celllm.scores import files as score_files
 from celllm.evaluation.facts import as_text, find, read_facts
 from celllm.evaluation.ledger import (
     CONTRADICTION,
@@ -42,7 +42,7 @@ from celllm.evaluation.paper import CONTROL, SCALE, CellOf, Claim, Column, Paper
 from celllm.evaluation.render import render
 from celllm.evaluation.run import Model, read_models
 from celllm.evaluation.slips import contradiction
-from celllm.evaluation.statistics import Comparison, corrected_resampled_t, holm
+from celllm.scores.statistics import Comparison, corrected_resampled_t, holm
 from celllm.io import write_text
 from celllm.settings import fill
 

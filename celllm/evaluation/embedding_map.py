@@ -16,9 +16,9 @@ from celllm.cells import h5ad
 from celllm.corpus.expressed import CellsInMemory, in_memory
 from celllm.cells.genes import Vocabulary
 from celllm.errors import UserError
-from celllm.evaluation.columns import EMBEDDING_MAP
+from celllm.scores.columns import EMBEDDING_MAP
 from celllm.evaluation.interpretation import tsne
-from celllm.evaluation.scores import read_predictions
+from celllm.scores.files import read_predictions
 from celllm.io import write_csv
 from celllm.model import load_encoder
 from celllm.settings import fill

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from celllm.errors import UserError
-from celllm.evaluation import scores as score_files
+from celllm.scores import files as score_files
 from celllm.io import write_json
 from celllm.settings import fill
 

@@ -15,7 +15,7 @@ from celllm.cells import h5ad
 from celllm.corpus.expressed import CellsInMemory, in_memory
 from celllm.cells.genes import Vocabulary
 from celllm.errors import UserError
-from celllm.evaluation.columns import GEOMETRY
+from celllm.scores.columns import GEOMETRY
 from celllm.evaluation.render import markdown
 from celllm.io import write_csv, write_text
 from celllm.model import load_encoder

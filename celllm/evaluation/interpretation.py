@@ -23,7 +23,7 @@ from celllm.corpus.shards import Corpus
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
-from celllm.evaluation.columns import CELLS, GENES, KINDS, SETS
+from celllm.scores.columns import CELLS, GENES, KINDS, SETS
 from celllm.io import write_csv, write_json
 from celllm.model import Encoder, load_encoder
 from celllm.settings import fill

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from celllm.evaluation.paper import Column
-from celllm.evaluation.scores import OK
+from celllm.scores.files import OK
 
 _KEY = ["task", "data_set", "model", "protocol", "metric"]
 

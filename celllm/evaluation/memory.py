@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from celllm.errors import UserError
-from celllm.evaluation.columns import MEMORY, PAPER_LENGTHS
+from celllm.scores.columns import MEMORY, PAPER_LENGTHS
 from celllm.io import write_csv, write_json
 from celllm.model import SIZES, EncoderConfig
 from celllm.settings import fill

@@ -13,7 +13,7 @@ from celllm.evaluation import paper as printed
 from celllm.evaluation.facts import DIFFERS, NOT_MEASURED, NOTHING
 from celllm.evaluation.paper import DIGITS, SCALE, Metric, ScoreTable
 from celllm.evaluation.run import TOY_NOTE, labelled
-from celllm.evaluation.scores import FAILED, NOT_APPLICABLE, OUT_OF_MEMORY
+from celllm.scores.files import FAILED, NOT_APPLICABLE, OUT_OF_MEMORY
 
 TEMPLATES = Path(__file__).with_name("templates")
 GROUPS = {"paper": "Rows of the paper", "added": "Added methods", "control": "Controls"}

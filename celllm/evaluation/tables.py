@@ -13,13 +13,13 @@ from typing import Any, Literal
 import pandas as pd
 
 from celllm.evaluation import paper as printed
-from celllm.evaluation import scores as score_files
+from celllm.scores import files as score_files
 from celllm.evaluation.facts import fact_frame, read_facts
 from celllm.evaluation.lookup import Lookup, paired
 from celllm.evaluation.paper import DIGITS, SCALE, Column, FactTable, Number, Row, ScoreTable
 from celllm.evaluation.render import fact_view, render, score_view
 from celllm.evaluation.run import Model, read_models
-from celllm.evaluation.statistics import summarise
+from celllm.scores.statistics import summarise
 from celllm.io import write_text
 from celllm.settings import fill
 

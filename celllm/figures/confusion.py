@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from celllm.evaluation import paper as printed
-from celllm.evaluation.scores import read_predictions
+from celllm.scores.files import read_predictions
 from celllm.figures.numbers import write_figure
 from celllm.figures.settings import PredictionsFigureSettings
 from celllm.figures.theme import (

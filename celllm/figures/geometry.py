@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from celllm.evaluation.columns import GEOMETRY
+from celllm.scores.columns import GEOMETRY
 from celllm.figures.confusion import data_set_title
 from celllm.figures.numbers import read_numbers, write_figure
 from celllm.figures.settings import ModelsFigureSettings
@@ -29,7 +29,7 @@ from celllm.figures.theme import (
     short,
 )
 from celllm.settings import fill
-from celllm.training.measures import MEASURES
+from celllm.scores.measures import MEASURES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from celllm.evaluation import paper as printed
-from celllm.evaluation.columns import CELLS, GENES, KINDS, SETS
+from celllm.scores.columns import CELLS, GENES, KINDS, SETS
 from celllm.figures.numbers import read_numbers, write_figure
 from celllm.figures.settings import FigureSettings
 from celllm.figures.theme import (

@@ -13,8 +13,9 @@ from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.splits import Parts, Rows
 from celllm.errors import UserError
-from celllm.evaluation import metrics, scores
-from celllm.evaluation.scores import Score
+from celllm.scores import metrics
+from celllm.scores import files
+from celllm.scores.files import Score
 from celllm.settings import fill
 from celllm.tasks.folds import read_tasks
 from celllm.tasks.runner import Runner, check_protocols, read_row
@@ -125,7 +126,7 @@ def run_annotate(
         frozen layers of an encoder make of a cell, and a method that chooses nothing is fitted once for both.
     out
         Folder of all scores: ``<task>/<data set>/<model>/<protocol>.csv`` in it are those of this row
-        (:mod:`celllm.evaluation.scores`), ``<protocol>.predictions.csv`` beside them the predicted labels.
+        (:mod:`celllm.scores.files`), ``<protocol>.predictions.csv`` beside them the predicted labels.
     encoder
         The pre-trained encoder, for rows of that kind.
     settings
@@ -143,7 +144,7 @@ def run_annotate(
     """
     row = read_row(model)
     check_protocols(protocols)
-    base = scores.of_row(table, data_set, row["name"], seed)
+    base = files.of_row(table, data_set, row["name"], seed)
     data = DataSet.read(cells, Vocabulary.read(genes))
     tasks = read_tasks(splits, data_set, data.ids.tolist(), ["annotation"])
     run_tasks(data, tasks, row, base, protocols, out, encoder, settings)

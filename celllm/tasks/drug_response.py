@@ -10,7 +10,7 @@ from typing import Any
 
 from celllm import baselines
 from celllm.cells.genes import Vocabulary
-from celllm.evaluation import scores
+from celllm.scores import files
 from celllm.settings import fill
 from celllm.tasks.folds import read_tasks
 from celllm.tasks.runner import Runner, check_protocols, read_row
@@ -83,7 +83,7 @@ def run_drug_response(
         ``strict``, ``paper`` or both, see :func:`celllm.tasks.folds.offer`.
     out
         Folder of all scores: ``<task>/<data set>/<model>/<protocol>.csv`` in it are those of this row
-        (:mod:`celllm.evaluation.scores`), ``<protocol>.predictions.csv`` beside them the predicted ln IC50.
+        (:mod:`celllm.scores.files`), ``<protocol>.predictions.csv`` beside them the predicted ln IC50.
     encoder
         The pre-trained encoder, for rows of that kind.
     settings
@@ -105,5 +105,5 @@ def run_drug_response(
     data = ScreenData.read(cells, responses, vocabulary)
     tasks = read_tasks(splits, data_set, data.ids.tolist(), TASKS)
     runner = make_runner(row, encoder, settings, seed, data, vocabulary)
-    base = scores.of_row(table, data_set, row["name"], seed)
+    base = files.of_row(table, data_set, row["name"], seed)
     runner.run(data, tasks, base, protocols, out)

@@ -15,7 +15,8 @@ from celllm.baselines.method import Labels
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.splits import Rows
 from celllm.errors import UserError
-from celllm.evaluation import metrics, scores
+from celllm.scores import metrics
+from celllm.scores import files
 from celllm.tasks.annotation import DataSet, run_tasks
 from celllm.tasks.folds import read_tasks
 from celllm.tasks.runner import check_protocols, read_row
@@ -77,7 +78,7 @@ def run_drug_sensitivity(
     """
     row = read_row(model)
     check_protocols(protocols)
-    base = scores.of_row(table, data_set, row["name"], seed)
+    base = files.of_row(table, data_set, row["name"], seed)
     data = DrugDataSet.read(cells, Vocabulary.read(genes))
     tasks = read_tasks(splits, data_set, data.ids.tolist(), TASKS)
     run_tasks(data, tasks, row, base, protocols, out, encoder, settings)

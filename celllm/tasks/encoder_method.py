@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from celllm.baselines.method import Labels, Method, Part, Predict
 from celllm.corpus.expressed import from_csr
 from celllm.cells.genes import Vocabulary
-from celllm.evaluation import metrics
+from celllm.scores import metrics
 from celllm.settings import fill
 from celllm.tasks.encoders import read_encoder
 from celllm.training.finetune import Finetuner, FinetuneSettings

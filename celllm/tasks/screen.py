@@ -17,7 +17,7 @@ from celllm.cells.genes import Vocabulary
 from celllm.cells.responses import read_responses
 from celllm.corpus.splits import Rows
 from celllm.errors import UserError
-from celllm.evaluation import metrics
+from celllm.scores import metrics
 from celllm.graph.molecules import Molecule, read_smiles
 
 log = logging.getLogger(__name__)

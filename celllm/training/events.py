@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from celllm.training.measures import MEASURES
+from celllm.scores.measures import MEASURES
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

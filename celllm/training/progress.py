@@ -15,7 +15,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from celllm.io import atomic
-from celllm.training.measures import MEASURES
+from celllm.scores.measures import MEASURES
 
 log = logging.getLogger(__name__)
 

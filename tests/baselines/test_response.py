@@ -13,7 +13,7 @@ from celllm.baselines.method import NotApplicableError
 from celllm.baselines.pairs import Pairs, Screen, selection_score
 from celllm.baselines.response import additive, drug_means, line_kernel
 from celllm.errors import UserError
-from celllm.evaluation.metrics import regression
+from celllm.scores.metrics import regression
 from celllm.graph.molecules import read_smiles
 
 SMILES = ("CCO", "CC(=O)O", "c1ccccc1", "CCN", "C#N", "CCCCCl", "CC(C)O", "O=C=O", "NCC(=O)O", "c1ccncc1")

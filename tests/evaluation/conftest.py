@@ -8,7 +8,7 @@ import pytest
 from celllm.evaluation.claims import run_claims
 from celllm.evaluation.manifest import run_manifest
 from celllm.evaluation.report import run_report
-from celllm.evaluation.scores import OK, Score, write
+from celllm.scores.files import OK, Score, write
 from celllm.evaluation.tables import run_table
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"><rect width="10" height="10"/></svg>'

@@ -11,7 +11,7 @@ from celllm.evaluation.claims import fact_holds, judged, run_claims, tolerance_o
 from celllm.evaluation.ledger import CONTRADICTION, FAILS, HOLDS, INCONCLUSIVE, NOT_RUN, TOY, VERDICTS
 from celllm.evaluation.paper import CONTROL
 from celllm.evaluation.run import TOY_NOTE
-from celllm.evaluation.statistics import Comparison, corrected_resampled_t
+from celllm.scores.statistics import Comparison, corrected_resampled_t
 
 ZHENG, BARON = "zheng68k", "baron"
 CLAIMS = {claim.id: claim for claim in paper.load().claims}

@@ -12,7 +12,7 @@ from celllm.corpus.shards import run_index, write_shard
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
-from celllm.evaluation.columns import CELLS, GENES
+from celllm.scores.columns import CELLS, GENES
 from celllm.evaluation.interpretation import (
     GeneTotals,
     InterpretationSettings,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from celllm.errors import UserError
-from celllm.evaluation.columns import MEMORY
+from celllm.scores.columns import MEMORY
 from celllm.evaluation.memory import GIB, Fit, Point, run_memory
 from celllm.evaluation.paper import load
 from celllm.model import EncoderConfig

@@ -5,7 +5,7 @@ import pytest
 
 from celllm.errors import UserError
 from celllm.evaluation import paper
-from celllm.evaluation.metrics import NAMES
+from celllm.scores.metrics import NAMES
 from celllm.evaluation.slips import contradiction
 
 BOOK = paper.load()

@@ -9,7 +9,7 @@ from PIL import Image
 
 from celllm.errors import UserError
 from celllm.evaluation.run import TOY_NOTE
-from celllm.evaluation.scores import write_predictions
+from celllm.scores.files import write_predictions
 from celllm.figures.confusion import confusion, run_confusion, shares
 from celllm.figures.theme import MM, PALETTE, SMALLEST_TYPE, short, theme
 

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from celllm.evaluation.columns import EMBEDDING_MAP
+from celllm.scores.columns import EMBEDDING_MAP
 from celllm.figures.embedding_map import _looks, run_embedding_map_figure
 from celllm.figures.theme import SMALLEST_TYPE
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from celllm.errors import UserError
-from celllm.evaluation.columns import MEMORY
+from celllm.scores.columns import MEMORY
 from celllm.figures.fig4 import run_fig4
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from celllm.evaluation.columns import GEOMETRY
+from celllm.scores.columns import GEOMETRY
 from celllm.figures.geometry import run_geometry_figure
 
 

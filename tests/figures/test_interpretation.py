@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from celllm.errors import UserError
-from celllm.evaluation.columns import CELLS, GENES
+from celllm.scores.columns import CELLS, GENES
 from celllm.evaluation.run import TOY_NOTE
 from celllm.figures.interpretation import run_figc1, run_figc2
 

@@ -27,7 +27,8 @@ from celllm.cells.readers.gdsc import COLUMNS
 from celllm.corpus.splits import read_splits
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
-from celllm.evaluation import metrics, scores
+from celllm.scores import metrics
+from celllm.scores import files
 from celllm.model import Encoder, EncoderConfig, save_encoder
 from celllm.tasks import runner
 from celllm.tasks.drug_response import run_drug_response
@@ -136,7 +137,7 @@ def run(
         }
         | more
     )
-    return scores.read_many([place(folder, model, kind) / f"{protocol}.csv"])
+    return files.read_many([place(folder, model, kind) / f"{protocol}.csv"])
 
 
 def place(folder: Path, model: Any, kind: str = "warm") -> Path:
@@ -219,7 +220,7 @@ def test_score_file_and_predictions(files: Files, tmp_path: Path) -> None:
         "status": "ok",
     }.items():
         assert set(frame[column]) == {value}
-    found = scores.read_predictions(
+    found = files.read_predictions(
         place(tmp_path, baseline("ridge_by_drug"), "cold") / "paper.predictions.csv"
     )
     truth = pd.read_csv(files.responses, dtype={"drug": str})
@@ -312,7 +313,7 @@ def test_a_split_that_fails_is_a_row(
     assert set(frame["status"]) == {"failed"}
     assert frame["reason"].str.contains(reason).all()
     assert frame["metric"].tolist() == ["pearson", "r2", "rmse", "mae"] * 2
-    assert scores.read_predictions(place(tmp_path, baseline("broken")) / "strict.predictions.csv").empty
+    assert files.read_predictions(place(tmp_path, baseline("broken")) / "strict.predictions.csv").empty
 
 
 def test_a_constant_test_target_has_errors_and_no_correlation(files: Files, tmp_path: Path) -> None:

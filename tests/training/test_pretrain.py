@@ -19,7 +19,7 @@ from celllm.model import load_encoder, load_gene_embeddings, save_gene_embedding
 from celllm.training import pretrain
 from celllm.training.checkpoints import exclusive
 from celllm.training.distributed import joined
-from celllm.training.measures import MEASURES
+from celllm.scores.measures import MEASURES
 from celllm.training.model_row import ModelRow, commonest_genes, read_tokeniser
 from celllm.training.pretrain import hold_out, prepare, run_pretrain
 from celllm.training.pretrain_settings import PretrainSettings

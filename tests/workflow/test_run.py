@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from celllm.config import load
-from celllm.evaluation import paper, scores
+from celllm.evaluation import paper
+from celllm.scores import files
 from celllm.evaluation.paper import ScoreTable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +50,7 @@ def check_scores(results: Path) -> None:
         "drug_response": ["response_warm", "response_cold"],
     }.items():
         for task in tasks:
-            found = scores.read_many(score_files(results, task))
+            found = files.read_many(score_files(results, task))
             assert set(found["model"]) == set(config[section]["models"])
             ok = found["status"] == "ok"
             assert (ok | (found["model"].map(NOT_APPLICABLE) == task)).all(), found[~ok]
@@ -104,7 +105,7 @@ def check_complete(results: Path) -> None:
 
 
 def beats_majority(results: Path, model: str) -> None:
-    found = scores.read_many(score_files(results, "annotation", "strict"))
+    found = files.read_many(score_files(results, "annotation", "strict"))
     means = found.groupby(["data_set", "metric", "model"])["value"].mean().unstack("model")
     assert (means[model] > means["majority"]).all(), means[[model, "majority"]]
 

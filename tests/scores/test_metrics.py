@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from celllm.evaluation import metrics
+from celllm.scores import metrics
 
 TRUTH = ["a", "a", "a", "a", "b", "b", "c", "c"]
 PREDICTED = ["a", "a", "a", "b", "b", "a", "c", "c"]

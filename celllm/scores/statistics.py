@@ -11,7 +11,7 @@ and training parts so large that it hardly matters which cells they hold: with 8
 test part is nearly everything and adds next to no noise, the drawn training cells make the difference, and
 two draws share 5 % of them. There test/train = 19 would make intervals ten times too wide. So ρ is here the
 share in common of the *smaller* part, and the correction min(test/train, train/test); for folds it is theirs.
-tests/evaluation/test_coverage.py shows by simulation what either choice covers.
+tests/scores/test_coverage.py shows by simulation what either choice covers.
 
 References
 ----------

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from celllm.errors import UserError
-from celllm.evaluation.metrics import NAMES
+from celllm.scores.metrics import NAMES
 from celllm.io import write_csv
 
 OK = "ok"
@@ -38,7 +38,7 @@ class Score:
     protocol: str  # strict | paper
     split: str  # number of the fold or repeat
     seed: int
-    metric: str  # one of celllm.evaluation.metrics.NAMES
+    metric: str  # one of celllm.scores.metrics.NAMES
     value: float | None  # fractions in 0..1 for F1 and accuracy; None when there is none
     status: str  # ok | failed | out-of-memory | not-applicable
     seconds: float  # fitting and predicting this split

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from celllm.evaluation.statistics import corrected_resampled_t, correction, holm, summarise
+from celllm.scores.statistics import corrected_resampled_t, correction, holm, summarise
 
 
 def test_summary_has_the_sample_standard_deviation() -> None:

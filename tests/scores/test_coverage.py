@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from celllm.evaluation.statistics import corrected_resampled_t, correction
+from celllm.scores.statistics import corrected_resampled_t, correction
 
 N_GENES, N_CELLS, N_SPLITS = 8, 300, 5
 Cells = tuple[NDArray[np.float64], NDArray[np.int64]]
