@@ -22,8 +22,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from celllm import baselines
-from celllm.baselines.pairs import Screen
+from celllm import methods
+from celllm.methods.pairs import Screen
 from celllm.corpus.splits import pair_folds
 from celllm.evaluation.paper import load
 from celllm.tasks.folds import offer
@@ -83,7 +83,7 @@ def main() -> None:
     for name in METHODS:
         if chosen.kind == "cold" and "line_mean" in name:
             continue  # there is no mean of a line that was never seen
-        method = baselines.response_method(name)
+        method = methods.response_method(name)
         runner = Runner(method, method.settings(**settings.get(name, {})), 0)
         offered = offer(fold, "strict", method.chooses)
         values = data.measure(fold.test, runner.predict(data, fold, offered, 0))

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from celllm import baselines
-from celllm.baselines.method import Labels, Part
+from celllm import methods
+from celllm.methods.method import Labels, Part
 from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.splits import Parts, Rows
@@ -85,10 +85,10 @@ def make_runner(
         For an unknown method, wrong settings, or an encoder that is missing or of other genes.
     """
     if row["kind"] == "baseline":
-        method = baselines.method(row.get("method", row["name"]))
+        method = methods.method(row.get("method", row["name"]))
         return Runner(method, fill(method.settings, settings), seed)
     # PyTorch is not loaded for a baseline.
-    from celllm.tasks.encoder_method import encoder_method
+    from celllm.methods.celllm_labels import encoder_method
 
     method, chosen, on_gpu = encoder_method(encoder, row, settings, data.cells, data.genes, data.vocabulary)
     return Runner(method, chosen, seed, on_gpu)

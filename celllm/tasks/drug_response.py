@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from celllm import baselines
+from celllm import methods
 from celllm.cells.genes import Vocabulary
 from celllm.scores import files
 from celllm.settings import fill
@@ -35,10 +35,10 @@ def make_runner(
         For an unknown method, wrong settings, or an encoder that is missing or of other genes.
     """
     if row["kind"] == "baseline":
-        method = baselines.response_method(row.get("method", row["name"]))
+        method = methods.response_method(row.get("method", row["name"]))
         return Runner(method, fill(method.settings, settings), seed)
     # PyTorch is not loaded for a control.
-    from celllm.tasks.response_encoder import response_encoder_method
+    from celllm.methods.celllm_response import response_encoder_method
 
     method, chosen, on_gpu = response_encoder_method(encoder, row, settings, data, vocabulary)
     return Runner(method, chosen, seed, on_gpu)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from celllm.baselines.method import Labels
+from celllm.methods.method import Labels
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.splits import Rows
 from celllm.errors import UserError

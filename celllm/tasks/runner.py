@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from celllm.baselines.method import Method, NotApplicableError
+from celllm.methods.method import Method, NotApplicableError
 from celllm.corpus.splits import Parts, Rows
 from celllm.errors import UserError
 from celllm.scores import files

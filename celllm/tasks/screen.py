@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from celllm.baselines.pairs import Pairs, Responses, Screen
+from celllm.methods.pairs import Pairs, Responses, Screen
 from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
 from celllm.cells.responses import read_responses

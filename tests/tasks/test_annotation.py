@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from celllm import baselines
-from celllm.baselines.controls import fit_majority
-from celllm.baselines.method import Method, NoSettings, NotApplicableError, Part, Predict
+from celllm import methods
+from celllm.methods.controls import fit_majority
+from celllm.methods.method import Method, NoSettings, NotApplicableError, Part, Predict
 from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.splits import read_splits
@@ -60,7 +60,7 @@ def mean(frame: pd.DataFrame, metric: str) -> float:
 
 def with_method(monkeypatch: pytest.MonkeyPatch, fit: Callable[..., Predict], chooses: bool = True) -> None:
     """Let every name of a baseline mean a method of this test."""
-    monkeypatch.setattr(baselines, "method", lambda name: Method(fit, NoSettings, chooses))
+    monkeypatch.setattr(methods, "method", lambda name: Method(fit, NoSettings, chooses))
 
 
 def test_logistic_regression_beats_majority(files: Files, tmp_path: Path) -> None:

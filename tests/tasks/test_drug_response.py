@@ -16,10 +16,10 @@ import torch
 from anndata import AnnData
 from scipy.sparse import csr_matrix
 
-from celllm import baselines
-from celllm.baselines.method import Method, NoSettings
-from celllm.baselines.pairs import Pairs, Predict
-from celllm.baselines.response import fit_means
+from celllm import methods
+from celllm.methods.method import Method, NoSettings
+from celllm.methods.pairs import Pairs, Predict
+from celllm.methods.response_controls import fit_means
 from celllm.cells import h5ad
 from celllm.cells.check import PROVENANCE
 from celllm.cells.genes import Vocabulary
@@ -260,7 +260,7 @@ class Probe:
 
 def with_method(monkeypatch: pytest.MonkeyPatch, fit: Callable[..., Predict]) -> None:
     """Let every name of a baseline mean a method of this test."""
-    monkeypatch.setattr(baselines, "response_method", lambda name: Method(fit, NoSettings, chooses=True))
+    monkeypatch.setattr(methods, "response_method", lambda name: Method(fit, NoSettings, chooses=True))
 
 
 @pytest.mark.parametrize("protocol", ["strict", "paper"])

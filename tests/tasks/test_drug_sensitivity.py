@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from celllm import baselines
-from celllm.baselines.method import Method, NoSettings, NotApplicableError
+from celllm import methods
+from celllm.methods.method import Method, NoSettings, NotApplicableError
 from celllm.cli import main
 from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
@@ -97,7 +97,7 @@ def test_calling_all_resistant_scores_zero(
     def fit(*_: Any) -> Any:
         return lambda part: np.full(len(part), "resistant")
 
-    monkeypatch.setattr(baselines, "method", lambda name: Method(fit, NoSettings))
+    monkeypatch.setattr(methods, "method", lambda name: Method(fit, NoSettings))
     frame = run(drug["drug_full"], tmp_path, "drug_full", baseline("resistant"))
     assert f1(frame) == [0.0] * 5
     assert (frame.loc[frame["metric"] == "accuracy", "value"] > 0.3).all()
@@ -128,7 +128,7 @@ def test_a_failed_split_is_rows_with_a_reason(
     def fit(*_: Any) -> Any:
         raise NotApplicableError("too few cells")
 
-    monkeypatch.setattr(baselines, "method", lambda name: Method(fit, NoSettings))
+    monkeypatch.setattr(methods, "method", lambda name: Method(fit, NoSettings))
     frame = run(drug["drug_few_shot"], tmp_path, "drug_few_shot", baseline("none"))
     assert len(frame) == 15
     assert set(frame["status"]) == {"not-applicable"}

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
-from celllm import baselines
+from celllm import methods
 from celllm.config import ROOT
 from celllm.cells.genes import run_genes
 from celllm.cells.prepare import run_prepare
@@ -88,7 +88,7 @@ def test_means_on_all_pairs_of_deepcdr(screen: Path, kind: str, method: str, exp
     lines = pd.Index(sorted(set(read_responses(screen / "gdsc.csv")["cell_line"])))
     data = ScreenData.join(csr_matrix((len(lines), 1)), lines, screen / "gdsc.csv")
     assert (len(data.pairs), len(lines)) == (107_446, 561)
-    chosen = baselines.response_method(method)
+    chosen = methods.response_method(method)
     runner = Runner(chosen, chosen.settings(), 0)
     found = [
         data.measure(fold.test, runner.predict(data, fold, offer(fold, "strict", chooses=False), 0))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from celllm.baselines import _MODULES, _RESPONSE_MODULES
+from celllm.methods import _MODULES, _RESPONSE_MODULES
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.splits import Parts
 from celllm.tasks import annotation, drug_response

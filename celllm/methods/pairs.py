@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from celllm.baselines.expression import log_normalised
+from celllm.methods.expression import log_normalised
 from celllm.scores import metrics
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from celllm.baselines.method import Method
-from celllm.baselines.pairs import Pairs, Predict, Responses, known_pairs, selection_score
+from celllm.methods.method import Method
+from celllm.methods.pairs import Pairs, Predict, Responses, known_pairs, selection_score
 from celllm.corpus.expressed import from_csr
 from celllm.cells.genes import Vocabulary
 from celllm.graph.drugs import Drugs, GinEncoder

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from celllm.baselines.expression import centred
-from celllm.baselines.method import Method
-from celllm.baselines.pairs import Pairs, Predict, known_pairs, selection_score
+from celllm.methods.expression import centred
+from celllm.methods.method import Method
+from celllm.methods.pairs import Pairs, Predict, known_pairs, selection_score
 from celllm.errors import UserError
 from celllm.graph.drugs import Drugs, GcnEncoder
 from celllm.training.regression import Floats, Numbers, PairModel, RegressionSettings, train

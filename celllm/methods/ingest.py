@@ -8,8 +8,8 @@ import scanpy as sc
 from anndata import AnnData
 from sklearn.neighbors import NearestNeighbors
 
-from celllm.baselines.expression import log_normalised, variable_genes
-from celllm.baselines.method import Labels, Method, Part, Predict
+from celllm.methods.expression import log_normalised, variable_genes
+from celllm.methods.method import Labels, Method, Part, Predict
 
 _LABEL = "label"
 

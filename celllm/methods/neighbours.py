@@ -6,8 +6,8 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 
-from celllm.baselines.expression import log_normalised
-from celllm.baselines.method import Method, Part, Predict
+from celllm.methods.expression import log_normalised
+from celllm.methods.method import Method, Part, Predict
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from celllm.baselines.method import Labels, Method, Part, Predict
+from celllm.methods.method import Labels, Method, Part, Predict
 from celllm.corpus.expressed import from_csr
 from celllm.cells.genes import Vocabulary
 from celllm.scores import metrics

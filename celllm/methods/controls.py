@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from celllm.baselines.method import Labels, Method, NoSettings, Part, Predict
+from celllm.methods.method import Labels, Method, NoSettings, Part, Predict
 
 
 def fit_majority(train: Part, selection: Part | None, settings: NoSettings, seed: int) -> Predict:

@@ -10,9 +10,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from celllm.baselines.expression import centred
-from celllm.baselines.method import Method, NoSettings, NotApplicableError
-from celllm.baselines.pairs import Pairs, Predict, Responses
+from celllm.methods.expression import centred
+from celllm.methods.method import Method, NoSettings, NotApplicableError
+from celllm.methods.pairs import Pairs, Predict, Responses
 
 Floats = NDArray[np.float64]
 

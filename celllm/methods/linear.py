@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
-from celllm.baselines.expression import log_normalised, variable_genes
-from celllm.baselines.method import Method, Part, Predict
+from celllm.methods.expression import log_normalised, variable_genes
+from celllm.methods.method import Method, Part, Predict
 
 
 @dataclass(frozen=True)

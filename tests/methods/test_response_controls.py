@@ -7,11 +7,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from celllm.baselines import _RESPONSE_MODULES, response_method
-from celllm.baselines.expression import centred, log_normalised
-from celllm.baselines.method import NotApplicableError
-from celllm.baselines.pairs import Pairs, Screen, selection_score
-from celllm.baselines.response import additive, drug_means, line_kernel
+from celllm.methods import _RESPONSE_MODULES, response_method
+from celllm.methods.expression import centred, log_normalised
+from celllm.methods.method import NotApplicableError
+from celllm.methods.pairs import Pairs, Screen, selection_score
+from celllm.methods.response_controls import additive, drug_means, line_kernel
 from celllm.errors import UserError
 from celllm.scores.metrics import regression
 from celllm.graph.molecules import read_smiles
@@ -176,7 +176,7 @@ def test_deepcdr_needs_a_selection_part() -> None:
 
 
 def test_deepcdr_has_the_published_sizes() -> None:
-    from celllm.baselines.deepcdr import DeepCdr, DeepCdrSettings
+    from celllm.methods.deepcdr import DeepCdr, DeepCdrSettings
     from celllm.graph.drugs import Drugs
 
     model = DeepCdr(np.zeros((4, 697), np.float32), Drugs(screen()[0].molecules), DeepCdrSettings())

@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from celllm.baselines.method import Method
+from celllm.methods.method import Method
 from celllm.errors import UserError
 
 # Method -> module of this package that holds it; the module is imported when the method is asked for.
