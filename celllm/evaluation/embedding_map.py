@@ -23,7 +23,7 @@ from celllm.io import write_csv
 from celllm.model import load_encoder
 from celllm.settings import fill
 from celllm.training.distributed import joined
-from celllm.training.embedding_geometry import embed
+from celllm.model.geometry import embed
 from celllm.training.model_row import read_tokeniser
 
 

@@ -1,6 +1,6 @@
 """How the cell embeddings of several encoders lie: the paper argues that contrast spreads them.
 
-All measures are of cells that no encoder was trained on; see :mod:`celllm.training.embedding_geometry`.
+All measures are of cells that no encoder was trained on; see :mod:`celllm.model.geometry`.
 """
 
 import logging
@@ -21,7 +21,7 @@ from celllm.io import write_csv, write_text
 from celllm.model import load_encoder
 from celllm.settings import fill
 from celllm.training.distributed import joined
-from celllm.training.embedding_geometry import measure
+from celllm.model.geometry import measure
 from celllm.training.model_row import read_tokeniser
 
 log = logging.getLogger(__name__)

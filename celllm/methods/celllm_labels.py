@@ -13,7 +13,7 @@ from celllm.corpus.expressed import from_csr
 from celllm.cells.genes import Vocabulary
 from celllm.scores import metrics
 from celllm.settings import fill
-from celllm.tasks.encoders import read_encoder
+from celllm.model.embedder import read_encoder
 from celllm.training.finetune import Finetuner, FinetuneSettings
 
 

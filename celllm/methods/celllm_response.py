@@ -13,7 +13,7 @@ from celllm.corpus.expressed import from_csr
 from celllm.cells.genes import Vocabulary
 from celllm.graph.drugs import Drugs, GinEncoder
 from celllm.settings import fill
-from celllm.tasks.encoders import read_encoder
+from celllm.model.embedder import read_encoder
 from celllm.tasks.screen import ScreenData
 from celllm.training.response import ResponseSettings, ResponseTuner
 
@@ -33,7 +33,7 @@ def response_encoder_method(
     Parameters
     ----------
     file, row
-        See :func:`celllm.tasks.encoders.read_encoder`.
+        See :func:`celllm.model.embedder.read_encoder`.
     settings : mapping or JSON
         See :class:`ResponseSettings`.
     data : ScreenData

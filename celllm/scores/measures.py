@@ -1,3 +1,3 @@
-"""Names of the measures of :mod:`celllm.training.embedding_geometry`, for those who need no PyTorch."""
+"""Names of the measures of :mod:`celllm.model.geometry`, for those who need no PyTorch."""
 
 MEASURES = ("mean_cosine", "uniformity", "alignment", "effective_rank")

@@ -35,7 +35,7 @@ from celllm.training import checkpoints as checkpoint_files
 from celllm.training.batches import Batch, BatchMaker
 from celllm.training.checkpoints import State
 from celllm.training.distributed import Processes, joined
-from celllm.training.embedding_geometry import measure
+from celllm.model.geometry import measure
 from celllm.training.events import Events
 from celllm.training.interruption import EXIT_INTERRUPTED, StopRequest
 from celllm.training.model_row import ModelRow, describe_tokeniser

@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix
 from celllm.corpus.expressed import from_csr
 from celllm.corpus.tokens import Tokeniser
 from celllm.model import Encoder, EncoderConfig, cell_embedding
-from celllm.training.embedding_geometry import (
+from celllm.model.geometry import (
     alignment,
     effective_rank,
     embed,
