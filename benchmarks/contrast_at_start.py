@@ -23,7 +23,7 @@ from celllm.corpus.expressed import CellsInMemory, blocks, concatenate, tokens_o
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.tokens import Tokeniser
 from celllm.model import Encoder, cell_embedding, load_gene_embeddings
-from celllm.training.batches import Batch
+from celllm.training.masked_batches import Batch
 from celllm.training.distributed import joined
 from celllm.training.model_row import ModelRow
 from celllm.training.objectives import hide_expressions

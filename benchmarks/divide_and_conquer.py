@@ -26,7 +26,7 @@ import torch
 
 from celllm.corpus.tokens import CellBatch
 from celllm.model import Encoder, sized
-from celllm.training.batches import Batch
+from celllm.training.masked_batches import Batch
 from celllm.training.distributed import joined
 from celllm.training.model_row import ModelRow
 from celllm.training.objectives import hide_expressions

@@ -32,7 +32,7 @@ from celllm.graph.drugs import Drugs, GinEncoder
 from celllm.graph.molecules import read_smiles
 from celllm.model import Encoder, EncoderConfig
 from celllm.training.regression import KnownPairs, batches
-from celllm.training.response import ResponseModel, ResponseSettings, ResponseTuner
+from celllm.training.finetune_response import ResponseModel, ResponseSettings, ResponseTuner
 
 # Where no table is given: as many different molecules of drug-like size as there are drugs.
 _SCAFFOLD = "CC(=O)N{}c1ccc(cc1)C(=O)Nc1ccc(F)c(c1)C(=O)N1CCN(C)CC1"

@@ -15,7 +15,7 @@ from celllm.graph.drugs import Drugs, GinEncoder
 from celllm.settings import fill
 from celllm.model.embedder import read_encoder
 from celllm.tasks.screen import ScreenData
-from celllm.training.response import ResponseSettings, ResponseTuner
+from celllm.training.finetune_response import ResponseSettings, ResponseTuner
 
 
 def response_encoder_method(

@@ -87,7 +87,7 @@ def run_drug_response(
     encoder
         The pre-trained encoder, for rows of that kind.
     settings
-        Of the encoder's training (:class:`celllm.training.response.ResponseSettings`) or of the baseline, as
+        Of the encoder's training (:class:`celllm.training.finetune_response.ResponseSettings`) or of the baseline, as
         mapping or JSON.
     seed
         Of the method; each split gets its own from it.

@@ -20,7 +20,7 @@ from celllm.settings import fill
 from celllm.training.finetune import FinetuneSettings
 from celllm.training.model_row import ModelRow
 from celllm.training.pretrain_settings import PretrainSettings
-from celllm.training.response import ResponseSettings
+from celllm.training.finetune_response import ResponseSettings
 from celllm.training.trainer import CONTRAST_SIZE
 
 Json = Mapping[str, Any] | str

@@ -32,7 +32,7 @@ from celllm.io import sha256
 from celllm.model import Encoder, count_parameters, load_gene_embeddings, save_encoder
 from celllm.settings import fill
 from celllm.training import checkpoints as checkpoint_files
-from celllm.training.batches import Batch, BatchMaker
+from celllm.training.masked_batches import Batch, BatchMaker
 from celllm.training.checkpoints import State
 from celllm.training.distributed import Processes, joined
 from celllm.model.geometry import measure

@@ -99,7 +99,7 @@ def test_drug_response_is_as_table_f1_says() -> None:
     from celllm.evaluation import paper
     from celllm.settings import fill
     from celllm.tasks.pair_splits import PairSplitSettings
-    from celllm.training.response import ResponseSettings
+    from celllm.training.finetune_response import ResponseSettings
 
     config = complete(read_yaml(ROOT / "config/paper.yaml"), environ={})["drug_response"]
     chosen = fill(ResponseSettings, config["finetuning"])

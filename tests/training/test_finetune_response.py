@@ -25,7 +25,7 @@ from celllm.training.regression import (
     run_epoch,
     train,
 )
-from celllm.training.response import ResponseModel, ResponseSettings, ResponseTuner
+from celllm.training.finetune_response import ResponseModel, ResponseSettings, ResponseTuner
 
 N_LINES, N_DRUGS, N_GENES = 24, 6, 60
 GENES = np.arange(3, 53)
