@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from celllm.graph.graphmae import GraphMAESettings, embed_genes
-from celllm.graph.link_prediction import LinkPredictionSettings, score_methods
+from celllm.probes.link_prediction import LinkPredictionSettings, score_methods
 from celllm.graph.network import GeneNetwork, read_links
 
 PROTEINS, STRING_ROWS = 19_354, 11_759_454

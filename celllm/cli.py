@@ -213,7 +213,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "link-prediction": Verb(
-        "celllm.graph.link_prediction:run_link_prediction",
+        "celllm.probes.link_prediction:run_link_prediction",
         "GraphMAE held to left-out edges of the network, beside simple baselines",
         (_file("network", "the gene network, network.npz"), GENES, _settings(dest="options"), OUT),
     ),
@@ -257,7 +257,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "geometry": Verb(
-        "celllm.evaluation.geometry:run_geometry",
+        "celllm.probes.geometry:run_geometry",
         "encoders and cells they have not seen -> how the embeddings lie in their space",
         (
             _named_files("encoders", "pre-trained encoders by the names of their rows"),
@@ -328,7 +328,7 @@ VERBS: dict[str, Verb] = {
         (FACTS, _settings(), OUT),
     ),
     "settings-facts": Verb(
-        "celllm.tasks.settings_facts:run_settings_facts",
+        "celllm.probes.settings_facts:run_settings_facts",
         "the settings of a run with all defaults, and the parameters of its encoder, as facts for Table F.1",
         (
             MODEL,
@@ -350,7 +350,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "gradient-error": Verb(
-        "celllm.training.exactness:run_gradient_error",
+        "celllm.probes.exactness:run_gradient_error",
         "divide-and-conquer against end-to-end: the relative error of the gradient in float64, as a fact",
         (_settings(), OUT),
     ),
@@ -370,7 +370,7 @@ VERBS: dict[str, Verb] = {
         (_named_files("metrics", "metrics.csv of the pre-training by model"), _settings(), PREFIX),
     ),
     "memory": Verb(
-        "celllm.evaluation.memory:run_memory",
+        "celllm.probes.memory:run_memory",
         "peak memory of training steps -> the longest cells that fit a budget, as facts and curves",
         (_settings(), _file("table", "measured steps and curves, CSV"), OUT),
     ),
@@ -380,7 +380,7 @@ VERBS: dict[str, Verb] = {
         (_file("table", "what `celllm memory` wrote"), _settings(), PREFIX),
     ),
     "interpret": Verb(
-        "celllm.evaluation.interpretation:run_interpret",
+        "celllm.probes.attention_genes:run_interpret",
         "encoder and pre-training cells -> genes by attention, and how well they tell tumour from normal",
         (
             _file("encoder", "pre-trained encoder"),
@@ -403,7 +403,7 @@ VERBS: dict[str, Verb] = {
         (_file("cells", "cells, CSV"), _file("facts", "facts, JSON"), _settings(), PREFIX),
     ),
     "embedding-map": Verb(
-        "celllm.evaluation.embedding_map:run_embedding_map",
+        "celllm.probes.cell_map:run_embedding_map",
         "pre-trained encoder and labelled cells -> t-SNE of their embeddings, with predictions",
         (
             _file("encoder", "pre-trained encoder"),

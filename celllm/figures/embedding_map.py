@@ -44,7 +44,7 @@ def run_embedding_map_figure(table: str | Path, out: str | Path, settings: Mappi
     Parameters
     ----------
     table
-        What :func:`celllm.evaluation.embedding_map.run_embedding_map` wrote.
+        What :func:`celllm.probes.cell_map.run_embedding_map` wrote.
     settings
         :class:`PredictionsFigureSettings` as mapping or JSON.
 

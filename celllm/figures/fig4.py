@@ -42,7 +42,7 @@ def run_fig4(table: str | Path, out: str | Path, settings: Mapping[str, Any] | s
     Parameters
     ----------
     table
-        What :func:`celllm.evaluation.memory.run_memory` wrote.
+        What :func:`celllm.probes.memory.run_memory` wrote.
     settings
         :class:`Fig4Settings` as mapping or JSON.
 

@@ -54,7 +54,7 @@ def run_geometry_figure(
     Parameters
     ----------
     table
-        What :func:`celllm.evaluation.geometry.run_geometry` wrote.
+        What :func:`celllm.probes.geometry.run_geometry` wrote.
     settings
         :class:`ModelsFigureSettings` as mapping or JSON.
 

@@ -57,7 +57,7 @@ def run_figc1(table: str | Path, out: str | Path, settings: Mapping[str, Any] | 
     Parameters
     ----------
     table
-        The genes of :func:`celllm.evaluation.interpretation.run_interpret`.
+        The genes of :func:`celllm.probes.attention_genes.run_interpret`.
     settings
         :class:`InterpretationFigureSettings` as mapping or JSON.
 
@@ -114,7 +114,7 @@ def run_figc2(
     Parameters
     ----------
     cells, facts
-        The cells and the facts of :func:`celllm.evaluation.interpretation.run_interpret`.
+        The cells and the facts of :func:`celllm.probes.attention_genes.run_interpret`.
     settings
         :class:`InterpretationFigureSettings` as mapping or JSON.
 

@@ -14,7 +14,7 @@ from celllm.cells.genes import Vocabulary
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.scores.columns import GEOMETRY
-from celllm.evaluation.geometry import run_geometry
+from celllm.probes.geometry import run_geometry
 from celllm.model import Encoder, EncoderConfig, save_encoder
 from celllm.training.model_row import describe_tokeniser
 

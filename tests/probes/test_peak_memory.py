@@ -6,7 +6,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from celllm.model import EncoderConfig, favor
-from celllm.training.peak_memory import Accountant, PeakMeter, contrast_peak
+from celllm.probes.peak_memory import Accountant, PeakMeter, contrast_peak
 
 CONFIG = EncoderConfig(n_genes=300, dim=32, depth=3, heads=4, dim_head=8)
 

@@ -13,7 +13,7 @@ from celllm.cells.genes import Vocabulary
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.scores.columns import CELLS, GENES
-from celllm.evaluation.interpretation import (
+from celllm.probes.attention_genes import (
     GeneTotals,
     InterpretationSettings,
     by_attention,

@@ -17,7 +17,7 @@ from celllm.corpus.expressed import CellsInMemory, in_memory
 from celllm.cells.genes import Vocabulary
 from celllm.errors import UserError
 from celllm.scores.columns import EMBEDDING_MAP
-from celllm.evaluation.interpretation import tsne
+from celllm.probes.attention_genes import tsne
 from celllm.scores.files import read_predictions
 from celllm.io import write_csv
 from celllm.model import load_encoder

@@ -15,7 +15,7 @@ from celllm.evaluation import paper
 from celllm.evaluation.facts import find
 from celllm.evaluation.tables import run_table
 from celllm.model import SIZES, Encoder
-from celllm.tasks.settings_facts import FIXED, FIXED_IN_PRETRAINING, run_settings_facts
+from celllm.probes.settings_facts import FIXED, FIXED_IN_PRETRAINING, run_settings_facts
 from celllm.training import finetune, regression
 from celllm.training.contrastive import info_nce
 from celllm.training.distributed import Processes

@@ -24,7 +24,7 @@ from celllm.scores.columns import MEMORY, PAPER_LENGTHS
 from celllm.io import write_csv, write_json
 from celllm.model import SIZES, EncoderConfig
 from celllm.settings import fill
-from celllm.training.peak_memory import PeakMeter, contrast_peak
+from celllm.probes.peak_memory import PeakMeter, contrast_peak
 
 log = logging.getLogger(__name__)
 

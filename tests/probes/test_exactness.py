@@ -6,7 +6,7 @@ import pytest
 
 from celllm.errors import UserError
 from celllm.training import contrastive
-from celllm.training.exactness import (
+from celllm.probes.exactness import (
     ExactnessSettings,
     gradient,
     gradient_error,

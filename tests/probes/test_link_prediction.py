@@ -6,7 +6,7 @@ import pytest
 
 from celllm.cells.genes import Vocabulary
 from celllm.errors import UserError
-from celllm.graph.link_prediction import (
+from celllm.probes.link_prediction import (
     KINDS,
     LinkPredictionSettings,
     Score,

@@ -6,10 +6,10 @@ import pytest
 
 from celllm.errors import UserError
 from celllm.scores.columns import MEMORY
-from celllm.evaluation.memory import GIB, Fit, Point, run_memory
+from celllm.probes.memory import GIB, Fit, Point, run_memory
 from celllm.evaluation.paper import load
 from celllm.model import EncoderConfig
-from celllm.training.peak_memory import PeakMeter
+from celllm.probes.peak_memory import PeakMeter
 
 SIZE = {"dim": 16, "depth": 2, "heads": 2, "dim_head": 8}
 SETTINGS = {
