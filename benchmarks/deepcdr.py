@@ -25,7 +25,7 @@ from scipy.sparse import csr_matrix
 from celllm import methods
 from celllm.methods.pairs import Screen
 from celllm.corpus.splits import pair_folds
-from celllm.evaluation.paper import load
+from celllm.report.published import load
 from celllm.tasks.folds import offer
 from celllm.tasks.runner import Runner
 from celllm.tasks.screen import ScreenData

@@ -298,7 +298,7 @@ VERBS: dict[str, Verb] = {
         (*SCREEN, GENES, *SCORED),
     ),
     "table": Verb(
-        "celllm.evaluation.tables:run_table",
+        "celllm.report.tables:run_table",
         "scores -> one table of the paper as CSV, Markdown, LaTeX and HTML, the paper's values beside ours",
         (
             Argument("name", "table1, table2 ..."),
@@ -323,7 +323,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "check-counts": Verb(
-        "celllm.evaluation.counts:run_check_counts",
+        "celllm.report.check_counts:run_check_counts",
         "fail when the data sets are not those of the paper and the config does not accept it",
         (FACTS, _settings(), OUT),
     ),
@@ -355,7 +355,7 @@ VERBS: dict[str, Verb] = {
         (_settings(), OUT),
     ),
     "claims": Verb(
-        "celllm.evaluation.claims:run_claims",
+        "celllm.report.claims:run_claims",
         "scores -> the ledger: every claim of the paper with its verdict",
         (SCORES, MODELS, FACTS, _settings(), PREFIX),
     ),
@@ -430,7 +430,7 @@ VERBS: dict[str, Verb] = {
         (_file("table", "tableb2.csv"), _settings(), PREFIX),
     ),
     "manifest": Verb(
-        "celllm.evaluation.manifest:run_manifest",
+        "celllm.report.manifest:run_manifest",
         "what made this run: versions, code, configuration, inputs, times",
         (
             Argument("--config", "the merged configuration, JSON or a file", {"required": True}),
@@ -445,7 +445,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "report": Verb(
-        "celllm.evaluation.report:run_report",
+        "celllm.report.page:run_report",
         "tables, figures, claims and manifest -> one page that needs nothing else",
         (
             Argument("--tables", "tables, CSV", {"nargs": "+", "required": True, "metavar": "FILE"}),
@@ -457,7 +457,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "crate": Verb(
-        "celllm.evaluation.crate:run_crate",
+        "celllm.report.crate:run_crate",
         "the folder of a run -> its RO-Crate: workflow, configuration, inputs, outputs, times, software",
         (
             _file("manifest", "manifest.json"),
@@ -466,7 +466,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "gate": Verb(
-        "celllm.evaluation.gate:run_gate",
+        "celllm.report.gate:run_gate",
         "fail when a method failed that was not expected to",
         (SCORES, _settings(), OUT),
     ),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from celllm.evaluation import paper as printed
+from celllm.report import published as printed
 from celllm.scores.files import read_predictions
 from celllm.figures.numbers import write_figure
 from celllm.figures.settings import PredictionsFigureSettings

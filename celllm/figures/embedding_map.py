@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from celllm.evaluation import paper as printed
+from celllm.report import published as printed
 from celllm.scores.columns import EMBEDDING_MAP
 from celllm.figures.confusion import data_set_title, lineage
 from celllm.figures.numbers import read_numbers, write_figure

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from celllm.evaluation import paper as printed
+from celllm.report import published as printed
 from celllm.scores.columns import CELLS, GENES, KINDS, SETS
 from celllm.figures.numbers import read_numbers, write_figure
 from celllm.figures.settings import FigureSettings

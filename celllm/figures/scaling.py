@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from celllm.evaluation import paper as printed
+from celllm.report import published as printed
 from celllm.figures.numbers import read_numbers, write_figure
 from celllm.figures.settings import FigureSettings
 from celllm.figures.theme import GRID, INK, NOTE_LINE, PAGE_WIDTH, PALETTE, SOFT, TYPE, blank, headed, legend
@@ -43,7 +43,7 @@ def run_scaling(table: str | Path, out: str | Path, settings: Mapping[str, Any] 
     Parameters
     ----------
     table
-        Table B.2 as :func:`celllm.evaluation.tables.run_table` wrote it, CSV.
+        Table B.2 as :func:`celllm.report.tables.run_table` wrote it, CSV.
     settings
         :class:`ScalingSettings` as mapping or JSON.
 

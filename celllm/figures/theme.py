@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from celllm.evaluation.run import TOY_NOTE, labelled
+from celllm.report.run import TOY_NOTE, labelled
 from celllm.io import atomic
 
 if TYPE_CHECKING:

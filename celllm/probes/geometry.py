@@ -16,7 +16,7 @@ from celllm.corpus.expressed import CellsInMemory, in_memory
 from celllm.cells.genes import Vocabulary
 from celllm.errors import UserError
 from celllm.scores.columns import GEOMETRY
-from celllm.evaluation.render import markdown
+from celllm.report.render import markdown
 from celllm.io import write_csv, write_text
 from celllm.model import load_encoder
 from celllm.settings import fill

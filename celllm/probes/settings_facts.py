@@ -12,7 +12,7 @@ from typing import Any
 
 from celllm.cells.genes import Vocabulary
 from celllm.errors import UserError
-from celllm.evaluation.facts import find, read_facts
+from celllm.report.fact_tables import find, read_facts
 from celllm.io import write_json
 from celllm.model import Encoder, EncoderConfig, count_parameters
 from celllm.model.heads import Activation, feed_forward

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from celllm.errors import UserError
-from celllm.evaluation.run import TOY_NOTE
+from celllm.report.run import TOY_NOTE
 from celllm.scores.files import write_predictions
 from celllm.figures.confusion import confusion, run_confusion, shares
 from celllm.figures.theme import MM, PALETTE, SMALLEST_TYPE, short, theme

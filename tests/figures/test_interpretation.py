@@ -7,7 +7,7 @@ import pytest
 
 from celllm.errors import UserError
 from celllm.scores.columns import CELLS, GENES
-from celllm.evaluation.run import TOY_NOTE
+from celllm.report.run import TOY_NOTE
 from celllm.figures.interpretation import run_figc1, run_figc2
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from celllm.errors import UserError
-from celllm.evaluation.run import TOY_NOTE
+from celllm.report.run import TOY_NOTE
 from celllm.figures.loss_curves import POINTS, curves, run_loss_curves
 from celllm.figures.theme import MM
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from celllm.evaluation.paper import load
+from celllm.report.published import load
 from celllm.figures.scaling import COLUMNS, points_of, run_scaling
 
 

@@ -23,7 +23,7 @@ from celllm.probes.attention_genes import (
     gene_totals,
     run_interpret,
 )
-from celllm.evaluation.paper import load
+from celllm.report.published import load
 from celllm.model import Encoder, EncoderConfig, save_encoder
 from celllm.model.favor import features
 from celllm.training.model_row import describe_tokeniser

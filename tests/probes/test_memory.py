@@ -7,7 +7,7 @@ import pytest
 from celllm.errors import UserError
 from celllm.scores.columns import MEMORY
 from celllm.probes.memory import GIB, Fit, Point, run_memory
-from celllm.evaluation.paper import load
+from celllm.report.published import load
 from celllm.model import EncoderConfig
 from celllm.probes.peak_memory import PeakMeter
 

@@ -11,9 +11,9 @@ import torch
 from celllm.config import load
 from celllm.cells.genes import Vocabulary
 from celllm.errors import UserError
-from celllm.evaluation import paper
-from celllm.evaluation.facts import find
-from celllm.evaluation.tables import run_table
+from celllm.report import published
+from celllm.report.fact_tables import find
+from celllm.report.tables import run_table
 from celllm.model import SIZES, Encoder
 from celllm.probes.settings_facts import FIXED, FIXED_IN_PRETRAINING, run_settings_facts
 from celllm.training import finetune, regression
@@ -63,7 +63,7 @@ def facts_of(config: str, genes: Path, counts: Path, out: Path, **changes) -> di
 
 def test_the_full_run_uses_every_setting_of_table_f1(tmp_path, genes, counts) -> None:
     facts = facts_of("paper.yaml", genes, counts, tmp_path / "settings.json")
-    rows = paper.load().fact_tables["tablef1"].rows
+    rows = published.load().fact_tables["tablef1"].rows
     assert len(rows) == 51
     for row in rows:
         assert row.fact is not None and find(facts, row.fact) is not None, (row.group, row.title)

@@ -80,7 +80,7 @@ def test_both_configurations_are_valid() -> None:
 
 
 def test_drug_sensitivity_is_as_table_f1_and_the_paper_say() -> None:
-    from celllm.evaluation import paper
+    from celllm.report import published
     from celllm.settings import fill
     from celllm.training.finetune import FinetuneSettings
 
@@ -92,11 +92,11 @@ def test_drug_sensitivity_is_as_table_f1_and_the_paper_say() -> None:
     for task, splits in config["splits"].items():
         share = splits["train_fraction"]
         assert splits["n_folds"] == 5
-        assert (1 - share) / share == pytest.approx(paper.load().tasks[task].test_over_train)
+        assert (1 - share) / share == pytest.approx(published.load().tasks[task].test_over_train)
 
 
 def test_drug_response_is_as_table_f1_says() -> None:
-    from celllm.evaluation import paper
+    from celllm.report import published
     from celllm.settings import fill
     from celllm.tasks.pair_splits import PairSplitSettings
     from celllm.training.finetune_response import ResponseSettings
@@ -110,18 +110,18 @@ def test_drug_response_is_as_table_f1_says() -> None:
         drawn = fill(PairSplitSettings, {"kind": task.removeprefix("response_"), **splits})
         assert (drawn.n_repeats, drawn.validation_fraction, drawn.test_fraction) == (5, 0.1, 0.1)
         # The training side holds the validation part: methods that choose nothing learn from both.
-        assert paper.load().tasks[task].test_over_train == pytest.approx(0.1 / 0.9)
+        assert published.load().tasks[task].test_over_train == pytest.approx(0.1 / 0.9)
 
 
 def test_every_row_of_the_papers_score_tables_is_in_the_runs() -> None:
-    from celllm.evaluation import paper
+    from celllm.report import published
 
-    assert set(SECTION_OF) == set(paper.load().tables)
+    assert set(SECTION_OF) == set(published.load().tables)
     full = complete(read_yaml(ROOT / "config/paper.yaml"), environ={})
     for config in (full, completed({})):
         assert set(config["tables"]) == set(SECTION_OF)
         for table, section in SECTION_OF.items():
-            for row in paper.load().tables[table].rows:
+            for row in published.load().tables[table].rows:
                 assert row.model in config[section]["models"]
                 assert config["models"][row.model]["title"] == row.title or row.name == "celllm_50m"
 

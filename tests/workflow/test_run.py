@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from celllm.config import load
-from celllm.evaluation import paper
+from celllm.report import published
 from celllm.scores import files
-from celllm.evaluation.paper import ScoreTable
+from celllm.report.published import ScoreTable
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
@@ -82,7 +82,7 @@ def check_table(results: Path, table: ScoreTable) -> None:
 def check_complete(results: Path) -> None:
     """Scores and tables without a gap, figures, ledger, facts, manifest, and the word that all is there."""
     check_scores(results)
-    for table in paper.load().tables.values():
+    for table in published.load().tables.values():
         check_table(results, table)
     of_sets = [f"{kind}_{name}" for kind in ("fig3", "tsne") for name in ("zheng68k", "baron")]
     for name in (*of_sets, "fig4", "figc1", "figc2", "geometry", "loss_curves", "scaling"):

@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT))
 
 from celllm.config import SECTION_OF, complete, lay_over
 from celllm.errors import UserError
-from celllm.evaluation import paper
+from celllm.report import published
 from celllm.io import read_yaml
 
 try:
@@ -108,5 +108,5 @@ def file_flags(data_set, sample=None):
 
 def table_labels(wildcards):
     """Number and subject of a table of the paper, for Snakemake's report."""
-    number, _, subject = paper.load().table(wildcards.table).title.partition(": ")
+    number, _, subject = published.load().table(wildcards.table).title.partition(": ")
     return {"table": number, "subject": subject}

@@ -25,10 +25,10 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from celllm.evaluation import paper as printed
+from celllm.report import published as printed
 from celllm.scores import files as score_files
-from celllm.evaluation.facts import as_text, find, read_facts
-from celllm.evaluation.ledger import (
+from celllm.report.fact_tables import as_text, find, read_facts
+from celllm.report.ledger import (
     CONTRADICTION,
     FAILS,
     HOLDS,
@@ -37,11 +37,11 @@ from celllm.evaluation.ledger import (
     TOY,
     ledger_view,
 )
-from celllm.evaluation.lookup import Lookup, paired
-from celllm.evaluation.paper import CONTROL, SCALE, CellOf, Claim, Column, Paper
-from celllm.evaluation.render import render
-from celllm.evaluation.run import Model, read_models
-from celllm.evaluation.slips import contradiction
+from celllm.report.lookup import Lookup, paired
+from celllm.report.published import CONTROL, SCALE, CellOf, Claim, Column, Paper
+from celllm.report.render import render
+from celllm.report.run import Model, read_models
+from celllm.report.slips import contradiction
 from celllm.scores.statistics import Comparison, corrected_resampled_t, holm
 from celllm.io import write_text
 from celllm.settings import fill
@@ -89,12 +89,12 @@ def run_claims(
     scores
         Score files of all tasks.
     models
-        The run's models (see :func:`celllm.evaluation.run.read_models`); those of group ``control`` stand for
+        The run's models (see :func:`celllm.report.run.read_models`); those of group ``control`` stand for
         the simple methods that a state of the art must beat.
     settings
         :class:`ClaimSettings` as mapping or JSON.
     facts
-        JSON files of measured facts, merged (see :mod:`celllm.evaluation.facts`).
+        JSON files of measured facts, merged (see :mod:`celllm.report.fact_tables`).
 
     Raises
     ------

@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from celllm.evaluation import paper as printed
-from celllm.evaluation.facts import DIFFERS, NOT_MEASURED, NOTHING
-from celllm.evaluation.paper import DIGITS, SCALE, Metric, ScoreTable
-from celllm.evaluation.run import TOY_NOTE, labelled
+from celllm.report import published as printed
+from celllm.report.fact_tables import DIFFERS, NOT_MEASURED, NOTHING
+from celllm.report.published import DIGITS, SCALE, Metric, ScoreTable
+from celllm.report.run import TOY_NOTE, labelled
 from celllm.scores.files import FAILED, NOT_APPLICABLE, OUT_OF_MEMORY
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -294,7 +294,7 @@ def _fact_cells(cell: Mapping[Any, Any], with_difference: bool, notes: Notes) ->
 
 
 def read_table(path: str | Path) -> dict[str, Any]:
-    """The view of a table's tidy CSV, as written by :func:`celllm.evaluation.tables.run_table`."""
+    """The view of a table's tidy CSV, as written by :func:`celllm.report.tables.run_table`."""
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     title = printed.load().table(str(frame["table"].iloc[0])).title
     if "ours" in frame:

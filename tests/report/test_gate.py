@@ -1,7 +1,7 @@
 import pytest
 
 from celllm.errors import UserError
-from celllm.evaluation.gate import run_gate
+from celllm.report.gate import run_gate
 from celllm.io import read_json
 
 GOOD = {("celllm", "baron", "strict", m): [0.5, 0.6] for m in ("macro_f1", "accuracy")}

@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 
 from celllm.errors import UserError
-from celllm.evaluation import paper as printed
-from celllm.evaluation.captions import GROUPS, caption_of
-from celllm.evaluation.ledger import read_ledger
-from celllm.evaluation.render import read_table, render
-from celllm.evaluation.run import labelled
-from celllm.evaluation.summary import summary_view
+from celllm.report import published as printed
+from celllm.report.captions import GROUPS, caption_of
+from celllm.report.ledger import read_ledger
+from celllm.report.render import read_table, render
+from celllm.report.run import labelled
+from celllm.report.summary import summary_view
 from celllm.io import read_json, write_text
 from celllm.settings import fill
 
@@ -44,13 +44,13 @@ def run_report(
     Parameters
     ----------
     tables
-        CSV files of :func:`celllm.evaluation.tables.run_table`, in the order to show them.
+        CSV files of :func:`celllm.report.tables.run_table`, in the order to show them.
     figures
         SVG or PNG files; of a figure given in both forms the SVG is taken unless it is very large.
     claims
-        CSV file of :func:`celllm.evaluation.claims.run_claims`.
+        CSV file of :func:`celllm.report.claims.run_claims`.
     manifest
-        JSON file of :func:`celllm.evaluation.manifest.run_manifest`.
+        JSON file of :func:`celllm.report.manifest.run_manifest`.
     settings
         :class:`ReportSettings` as mapping or JSON.
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from celllm.evaluation import paper as printed
-from celllm.evaluation.facts import as_text
-from celllm.evaluation.paper import DIGITS
-from celllm.evaluation.run import labelled
+from celllm.report import published as printed
+from celllm.report.fact_tables import as_text
+from celllm.report.published import DIGITS
+from celllm.report.run import labelled
 
 HOLDS = "holds"
 FAILS = "fails"

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from celllm.errors import UserError
-from celllm.evaluation import paper as printed
-from celllm.evaluation.facts import DIFFERS, NOT_MEASURED, SAME, find, read_facts
-from celllm.evaluation.paper import Paper
+from celllm.report import published as printed
+from celllm.report.fact_tables import DIFFERS, NOT_MEASURED, SAME, find, read_facts
+from celllm.report.published import Paper
 from celllm.io import write_json
 from celllm.settings import fill
 

@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from celllm.evaluation import paper as printed
+from celllm.report import published as printed
 from celllm.scores import files as score_files
-from celllm.evaluation.facts import fact_frame, read_facts
-from celllm.evaluation.lookup import Lookup, paired
-from celllm.evaluation.paper import DIGITS, SCALE, Column, FactTable, Number, Row, ScoreTable
-from celllm.evaluation.render import fact_view, render, score_view
-from celllm.evaluation.run import Model, read_models
+from celllm.report.fact_tables import fact_frame, read_facts
+from celllm.report.lookup import Lookup, paired
+from celllm.report.published import DIGITS, SCALE, Column, FactTable, Number, Row, ScoreTable
+from celllm.report.render import fact_view, render, score_view
+from celllm.report.run import Model, read_models
 from celllm.scores.statistics import summarise
 from celllm.io import write_text
 from celllm.settings import fill
@@ -65,7 +65,7 @@ def run_table(
     scores
         Score files; rows of other tasks are ignored.
     models
-        The models this table is made for (see :func:`celllm.evaluation.run.read_models`). The paper's rows
+        The models this table is made for (see :func:`celllm.report.run.read_models`). The paper's rows
         come first, then the models that the paper does not print, in the order given.
     settings
         :class:`TableSettings` as mapping or JSON.

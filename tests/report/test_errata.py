@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from celllm.evaluation import paper
-from celllm.evaluation.paper import CellOf, Number
+from celllm.report import published
+from celllm.report.published import CellOf, Number
 
-BOOK = paper.load()
+BOOK = published.load()
 CLAIMS = {claim.id: claim for claim in BOOK.claims}
 TEXT = (Path(__file__).parents[2] / "docs/errata.md").read_text(encoding="utf-8")
 N_RUNS = 5

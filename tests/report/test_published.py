@@ -4,11 +4,11 @@ from dataclasses import replace
 import pytest
 
 from celllm.errors import UserError
-from celllm.evaluation import paper
+from celllm.report import published
 from celllm.scores.metrics import NAMES
-from celllm.evaluation.slips import contradiction
+from celllm.report.slips import contradiction
 
-BOOK = paper.load()
+BOOK = published.load()
 CLAIMS = {claim.id: claim for claim in BOOK.claims}
 
 
@@ -32,8 +32,8 @@ def test_every_printed_score_is_there() -> None:
     ],
 )
 def test_printed_cells(cell: str, value: float, sd: float) -> None:
-    number = BOOK.number(paper.CellOf.parse(cell))
-    assert number == paper.Number(value, sd)
+    number = BOOK.number(published.CellOf.parse(cell))
+    assert number == published.Number(value, sd)
 
 
 def test_columns_carry_known_metrics_and_tasks() -> None:
@@ -84,20 +84,20 @@ def test_claims_are_many_distinct_and_resolvable() -> None:
         ("celllm", "scbert", ""),
         ("celllm_wo_cl", "scbert", "CellLM w/o CL 66.4, scBERT 68.8 (Zheng68K macro F1)"),
         ("celllm", "celllm", "CellLM 71.8, CellLM 71.8 (Zheng68K macro F1)"),
-        ("celllm", paper.CONTROL, ""),
+        ("celllm", published.CONTROL, ""),
     ],
 )
 def test_an_ordering_that_the_printed_numbers_do_not_have(ours: str, rival: str, text: str) -> None:
     claim = replace(
         CLAIMS["contrast-helps"],
-        cells=(paper.CellOf.parse(f"table1/{ours}/zheng68k/macro_f1"),),
+        cells=(published.CellOf.parse(f"table1/{ours}/zheng68k/macro_f1"),),
         over=(rival,),
     )
     assert contradiction(claim, BOOK) == (f"The paper's own table has {text}" if text else "")
 
 
 def test_errors_are_better_when_smaller_in_print_too() -> None:
-    cells = (paper.CellOf.parse("table3/scbert/cold/mae"),)
+    cells = (published.CellOf.parse("table3/scbert/cold/mae"),)
     claim = replace(CLAIMS["scbert-over-deepcdr"], cells=cells)
     assert contradiction(claim, BOOK).endswith("scBERT 1.086, DeepCDR 1.083 (Cold start MAE)")
 

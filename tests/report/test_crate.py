@@ -7,7 +7,7 @@ import pytest
 
 from celllm import __version__
 from celllm.errors import UserError
-from celllm.evaluation.crate import run_crate
+from celllm.report.crate import run_crate
 from celllm.io import sha256
 
 URL = "https://example.org/zheng68k/a.tar.gz"
@@ -138,11 +138,11 @@ def test_a_file_that_is_something_else(
 
 
 def test_the_citation_file_says_what_the_package_is() -> None:
-    from celllm.evaluation import paper
-    from celllm.evaluation.crate import ROOT
+    from celllm.report import published
+    from celllm.report.crate import ROOT
     from celllm.io import read_yaml
 
     cited = read_yaml(ROOT / "CITATION.cff")
     assert cited["version"] == __version__
-    assert cited["preferred-citation"]["title"] == paper.load().title
-    assert paper.load().arxiv in cited["preferred-citation"]["url"]
+    assert cited["preferred-citation"]["title"] == published.load().title
+    assert published.load().arxiv in cited["preferred-citation"]["url"]

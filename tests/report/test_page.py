@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from celllm.errors import UserError
-from celllm.evaluation import paper
-from celllm.evaluation.captions import CAPTIONS, GROUPS, caption_of
-from celllm.evaluation.claims import run_claims
-from celllm.evaluation.manifest import run_manifest
-from celllm.evaluation.report import run_report
-from celllm.evaluation.run import TOY_NOTE
-from celllm.evaluation.tables import run_table
+from celllm.report import published
+from celllm.report.captions import CAPTIONS, GROUPS, caption_of
+from celllm.report.claims import run_claims
+from celllm.report.manifest import run_manifest
+from celllm.report.page import run_report
+from celllm.report.run import TOY_NOTE
+from celllm.report.tables import run_table
 
-CLAIMS = paper.load().claims
+CLAIMS = published.load().claims
 
 
 class _Page(HTMLParser):

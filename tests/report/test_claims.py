@@ -6,15 +6,15 @@ import pandas as pd
 import pytest
 
 from celllm.config import load
-from celllm.evaluation import paper
-from celllm.evaluation.claims import fact_holds, judged, run_claims, tolerance_of
-from celllm.evaluation.ledger import CONTRADICTION, FAILS, HOLDS, INCONCLUSIVE, NOT_RUN, TOY, VERDICTS
-from celllm.evaluation.paper import CONTROL
-from celllm.evaluation.run import TOY_NOTE
+from celllm.report import published
+from celllm.report.claims import fact_holds, judged, run_claims, tolerance_of
+from celllm.report.ledger import CONTRADICTION, FAILS, HOLDS, INCONCLUSIVE, NOT_RUN, TOY, VERDICTS
+from celllm.report.published import CONTROL
+from celllm.report.run import TOY_NOTE
 from celllm.scores.statistics import Comparison, corrected_resampled_t
 
 ZHENG, BARON = "zheng68k", "baron"
-CLAIMS = {claim.id: claim for claim in paper.load().claims}
+CLAIMS = {claim.id: claim for claim in published.load().claims}
 
 
 def comparison(mean: float, low: float, high: float) -> Comparison:
@@ -95,7 +95,7 @@ def test_facts(claim: str, fact, holds: bool) -> None:
 
 
 def test_default_tolerances_follow_the_printed_spread() -> None:
-    book = paper.load()
+    book = published.load()
     assert tolerance_of(CLAIMS["annotation-f1"], book) == 2.0  # two sd of 1.0
     assert tolerance_of(CLAIMS["baron-weighted"], book) == 1.0  # two sd of 0.1 are less than a point
     assert tolerance_of(CLAIMS["warm-rmse"], book) == pytest.approx(0.082)
@@ -359,7 +359,7 @@ def test_ratios_of_test_to_training_cells_are_those_of_the_full_run() -> None:
         expected[task] = (1 - splits["train_fraction"]) / splits["train_fraction"]
     for task, splits in config["drug_response"]["splits"].items():
         expected[task] = splits["test_fraction"] / (1 - splits["test_fraction"])
-    ratios = {name: task.test_over_train for name, task in paper.load().tasks.items()}
+    ratios = {name: task.test_over_train for name, task in published.load().tasks.items()}
     assert ratios == pytest.approx(expected, rel=1e-9)
     assert ratios == pytest.approx(
         {

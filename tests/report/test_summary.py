@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from celllm.evaluation import paper
-from celllm.evaluation.claims import run_claims
-from celllm.evaluation.ledger import read_ledger
-from celllm.evaluation.render import read_table
-from celllm.evaluation.summary import summary_view
-from celllm.evaluation.tables import run_table
+from celllm.report import published
+from celllm.report.claims import run_claims
+from celllm.report.ledger import read_ledger
+from celllm.report.render import read_table
+from celllm.report.summary import summary_view
+from celllm.report.tables import run_table
 
 MANIFEST = {
     "size": "full", "finished": "2026-11-25T20:01:02+00:00", "celllm": "0.1.0", "job_seconds": 900.0,
@@ -38,7 +38,7 @@ def summary(tmp_path: Path, score_file, spread, models):
             run_table(name, scores, models, settings, tmp_path / name)
         run_claims(scores, models, settings, tmp_path / "claims")
         views = [read_table(tmp_path / f"{name}.csv") for name in ("table1", "tabled1")]
-        return summary_view(views, read_ledger(tmp_path / "claims.csv"), MANIFEST, paper.load())
+        return summary_view(views, read_ledger(tmp_path / "claims.csv"), MANIFEST, published.load())
 
     return make
 
@@ -88,5 +88,5 @@ def test_a_run_without_any_score(summary) -> None:
 def test_verdicts_in_words_add_up(summary) -> None:
     told = summary({("celllm", "strict"): 0.718, ("scbert", "strict"): 0.68})["facts"]["What it says"][0]
     numbers = [int(n) for n in re.findall(r"\d+", told)]
-    assert numbers[0] == len(paper.load().claims) == sum(numbers[1:])
+    assert numbers[0] == len(published.load().claims) == sum(numbers[1:])
     assert "none is judged" in summary({("celllm", "strict"): 0.7}, toy=True)["facts"]["What it says"][0]

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from celllm.evaluation import paper
+from celllm.report import published
 
-CLAIMS = paper.load().claims
+CLAIMS = published.load().claims
 
 
 def shown(page: Any) -> list[str]:

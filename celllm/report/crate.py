@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celllm.errors import UserError
-from celllm.evaluation import paper as printed
-from celllm.evaluation.captions import caption_of
+from celllm.report import published as printed
+from celllm.report.captions import caption_of
 from celllm.io import read_json, read_yaml, sha256, write_json, write_text
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def run_crate(manifest: str | Path, lock: str | Path, out: str | Path) -> None:
     Parameters
     ----------
     manifest
-        JSON file of :func:`celllm.evaluation.manifest.run_manifest`.
+        JSON file of :func:`celllm.report.manifest.run_manifest`.
     lock
         ``data.lock`` of the inputs: file, address, bytes, SHA-256.
     out

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from celllm.errors import UserError
-from celllm.evaluation.paper import FactRow, FactTable
+from celllm.report.published import FactRow, FactTable
 from celllm.io import read_json
 
 SAME = "same"

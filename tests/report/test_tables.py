@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from celllm.errors import UserError
-from celllm.evaluation.render import markdown, read_table, signed, tex
-from celllm.evaluation.run import TOY_NOTE
-from celllm.evaluation.tables import mean_sd, run_table
+from celllm.report.render import markdown, read_table, signed, tex
+from celllm.report.run import TOY_NOTE
+from celllm.report.tables import mean_sd, run_table
 
 ZHENG, BARON = "zheng68k", "baron"
 

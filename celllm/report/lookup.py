@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from celllm.evaluation.paper import Column
+from celllm.report.published import Column
 from celllm.scores.files import OK
 
 _KEY = ["task", "data_set", "model", "protocol", "metric"]

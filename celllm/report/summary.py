@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from celllm.evaluation.ledger import CONTRADICTION, FAILS, HOLDS, INCONCLUSIVE, NOT_RUN, TOY
-from celllm.evaluation.paper import Paper
-from celllm.evaluation.render import GROUPS, signed
+from celllm.report.ledger import CONTRADICTION, FAILS, HOLDS, INCONCLUSIVE, NOT_RUN, TOY
+from celllm.report.published import Paper
+from celllm.report.render import GROUPS, signed
 
 View = Mapping[str, Any]
 

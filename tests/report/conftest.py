@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from celllm.evaluation.claims import run_claims
-from celllm.evaluation.manifest import run_manifest
-from celllm.evaluation.report import run_report
+from celllm.report.claims import run_claims
+from celllm.report.manifest import run_manifest
+from celllm.report.page import run_report
 from celllm.scores.files import OK, Score, write
-from celllm.evaluation.tables import run_table
+from celllm.report.tables import run_table
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"><rect width="10" height="10"/></svg>'
 

@@ -10,11 +10,11 @@ import pytest
 
 from celllm.config import ROOT
 from celllm.errors import UserError
-from celllm.evaluation.claims import run_claims
-from celllm.evaluation.counts import CountSettings, compared, expected, name_of, run_check_counts
-from celllm.evaluation.ledger import FAILS, HOLDS, NOT_RUN
-from celllm.evaluation.paper import load
-from celllm.evaluation.tables import run_table
+from celllm.report.claims import run_claims
+from celllm.report.check_counts import CountSettings, compared, expected, name_of, run_check_counts
+from celllm.report.ledger import FAILS, HOLDS, NOT_RUN
+from celllm.report.published import load
+from celllm.report.tables import run_table
 from celllm.io import read_yaml
 
 BOOK = load()

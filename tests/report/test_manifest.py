@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from celllm.errors import UserError
-from celllm.evaluation.manifest import (
+from celllm.report.manifest import (
     config_hash,
     git_state,
     read_checksums,

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from celllm.evaluation.facts import as_text
-from celllm.evaluation.ledger import number_text
-from celllm.evaluation.paper import CONTROL, CellOf, Claim, Paper
+from celllm.report.fact_tables import as_text
+from celllm.report.ledger import number_text
+from celllm.report.published import CONTROL, CellOf, Claim, Paper
 
 
 def contradiction(claim: Claim, book: Paper) -> str:
