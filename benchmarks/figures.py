@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from celllm.figures.confusion import run_confusion
-from celllm.figures.embedding_map import run_embedding_map_figure
+from celllm.figures.tsne import run_embedding_map_figure
 from celllm.figures.fig4 import run_fig4
 from celllm.figures.geometry import run_geometry_figure
-from celllm.figures.interpretation import run_figc1, run_figc2
+from celllm.figures.attended_genes import run_figc1, run_figc2
 from celllm.figures.loss_curves import run_loss_curves
 from celllm.figures.scaling import run_scaling
 

@@ -393,12 +393,12 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "figc1": Verb(
-        "celllm.figures.interpretation:run_figc1",
+        "celllm.figures.attended_genes:run_figc1",
         "genes of `celllm interpret` -> Fig. C.1",
         (_file("table", "genes, CSV"), _settings(), PREFIX),
     ),
     "figc2": Verb(
-        "celllm.figures.interpretation:run_figc2",
+        "celllm.figures.attended_genes:run_figc2",
         "cells of `celllm interpret` -> Fig. C.2",
         (_file("cells", "cells, CSV"), _file("facts", "facts, JSON"), _settings(), PREFIX),
     ),
@@ -415,7 +415,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "embedding-map-figure": Verb(
-        "celllm.figures.embedding_map:run_embedding_map_figure",
+        "celllm.figures.tsne:run_embedding_map_figure",
         "what `celllm embedding-map` wrote -> cells by type and by error",
         (_file("table", "cells, CSV"), _settings(), PREFIX),
     ),

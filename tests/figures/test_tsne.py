@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from celllm.scores.columns import EMBEDDING_MAP
-from celllm.figures.embedding_map import _looks, run_embedding_map_figure
+from celllm.figures.tsne import _looks, run_embedding_map_figure
 from celllm.figures.theme import SMALLEST_TYPE
 
 Draw = Callable[..., Path]

@@ -8,7 +8,7 @@ import pytest
 from celllm.errors import UserError
 from celllm.scores.columns import CELLS, GENES
 from celllm.report.run import TOY_NOTE
-from celllm.figures.interpretation import run_figc1, run_figc2
+from celllm.figures.attended_genes import run_figc1, run_figc2
 
 
 def gene(name: str, rank: int | None, attention: float) -> tuple:
