@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from celllm.cells import h5ad
+from celllm.cells.genes import Vocabulary
 from celllm.corpus.batches import length_buckets
 from celllm.corpus.expressed import CellsInMemory, blocks, concatenate, tokens_of
-from celllm.cells.genes import Vocabulary
 from celllm.corpus.tokens import Tokeniser
 from celllm.model import Encoder, cell_embedding, load_gene_embeddings
-from celllm.training.masked_batches import Batch
 from celllm.training.distributed import joined
+from celllm.training.masked_batches import Batch
 from celllm.training.model_row import ModelRow
 from celllm.training.objectives import hide_expressions
 from celllm.training.pretrain_settings import PretrainSettings

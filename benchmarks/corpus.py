@@ -24,8 +24,8 @@ from anndata.experimental import concat_on_disk
 from scipy.sparse import csr_matrix
 
 from celllm.cells import h5ad
-from celllm.corpus.batches import EpochSampler
 from celllm.cells.check import PROVENANCE
+from celllm.corpus.batches import EpochSampler
 from celllm.corpus.shards import Corpus, run_index, run_shard
 from celllm.corpus.tokens import Tokeniser
 

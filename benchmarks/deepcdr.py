@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from celllm import methods
-from celllm.methods.pairs import Screen
 from celllm.corpus.splits import pair_folds
+from celllm.methods.pairs import Screen
 from celllm.report.published import load
 from celllm.tasks.folds import offer
 from celllm.tasks.runner import Runner

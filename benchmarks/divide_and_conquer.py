@@ -26,8 +26,8 @@ import torch
 
 from celllm.corpus.tokens import CellBatch
 from celllm.model import Encoder, sized
-from celllm.training.masked_batches import Batch
 from celllm.training.distributed import joined
+from celllm.training.masked_batches import Batch
 from celllm.training.model_row import ModelRow
 from celllm.training.objectives import hide_expressions
 from celllm.training.pretrain_settings import PretrainSettings

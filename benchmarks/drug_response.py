@@ -25,14 +25,14 @@ import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 
-from celllm.corpus.expressed import from_csr
 from celllm.cells.responses import read_responses
+from celllm.corpus.expressed import from_csr
 from celllm.corpus.tokens import Tokeniser
 from celllm.graph.drugs import Drugs, GinEncoder
 from celllm.graph.molecules import read_smiles
 from celllm.model import Encoder, EncoderConfig
-from celllm.training.regression import KnownPairs, batches
 from celllm.training.finetune_response import ResponseModel, ResponseSettings, ResponseTuner
+from celllm.training.regression import KnownPairs, batches
 
 # Where no table is given: as many different molecules of drug-like size as there are drugs.
 _SCAFFOLD = "CC(=O)N{}c1ccc(cc1)C(=O)Nc1ccc(F)c(c1)C(=O)N1CCN(C)CC1"

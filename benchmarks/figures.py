@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from celllm.figures.attended_genes import run_figc1, run_figc2
 from celllm.figures.confusion import run_confusion
-from celllm.figures.tsne import run_embedding_map_figure
 from celllm.figures.fig4 import run_fig4
 from celllm.figures.geometry import run_geometry_figure
-from celllm.figures.attended_genes import run_figc1, run_figc2
 from celllm.figures.loss_curves import run_loss_curves
 from celllm.figures.scaling import run_scaling
+from celllm.figures.tsne import run_embedding_map_figure
 
 
 def calls(run: Path, out: Path) -> dict[str, Callable[[], None]]:

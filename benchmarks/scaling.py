@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from celllm.cells.genes import Vocabulary
 from celllm.corpus.expressed import from_csr
 from celllm.corpus.shards import run_index, write_shard
-from celllm.cells.genes import Vocabulary
 from celllm.training.distributed import joined
 from celllm.training.model_row import ModelRow
 from celllm.training.pretrain import Run, prepare

@@ -212,11 +212,6 @@ VERBS: dict[str, Verb] = {
             _file("metrics", "losses by epoch, CSV"),
         ),
     ),
-    "link-prediction": Verb(
-        "celllm.probes.link_prediction:run_link_prediction",
-        "GraphMAE held to left-out edges of the network, beside simple baselines",
-        (_file("network", "the gene network, network.npz"), GENES, _settings(dest="options"), OUT),
-    ),
     "shard": Verb(
         "celllm.corpus.shards:run_shard",
         "prepared cells of one sample -> token shard",

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from celllm.cells.genes import FEW, SymbolMap, Vocabulary
-from celllm.sources.delimited import first_repeat
 from celllm.cells.values import KINDS, looks_logged, value_problem
 from celllm.errors import UserError
+from celllm.sources.delimited import first_repeat
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from celllm.sources import delimited
 from celllm.errors import UserError
 from celllm.io import write_text
+from celllm.sources import delimited
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

@@ -15,9 +15,9 @@ from typing import IO, TYPE_CHECKING
 
 from celllm.cells.check import check
 from celllm.cells.genes import Vocabulary
-from celllm.sources.delimited import AGAIN
 from celllm.errors import UserError
 from celllm.io import atomic
+from celllm.sources.delimited import AGAIN
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from celllm import __version__
 from celllm.cells import h5ad
-from celllm.sources import delimited
 from celllm.cells.genes import GeneReport, SymbolMap, Vocabulary, harmonise
 from celllm.cells.raw import CellOptions, RawCells, check_files
 from celllm.errors import UserError
 from celllm.settings import fill
+from celllm.sources import delimited
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from celllm.sources.delimited import first_repeat
 from celllm.cells.values import Kind, value_problem
 from celllm.errors import UserError
+from celllm.sources.delimited import first_repeat
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from celllm.cells import h5ad
-from celllm.sources import delimited
-from celllm.corpus.shards import Corpus, ShardEntry, read_index
 from celllm.cells.genes import Vocabulary
 from celllm.cells.responses import counts as response_counts
 from celllm.cells.responses import read_responses
+from celllm.corpus.shards import Corpus, ShardEntry, read_index
 from celllm.io import write_json
+from celllm.sources import delimited
 
 
 def run_counts(

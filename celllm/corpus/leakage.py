@@ -1,7 +1,7 @@
 """The leakage report: cells of the tasks that the encoders have already met in pre-training.
 
-Compared are hashes of the counts (celllm.corpus.hashes), so what is found is the very same cell, gene by gene;
-a cell that another pipeline counted anew is not. Memory holds eight bytes per cell.
+Compared are hashes of the counts (celllm.corpus.hashes), so what is found is the very same cell, gene by
+gene; a cell that another pipeline counted anew is not. Memory holds eight bytes per cell.
 """
 
 import logging
@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from celllm.cells import h5ad
-from celllm.corpus.expressed import blocks
-from celllm.corpus.shards import Shard
 from celllm.cells.genes import Vocabulary
+from celllm.corpus.expressed import blocks
 from celllm.corpus.hashes import cell_hashes
+from celllm.corpus.shards import Shard
 from celllm.errors import UserError
 from celllm.io import write_json, write_text
 from celllm.settings import fill

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from celllm.report import published as printed
-from celllm.scores.columns import CELLS, GENES, KINDS, SETS
 from celllm.figures.numbers import read_numbers, write_figure
 from celllm.figures.settings import FigureSettings
 from celllm.figures.theme import (
@@ -29,6 +27,8 @@ from celllm.figures.theme import (
     short,
 )
 from celllm.io import read_json
+from celllm.report import published as printed
+from celllm.scores.columns import CELLS, GENES, KINDS, SETS
 from celllm.settings import fill
 
 if TYPE_CHECKING:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from celllm.report import published as printed
-from celllm.scores.files import read_predictions
 from celllm.figures.numbers import write_figure
 from celllm.figures.settings import PredictionsFigureSettings
 from celllm.figures.theme import (
@@ -25,6 +23,8 @@ from celllm.figures.theme import (
     literal,
     short,
 )
+from celllm.report import published as printed
+from celllm.scores.scores import read_predictions
 from celllm.settings import fill
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from celllm.scores.columns import MEMORY, PAPER_LENGTHS
 from celllm.figures.numbers import read_numbers, write_figure
 from celllm.figures.theme import GRID, INK, PALETTE, SMALLEST_TYPE, SOFT, TYPE, blank, headed, legend, mark
+from celllm.scores.columns import MEMORY, PAPER_LENGTHS
 from celllm.settings import fill
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from celllm.scores.columns import GEOMETRY
 from celllm.figures.confusion import data_set_title
 from celllm.figures.numbers import read_numbers, write_figure
 from celllm.figures.settings import ModelsFigureSettings
@@ -28,8 +27,9 @@ from celllm.figures.theme import (
     mark,
     short,
 )
-from celllm.settings import fill
+from celllm.scores.columns import GEOMETRY
 from celllm.scores.measures import MEASURES
+from celllm.settings import fill
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

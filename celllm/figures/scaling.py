@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from celllm.report import published as printed
 from celllm.figures.numbers import read_numbers, write_figure
 from celllm.figures.settings import FigureSettings
 from celllm.figures.theme import GRID, INK, NOTE_LINE, PAGE_WIDTH, PALETTE, SOFT, TYPE, blank, headed, legend
+from celllm.report import published as printed
 from celllm.settings import fill
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from celllm.report.run import TOY_NOTE, labelled
 from celllm.io import atomic
+from celllm.report.run import TOY_NOTE, labelled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from celllm.report import published as printed
-from celllm.scores.columns import EMBEDDING_MAP
 from celllm.figures.confusion import data_set_title, lineage
 from celllm.figures.numbers import read_numbers, write_figure
 from celllm.figures.settings import PredictionsFigureSettings
@@ -26,6 +24,8 @@ from celllm.figures.theme import (
     scatter,
     short,
 )
+from celllm.report import published as printed
+from celllm.scores.columns import EMBEDDING_MAP
 from celllm.settings import fill
 
 if TYPE_CHECKING:

@@ -44,26 +44,6 @@ def spectral(network: GeneNetwork, size: int, seed: int) -> Floats:
     return factorised((scale @ adjacency @ scale).tocsr(), size, seed)
 
 
-def random_walk(network: GeneNetwork, size: int, seed: int, window: int = 2) -> Floats:
-    """Return DeepWalk's embedding (n_genes, size) by factorising the matrix that it approximates.
-
-    Skip-gram on random walks (DeepWalk; node2vec with p = q = 1) factorises, with one negative sample, the
-    logarithm of ``volume / window * (P + ... + P^window) D^-1`` with the transition matrix P; entries below 1
-    count as 1 (NetMF, Qiu et al. 2018). The window is short so that the matrix stays sparse.
-    """
-    adjacency = network.adjacency()
-    degrees = adjacency.sum(axis=1)
-    inverse = sparse.diags_array(np.divide(1, degrees, out=np.zeros_like(degrees), where=degrees > 0))
-    step = power = total = (inverse @ adjacency).tocsr()
-    for _ in range(window - 1):
-        power = power @ step
-        total = total + power
-    matrix = ((total @ inverse) * (degrees.sum() / window)).tocsr()
-    matrix.data = np.log(np.maximum(matrix.data, 1))
-    matrix.eliminate_zeros()
-    return factorised(matrix, size, seed)
-
-
 def factorised(matrix: sparse.csr_array, size: int, seed: int) -> Floats:
     """Return F (n, size) with ``F F^T`` nearest to a symmetric matrix, by randomised subspace iteration.
 

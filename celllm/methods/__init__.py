@@ -4,8 +4,8 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from celllm.methods.method import Method
 from celllm.errors import UserError
+from celllm.methods.method import Method
 
 # Method -> module of this package that holds it; the module is imported when the method is asked for.
 _MODULES = {
@@ -19,13 +19,13 @@ _MODULES = {
 }
 # The same for drug response.
 _RESPONSE_MODULES = {
-    "drug_mean": "response",
-    "drug_mean_line_mean": "response",
-    "ridge": "response",
-    "ridge_by_drug": "response",
-    "line_mean_ridge_by_drug": "response",
-    "shuffled_ridge_by_drug": "response",
-    "gradient_boosting": "response",
+    "drug_mean": "response_controls",
+    "drug_mean_line_mean": "response_controls",
+    "ridge": "response_controls",
+    "ridge_by_drug": "response_controls",
+    "line_mean_ridge_by_drug": "response_controls",
+    "shuffled_ridge_by_drug": "response_controls",
+    "gradient_boosting": "response_controls",
     "deepcdr": "deepcdr",
 }
 

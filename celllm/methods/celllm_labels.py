@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from celllm.methods.method import Labels, Method, Part, Predict
-from celllm.corpus.expressed import from_csr
 from celllm.cells.genes import Vocabulary
+from celllm.corpus.expressed import from_csr
+from celllm.methods.method import Labels, Method, Part, Predict
+from celllm.model.embedder import read_encoder
 from celllm.scores import metrics
 from celllm.settings import fill
-from celllm.model.embedder import read_encoder
 from celllm.training.finetune import Finetuner, FinetuneSettings
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
+from celllm.cells.genes import Vocabulary
+from celllm.corpus.expressed import from_csr
+from celllm.graph.drugs import Drugs, GinEncoder
 from celllm.methods.method import Method
 from celllm.methods.pairs import Pairs, Predict, Responses, known_pairs, selection_score
-from celllm.corpus.expressed import from_csr
-from celllm.cells.genes import Vocabulary
-from celllm.graph.drugs import Drugs, GinEncoder
-from celllm.settings import fill
 from celllm.model.embedder import read_encoder
+from celllm.settings import fill
 from celllm.tasks.screen import ScreenData
 from celllm.training.finetune_response import ResponseSettings, ResponseTuner
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from celllm.errors import UserError
+from celllm.graph.drugs import Drugs, GcnEncoder
 from celllm.methods.expression import centred
 from celllm.methods.method import Method
 from celllm.methods.pairs import Pairs, Predict, known_pairs, selection_score
-from celllm.errors import UserError
-from celllm.graph.drugs import Drugs, GcnEncoder
 from celllm.training.regression import Floats, Numbers, PairModel, RegressionSettings, train
 
 BLOCK = 4096

@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from celllm.cells.genes import Vocabulary
 from celllm.corpus.batches import length_buckets
 from celllm.corpus.expressed import FRACTION_BITS, Cells, CellsInMemory, Ragged
 from celllm.corpus.shards import Corpus
-from celllm.cells.genes import Vocabulary
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
-from celllm.scores.columns import CELLS, GENES, KINDS, SETS
 from celllm.io import write_csv, write_json
 from celllm.model import Encoder, load_encoder
+from celllm.scores.columns import CELLS, GENES, KINDS, SETS
 from celllm.settings import fill
 from celllm.training.distributed import joined
 from celllm.training.model_row import read_tokeniser

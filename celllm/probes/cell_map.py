@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from celllm.cells import h5ad
-from celllm.corpus.expressed import CellsInMemory, in_memory
 from celllm.cells.genes import Vocabulary
+from celllm.corpus.expressed import CellsInMemory, in_memory
 from celllm.errors import UserError
-from celllm.scores.columns import EMBEDDING_MAP
-from celllm.probes.attention_genes import tsne
-from celllm.scores.files import read_predictions
 from celllm.io import write_csv
 from celllm.model import load_encoder
+from celllm.model.geometry import embed
+from celllm.probes.attention_genes import tsne
+from celllm.scores.columns import EMBEDDING_MAP
+from celllm.scores.scores import read_predictions
 from celllm.settings import fill
 from celllm.training.distributed import joined
-from celllm.model.geometry import embed
 from celllm.training.model_row import read_tokeniser
 
 

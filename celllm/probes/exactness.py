@@ -20,8 +20,8 @@ from celllm.errors import UserError
 from celllm.io import write_json
 from celllm.model import Encoder
 from celllm.settings import fill
-from celllm.training.masked_batches import Batch
 from celllm.training.distributed import Processes
+from celllm.training.masked_batches import Batch
 from celllm.training.model_row import ModelRow
 from celllm.training.objectives import MaskedCells, hide_expressions
 from celllm.training.pretrain_settings import PretrainSettings

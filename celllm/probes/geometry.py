@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 from celllm.cells import h5ad
-from celllm.corpus.expressed import CellsInMemory, in_memory
 from celllm.cells.genes import Vocabulary
+from celllm.corpus.expressed import CellsInMemory, in_memory
 from celllm.errors import UserError
-from celllm.scores.columns import GEOMETRY
-from celllm.report.render import markdown
 from celllm.io import write_csv, write_text
 from celllm.model import load_encoder
+from celllm.model.geometry import measure
+from celllm.report.render import markdown
+from celllm.scores.columns import GEOMETRY
 from celllm.settings import fill
 from celllm.training.distributed import joined
-from celllm.model.geometry import measure
 from celllm.training.model_row import read_tokeniser
 
 log = logging.getLogger(__name__)

@@ -20,11 +20,11 @@ import numpy as np
 import torch
 
 from celllm.errors import UserError
-from celllm.scores.columns import MEMORY, PAPER_LENGTHS
 from celllm.io import write_csv, write_json
 from celllm.model import SIZES, EncoderConfig
-from celllm.settings import fill
 from celllm.probes.peak_memory import PeakMeter, contrast_peak
+from celllm.scores.columns import MEMORY, PAPER_LENGTHS
+from celllm.settings import fill
 
 log = logging.getLogger(__name__)
 

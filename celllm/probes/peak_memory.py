@@ -19,9 +19,9 @@ from torch.utils._pytree import tree_leaves
 
 from celllm.corpus.tokens import CellBatch
 from celllm.model import Encoder, EncoderConfig
-from celllm.training.masked_batches import Batch
 from celllm.training.contrastive import info_nce
 from celllm.training.distributed import Processes
+from celllm.training.masked_batches import Batch
 from celllm.training.model_row import ModelRow
 from celllm.training.objectives import hide_expressions
 from celllm.training.pretrain_settings import PretrainSettings

@@ -12,15 +12,15 @@ from typing import Any
 
 from celllm.cells.genes import Vocabulary
 from celllm.errors import UserError
-from celllm.report.fact_tables import find, read_facts
 from celllm.io import write_json
 from celllm.model import Encoder, EncoderConfig, count_parameters
 from celllm.model.heads import Activation, feed_forward
+from celllm.report.fact_tables import find, read_facts
 from celllm.settings import fill
 from celllm.training.finetune import FinetuneSettings
+from celllm.training.finetune_response import ResponseSettings
 from celllm.training.model_row import ModelRow
 from celllm.training.pretrain_settings import PretrainSettings
-from celllm.training.finetune_response import ResponseSettings
 from celllm.training.trainer import CONTRAST_SIZE
 
 Json = Mapping[str, Any] | str

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from celllm.errors import UserError
+from celllm.io import write_json
 from celllm.report import published as printed
 from celllm.report.fact_tables import DIFFERS, NOT_MEASURED, SAME, find, read_facts
 from celllm.report.published import Paper
-from celllm.io import write_json
 from celllm.settings import fill
 
 WITHIN = "within tolerance"

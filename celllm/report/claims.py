@@ -25,8 +25,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from celllm.io import write_text
 from celllm.report import published as printed
-from celllm.scores import files as score_files
 from celllm.report.fact_tables import as_text, find, read_facts
 from celllm.report.ledger import (
     CONTRADICTION,
@@ -42,8 +42,8 @@ from celllm.report.published import CONTROL, SCALE, CellOf, Claim, Column, Paper
 from celllm.report.render import render
 from celllm.report.run import Model, read_models
 from celllm.report.slips import contradiction
+from celllm.scores import scores as score_files
 from celllm.scores.statistics import Comparison, corrected_resampled_t, holm
-from celllm.io import write_text
 from celllm.settings import fill
 
 # A difference of decimals is off by 1e-16: what lies on the edge of a tolerance is within.

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celllm.errors import UserError
+from celllm.io import read_json, read_yaml, sha256, write_json, write_text
 from celllm.report import published as printed
 from celllm.report.captions import caption_of
-from celllm.io import read_json, read_yaml, sha256, write_json, write_text
 
 if TYPE_CHECKING:
     from rocrate.model import Entity

@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from celllm.errors import UserError
-from celllm.report.published import FactRow, FactTable
 from celllm.io import read_json
+from celllm.report.published import FactRow, FactTable
 
 SAME = "same"
 DIFFERS = "differs"

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from celllm.errors import UserError
-from celllm.scores import files as score_files
 from celllm.io import write_json
+from celllm.scores import scores as score_files
 from celllm.settings import fill
 
 _UNIT = ["task", "data_set", "model", "protocol", "split", "seed"]

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from celllm.report.published import Column
-from celllm.scores.files import OK
+from celllm.scores.scores import OK
 
 _KEY = ["task", "data_set", "model", "protocol", "metric"]
 

@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 
 from celllm.errors import UserError
+from celllm.io import read_json, write_text
 from celllm.report import published as printed
 from celllm.report.captions import GROUPS, caption_of
 from celllm.report.ledger import read_ledger
 from celllm.report.render import read_table, render
 from celllm.report.run import labelled
 from celllm.report.summary import summary_view
-from celllm.io import read_json, write_text
 from celllm.settings import fill
 
 LARGEST_SVG = 1_000_000  # bytes; above it the pixels of the PNG are the smaller way to show the same

@@ -10,7 +10,7 @@ from typing import Any
 from celllm.errors import UserError
 from celllm.io import read_yaml
 
-PAPER = Path(__file__).with_name("paper.yaml")
+PAPER = Path(__file__).with_name("published.yaml")
 _NUMBER = re.compile(r"^\s*(-?[\d.]+)\s*±\s*([\d.]+)\s*$")
 
 # Scores are fractions; a percent column prints them times 100. Digits as the paper prints them.

@@ -13,7 +13,7 @@ from celllm.report import published as printed
 from celllm.report.fact_tables import DIFFERS, NOT_MEASURED, NOTHING
 from celllm.report.published import DIGITS, SCALE, Metric, ScoreTable
 from celllm.report.run import TOY_NOTE, labelled
-from celllm.scores.files import FAILED, NOT_APPLICABLE, OUT_OF_MEMORY
+from celllm.scores.scores import FAILED, NOT_APPLICABLE, OUT_OF_MEMORY
 
 TEMPLATES = Path(__file__).with_name("templates")
 GROUPS = {"paper": "Rows of the paper", "added": "Added methods", "control": "Controls"}

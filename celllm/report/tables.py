@@ -12,15 +12,15 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from celllm.io import write_text
 from celllm.report import published as printed
-from celllm.scores import files as score_files
 from celllm.report.fact_tables import fact_frame, read_facts
 from celllm.report.lookup import Lookup, paired
 from celllm.report.published import DIGITS, SCALE, Column, FactTable, Number, Row, ScoreTable
 from celllm.report.render import fact_view, render, score_view
 from celllm.report.run import Model, read_models
+from celllm.scores import scores as score_files
 from celllm.scores.statistics import summarise
-from celllm.io import write_text
 from celllm.settings import fill
 
 NOT_RUN = "not-run"

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from celllm.sources.archives import damage, open_text
 from celllm.errors import UserError
+from celllm.sources.archives import damage, open_text
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

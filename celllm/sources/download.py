@@ -19,10 +19,10 @@ from urllib3.exceptions import HTTPError
 from urllib3.util.retry import Retry
 
 from celllm import __version__
-from celllm.sources import archives
-from celllm.sources.catalogue import Content, InputFile
 from celllm.errors import UserError
 from celllm.io import sha256
+from celllm.sources import archives
+from celllm.sources.catalogue import Content, InputFile
 
 AGENT = f"celllm/{__version__} (reproducibility benchmark)"
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"

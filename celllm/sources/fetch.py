@@ -7,12 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from celllm.sources.catalogue import Catalogue, InputFile, choose
-from celllm.sources.lock import LOCKS, DataLock, Entry, held
-from celllm.sources.download import HEAD, PATIENCE, Patience, Refused, check_start, check_whole, download, forget
-from celllm.sources.samples import list_samples
 from celllm.errors import UserError
 from celllm.io import atomic, sha256
+from celllm.sources.catalogue import Catalogue, InputFile, choose
+from celllm.sources.download import (
+    HEAD,
+    PATIENCE,
+    Patience,
+    Refused,
+    check_start,
+    check_whole,
+    download,
+    forget,
+)
+from celllm.sources.lock import LOCKS, DataLock, Entry, held
+from celllm.sources.samples import list_samples
 
 PARTIAL = ".partial"
 """Folder of half-fetched files under the raw folder; nothing half-written stands under its final name."""

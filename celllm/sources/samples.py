@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celllm.config import ROOT
-from celllm.sources.catalogue import Catalogue
 from celllm.errors import UserError
 from celllm.io import atomic
 from celllm.settings import fill
+from celllm.sources.catalogue import Catalogue
 
 if TYPE_CHECKING:
     import pandas as pd

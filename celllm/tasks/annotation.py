@@ -8,14 +8,13 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from celllm import methods
-from celllm.methods.method import Labels, Part
 from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.splits import Parts, Rows
 from celllm.errors import UserError
-from celllm.scores import metrics
-from celllm.scores import files
-from celllm.scores.files import Score
+from celllm.methods.method import Labels, Part
+from celllm.scores import metrics, scores
+from celllm.scores.scores import Score
 from celllm.settings import fill
 from celllm.tasks.folds import read_tasks
 from celllm.tasks.runner import Runner, check_protocols, read_row
@@ -126,7 +125,7 @@ def run_annotate(
         frozen layers of an encoder make of a cell, and a method that chooses nothing is fitted once for both.
     out
         Folder of all scores: ``<task>/<data set>/<model>/<protocol>.csv`` in it are those of this row
-        (:mod:`celllm.scores.files`), ``<protocol>.predictions.csv`` beside them the predicted labels.
+        (:mod:`celllm.scores.scores`), ``<protocol>.predictions.csv`` beside them the predicted labels.
     encoder
         The pre-trained encoder, for rows of that kind.
     settings
@@ -144,7 +143,7 @@ def run_annotate(
     """
     row = read_row(model)
     check_protocols(protocols)
-    base = files.of_row(table, data_set, row["name"], seed)
+    base = scores.of_row(table, data_set, row["name"], seed)
     data = DataSet.read(cells, Vocabulary.read(genes))
     tasks = read_tasks(splits, data_set, data.ids.tolist(), ["annotation"])
     run_tasks(data, tasks, row, base, protocols, out, encoder, settings)

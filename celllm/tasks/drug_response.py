@@ -10,7 +10,7 @@ from typing import Any
 
 from celllm import methods
 from celllm.cells.genes import Vocabulary
-from celllm.scores import files
+from celllm.scores import scores
 from celllm.settings import fill
 from celllm.tasks.folds import read_tasks
 from celllm.tasks.runner import Runner, check_protocols, read_row
@@ -83,12 +83,12 @@ def run_drug_response(
         ``strict``, ``paper`` or both, see :func:`celllm.tasks.folds.offer`.
     out
         Folder of all scores: ``<task>/<data set>/<model>/<protocol>.csv`` in it are those of this row
-        (:mod:`celllm.scores.files`), ``<protocol>.predictions.csv`` beside them the predicted ln IC50.
+        (:mod:`celllm.scores.scores`), ``<protocol>.predictions.csv`` beside them the predicted ln IC50.
     encoder
         The pre-trained encoder, for rows of that kind.
     settings
-        Of the encoder's training (:class:`celllm.training.finetune_response.ResponseSettings`) or of the baseline, as
-        mapping or JSON.
+        Of the encoder's training (:class:`celllm.training.finetune_response.ResponseSettings`) or of the
+        baseline, as mapping or JSON.
     seed
         Of the method; each split gets its own from it.
     table
@@ -105,5 +105,5 @@ def run_drug_response(
     data = ScreenData.read(cells, responses, vocabulary)
     tasks = read_tasks(splits, data_set, data.ids.tolist(), TASKS)
     runner = make_runner(row, encoder, settings, seed, data, vocabulary)
-    base = files.of_row(table, data_set, row["name"], seed)
+    base = scores.of_row(table, data_set, row["name"], seed)
     runner.run(data, tasks, base, protocols, out)

@@ -11,12 +11,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from celllm.methods.method import Labels
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.splits import Rows
 from celllm.errors import UserError
-from celllm.scores import metrics
-from celllm.scores import files
+from celllm.methods.method import Labels
+from celllm.scores import metrics, scores
 from celllm.tasks.annotation import DataSet, run_tasks
 from celllm.tasks.folds import read_tasks
 from celllm.tasks.runner import check_protocols, read_row
@@ -78,7 +77,7 @@ def run_drug_sensitivity(
     """
     row = read_row(model)
     check_protocols(protocols)
-    base = files.of_row(table, data_set, row["name"], seed)
+    base = scores.of_row(table, data_set, row["name"], seed)
     data = DrugDataSet.read(cells, Vocabulary.read(genes))
     tasks = read_tasks(splits, data_set, data.ids.tolist(), TASKS)
     run_tasks(data, tasks, row, base, protocols, out, encoder, settings)

@@ -17,11 +17,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from celllm.methods.method import Method, NotApplicableError
 from celllm.corpus.splits import Parts, Rows
 from celllm.errors import UserError
-from celllm.scores import files
-from celllm.scores.files import Score
+from celllm.methods.method import Method, NotApplicableError
+from celllm.scores import scores
+from celllm.scores.scores import Score
 from celllm.tasks.cost import Meter
 from celllm.tasks.folds import Offer, offer, refuse_leak
 
@@ -83,7 +83,7 @@ class Runner:
     def attempt(self, data: Data, fold: Parts, offered: Offer, number: int) -> tuple[Values | None, str, str]:
         """Predictions, status and reason of a fold; no predictions where it failed."""
         try:
-            return self.predict(data, fold, offered, number), files.OK, ""
+            return self.predict(data, fold, offered, number), scores.OK, ""
         except NotApplicableError as error:
             log.warning("fold %d: not applicable, %s", number, error)
             return None, *status_of(error)
@@ -155,8 +155,8 @@ class Runner:
                 rows[protocol] += _scored(data, fold, outcome, here)
                 told[protocol] += _told(data, fold, outcome, number)
         for protocol in protocols:
-            files.write_predictions(out / f"{protocol}.predictions.csv", told[protocol])
-            files.write(out / f"{protocol}.csv", rows[protocol])
+            scores.write_predictions(out / f"{protocol}.predictions.csv", told[protocol])
+            scores.write(out / f"{protocol}.csv", rows[protocol])
 
 
 def _scored(data: Data, fold: Parts, outcome: Outcome, base: Score) -> list[Score]:
@@ -169,7 +169,7 @@ def _scored(data: Data, fold: Parts, outcome: Outcome, base: Score) -> list[Scor
     told = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
     where = f"{base.task}, fold {base.split}, {base.protocol}"
     log.info("%s: %s (%.1f s, %.0f MiB)", where, told, base.seconds, base.peak_mib)
-    return files.with_values(base, values)
+    return scores.with_values(base, values)
 
 
 def _told(data: Data, fold: Parts, outcome: Outcome, number: int) -> list[tuple[str, ...]]:
@@ -196,11 +196,11 @@ def status_of(error: Exception) -> tuple[str, str]:
     """Status and reason of a fold that ended with an error."""
     text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     if isinstance(error, NotApplicableError):
-        return files.NOT_APPLICABLE, " ".join(str(error).split())
+        return scores.NOT_APPLICABLE, " ".join(str(error).split())
     # PyTorch: "CUDA out of memory", and a plain RuntimeError of the allocator of the processor's memory.
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
-        return files.OUT_OF_MEMORY, text
-    return files.FAILED, text
+        return scores.OUT_OF_MEMORY, text
+    return scores.FAILED, text
 
 
 def seed_of(seed: int, fold: int) -> int:
@@ -227,7 +227,7 @@ def read_row(model: Mapping[str, Any] | str) -> dict[str, Any]:
 
 def check_protocols(protocols: Sequence[str]) -> None:
     """Refuse a protocol that there is not, and none at all."""
-    unknown = [name for name in protocols if name not in files.PROTOCOLS]
+    unknown = [name for name in protocols if name not in scores.PROTOCOLS]
     if unknown or not protocols:
         got = f"'{unknown[0]}'" if unknown else "none"
-        raise UserError(f"protocols: expected some of {', '.join(files.PROTOCOLS)}, got {got}")
+        raise UserError(f"protocols: expected some of {', '.join(scores.PROTOCOLS)}, got {got}")

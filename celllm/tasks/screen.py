@@ -11,14 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from celllm.methods.pairs import Pairs, Responses, Screen
 from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
 from celllm.cells.responses import read_responses
 from celllm.corpus.splits import Rows
 from celllm.errors import UserError
-from celllm.scores import metrics
 from celllm.graph.molecules import Molecule, read_smiles
+from celllm.methods.pairs import Pairs, Responses, Screen
+from celllm.scores import metrics
 
 log = logging.getLogger(__name__)
 

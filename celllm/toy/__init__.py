@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from celllm.toy.readme import TITLE, readme
 from celllm.errors import UserError
+from celllm.toy.readme import TITLE, readme
 
 if TYPE_CHECKING:
     from celllm.toy.packing import ToyFile

@@ -23,21 +23,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from celllm.cells.genes import Vocabulary
 from celllm.corpus.batches import EpochSampler
 from celllm.corpus.expressed import Cells, CellsInMemory
 from celllm.corpus.shards import Corpus
-from celllm.cells.genes import Vocabulary
 from celllm.errors import UserError
 from celllm.io import sha256
 from celllm.model import Encoder, count_parameters, load_gene_embeddings, save_encoder
+from celllm.model.geometry import measure
 from celllm.settings import fill
 from celllm.training import checkpoints as checkpoint_files
-from celllm.training.masked_batches import Batch, BatchMaker
 from celllm.training.checkpoints import State
 from celllm.training.distributed import Processes, joined
-from celllm.model.geometry import measure
 from celllm.training.events import Events
 from celllm.training.interruption import EXIT_INTERRUPTED, StopRequest
+from celllm.training.masked_batches import Batch, BatchMaker
 from celllm.training.model_row import ModelRow, describe_tokeniser
 from celllm.training.pretrain_settings import PretrainSettings
 from celllm.training.progress import Metrics, Progress, peak_mib

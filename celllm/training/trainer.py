@@ -11,10 +11,10 @@ from torch import Tensor
 from celllm.errors import UserError
 from celllm.model import Encoder
 from celllm.model.compilation import compile_layers
-from celllm.training.masked_batches import Batch
 from celllm.training.checkpoints import load_optimiser, optimiser_tensors, prefixed, unprefixed
 from celllm.training.contrastive import accumulate, divide_and_conquer, end_to_end, info_nce
 from celllm.training.distributed import Processes
+from celllm.training.masked_batches import Batch
 from celllm.training.moco import MomentumContrast
 from celllm.training.model_row import ModelRow
 from celllm.training.objectives import MaskedCells, PretrainingModel

@@ -7,8 +7,8 @@ from scipy.sparse import csc_matrix
 
 from celllm.cells.readers import panglaodb
 from celllm.cells.readers.panglaodb import Options, human_samples, read, sample_table
-from celllm.toy.rworkspace import SparseMatrix, workspace
 from celllm.errors import UserError
+from celllm.toy.rworkspace import SparseMatrix, workspace
 
 GENES = [
     "GATA1_ENSG00000102145.13", "Y_RNA_ENSG00000199306.1", "CD99_ENSG00000002586.18_PAR_Y",

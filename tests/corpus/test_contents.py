@@ -12,10 +12,10 @@ from scipy.sparse import csr_matrix
 
 from celllm.cells import h5ad
 from celllm.cells.check import PROVENANCE
-from celllm.corpus.shards import run_index, run_shard
-from celllm.corpus.contents import of_lengths, run_counts
 from celllm.cells.prepare import run_prepare
 from celllm.cells.responses import run_responses
+from celllm.corpus.contents import of_lengths, run_counts
+from celllm.corpus.shards import run_index, run_shard
 from celllm.errors import UserError
 
 NAMES = [f"G{i:02}" for i in range(20)]

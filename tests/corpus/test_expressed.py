@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_matrix, csr_matrix, random
 
 from celllm.cells import h5ad
-from celllm.corpus.expressed import CellsInMemory, Ragged, blocks, concatenate, from_csr, tokens_of, truncate
 from celllm.cells.check import PROVENANCE
+from celllm.corpus.expressed import CellsInMemory, Ragged, blocks, concatenate, from_csr, tokens_of, truncate
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 

@@ -12,9 +12,9 @@ from scipy.sparse import csr_matrix, random
 
 from celllm.cells import h5ad
 from celllm.cells.check import PROVENANCE
-from celllm.corpus.shards import Corpus, run_index, run_shard
 from celllm.corpus.hashes import cell_hashes
 from celllm.corpus.leakage import COLUMNS, run_leakage
+from celllm.corpus.shards import Corpus, run_index, run_shard
 from celllm.errors import UserError
 
 N_GENES = 40

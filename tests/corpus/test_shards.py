@@ -11,8 +11,8 @@ from safetensors.numpy import save_file
 from scipy.sparse import csr_matrix, random
 
 from celllm.cells import h5ad as prepared_files
-from celllm.corpus.expressed import CellsInMemory, concatenate, from_csr
 from celllm.cells.check import PROVENANCE
+from celllm.corpus.expressed import CellsInMemory, concatenate, from_csr
 from celllm.corpus.shards import Corpus, Shard, run_index, run_shard, write_shard
 from celllm.errors import UserError
 from celllm.io import sha256

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from celllm.errors import UserError
-from celllm.scores.columns import CELLS, GENES
-from celllm.report.run import TOY_NOTE
 from celllm.figures.attended_genes import run_figc1, run_figc2
+from celllm.report.run import TOY_NOTE
+from celllm.scores.columns import CELLS, GENES
 
 
 def gene(name: str, rank: int | None, attention: float) -> tuple:

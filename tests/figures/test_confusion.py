@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from celllm.errors import UserError
-from celllm.report.run import TOY_NOTE
-from celllm.scores.files import write_predictions
 from celllm.figures.confusion import confusion, run_confusion, shares
 from celllm.figures.theme import MM, PALETTE, SMALLEST_TYPE, short, theme
+from celllm.report.run import TOY_NOTE
+from celllm.scores.scores import write_predictions
 
 Draw = Callable[..., Path]
 

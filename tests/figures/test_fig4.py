@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from celllm.errors import UserError
-from celllm.scores.columns import MEMORY
 from celllm.figures.fig4 import run_fig4
+from celllm.scores.columns import MEMORY
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from celllm.scores.columns import GEOMETRY
 from celllm.figures.geometry import run_geometry_figure
+from celllm.scores.columns import GEOMETRY
 
 
 def rows(models: list[str], data_sets: list[str]) -> pd.DataFrame:

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from celllm.errors import UserError
-from celllm.report.run import TOY_NOTE
 from celllm.figures.loss_curves import POINTS, curves, run_loss_curves
 from celllm.figures.theme import MM
+from celllm.report.run import TOY_NOTE
 
 
 def steps(n: int, contrast: bool = True) -> pd.DataFrame:

@@ -3,8 +3,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from celllm.report.published import load
 from celllm.figures.scaling import COLUMNS, points_of, run_scaling
+from celllm.report.published import load
 
 
 def table(ours: dict[str, float | None]) -> pd.DataFrame:

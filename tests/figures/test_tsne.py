@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from celllm.scores.columns import EMBEDDING_MAP
-from celllm.figures.tsne import _looks, run_embedding_map_figure
 from celllm.figures.theme import SMALLEST_TYPE
+from celllm.figures.tsne import _looks, run_embedding_map_figure
+from celllm.scores.columns import EMBEDDING_MAP
 
 Draw = Callable[..., Path]
 

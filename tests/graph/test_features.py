@@ -1,8 +1,7 @@
 import numpy as np
-import pytest
 from scipy import sparse
 
-from celllm.graph.features import factorised, node_features, random_walk, spectral
+from celllm.graph.features import factorised, node_features, spectral
 from celllm.graph.network import GeneNetwork
 
 SIZE = 16
@@ -38,23 +37,11 @@ def test_more_dimensions_than_positive_eigenvalues_are_zero(planted: GeneNetwork
     assert not factors[:, 160:].any()
 
 
-@pytest.mark.parametrize("method", [spectral, random_walk])
-def test_groups_show_in_the_spectrum_and_lonely_genes_are_zero(method, planted: GeneNetwork) -> None:  # type: ignore[no-untyped-def]
-    rows = method(planted, SIZE, 0)
+def test_groups_show_in_the_spectrum_and_lonely_genes_are_zero(planted: GeneNetwork) -> None:
+    rows = spectral(planted, SIZE, 0)
     assert rows.dtype == np.float32
     np.testing.assert_allclose(rows[150:], 0, atol=1e-6)
     assert group_margin(rows) > 0.5
-
-
-def test_random_walk_matrix_by_hand() -> None:
-    """A path 0-1-2: with window 1 the entries are log(volume / (d_i d_j)), volume 4, degrees 1, 2, 1."""
-    ends = np.array([0, 1], np.int32), np.array([1, 2], np.int32)
-    path = GeneNetwork(*ends, np.full(2, 1000, np.int32), 3, "")
-    factors = random_walk(path, 3, seed=0, window=1)
-    wanted = np.log(2) * np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]])
-    values, vectors = np.linalg.eigh(wanted)
-    positive = (vectors * np.maximum(values, 0)) @ vectors.T
-    np.testing.assert_allclose(factors @ factors.T, positive, atol=1e-5)
 
 
 def test_features_have_unit_scale_and_tell_all_genes_apart(planted: GeneNetwork) -> None:

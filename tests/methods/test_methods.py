@@ -5,11 +5,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from celllm.methods import _MODULES
-from celllm.methods import method
+from celllm.errors import UserError
+from celllm.methods import _MODULES, method
 from celllm.methods.expression import log_normalised, variable_genes
 from celllm.methods.method import Part
-from celllm.errors import UserError
 
 CLASSES = np.array(["B", "Mono", "NK", "T"])
 

@@ -7,14 +7,14 @@ import pytest
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from celllm.errors import UserError
+from celllm.graph.molecules import read_smiles
 from celllm.methods import _RESPONSE_MODULES, response_method
 from celllm.methods.expression import centred, log_normalised
 from celllm.methods.method import NotApplicableError
 from celllm.methods.pairs import Pairs, Screen, selection_score
 from celllm.methods.response_controls import additive, drug_means, line_kernel
-from celllm.errors import UserError
 from celllm.scores.metrics import regression
-from celllm.graph.molecules import read_smiles
 
 SMILES = ("CCO", "CC(=O)O", "c1ccccc1", "CCN", "C#N", "CCCCCl", "CC(C)O", "O=C=O", "NCC(=O)O", "c1ccncc1")
 N_LINES, N_DRUGS, N_GENES = 60, len(SMILES), 80
@@ -176,8 +176,8 @@ def test_deepcdr_needs_a_selection_part() -> None:
 
 
 def test_deepcdr_has_the_published_sizes() -> None:
-    from celllm.methods.deepcdr import DeepCdr, DeepCdrSettings
     from celllm.graph.drugs import Drugs
+    from celllm.methods.deepcdr import DeepCdr, DeepCdrSettings
 
     model = DeepCdr(np.zeros((4, 697), np.float32), Drugs(screen()[0].molecules), DeepCdrSettings())
     shapes = {name: tuple(value.shape) for name, value in model.named_parameters() if value.dim() > 1}

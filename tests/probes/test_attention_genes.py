@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
+from celllm.cells.genes import Vocabulary
 from celllm.corpus.expressed import CellsInMemory, from_csr
 from celllm.corpus.shards import run_index, write_shard
-from celllm.cells.genes import Vocabulary
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
-from celllm.scores.columns import CELLS, GENES
+from celllm.model import Encoder, EncoderConfig, save_encoder
+from celllm.model.favor import features
 from celllm.probes.attention_genes import (
     GeneTotals,
     InterpretationSettings,
@@ -24,8 +25,7 @@ from celllm.probes.attention_genes import (
     run_interpret,
 )
 from celllm.report.published import load
-from celllm.model import Encoder, EncoderConfig, save_encoder
-from celllm.model.favor import features
+from celllm.scores.columns import CELLS, GENES
 from celllm.training.model_row import describe_tokeniser
 
 N_GENES = 30

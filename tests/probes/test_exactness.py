@@ -5,7 +5,6 @@ import json
 import pytest
 
 from celllm.errors import UserError
-from celllm.training import contrastive
 from celllm.probes.exactness import (
     ExactnessSettings,
     gradient,
@@ -13,6 +12,7 @@ from celllm.probes.exactness import (
     random_chunks,
     run_gradient_error,
 )
+from celllm.training import contrastive
 
 SMALL = ExactnessSettings(n_cells=7, n_genes=30, chunk_sizes=(1, 3))
 

@@ -8,14 +8,13 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from celllm.cells import check
-from celllm.cells import h5ad
+from celllm.cells import check, h5ad
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
-from celllm.scores.columns import GEOMETRY
-from celllm.probes.geometry import run_geometry
 from celllm.model import Encoder, EncoderConfig, save_encoder
+from celllm.probes.geometry import run_geometry
+from celllm.scores.columns import GEOMETRY
 from celllm.training.model_row import describe_tokeniser
 
 N_GENES = 30

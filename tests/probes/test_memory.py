@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from celllm.errors import UserError
-from celllm.scores.columns import MEMORY
-from celllm.probes.memory import GIB, Fit, Point, run_memory
-from celllm.report.published import load
 from celllm.model import EncoderConfig
+from celllm.probes.memory import GIB, Fit, Point, run_memory
 from celllm.probes.peak_memory import PeakMeter
+from celllm.report.published import load
+from celllm.scores.columns import MEMORY
 
 SIZE = {"dim": 16, "depth": 2, "heads": 2, "dim_head": 8}
 SETTINGS = {

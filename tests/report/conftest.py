@@ -8,8 +8,8 @@ import pytest
 from celllm.report.claims import run_claims
 from celllm.report.manifest import run_manifest
 from celllm.report.page import run_report
-from celllm.scores.files import OK, Score, write
 from celllm.report.tables import run_table
+from celllm.scores.scores import OK, Score, write
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"><rect width="10" height="10"/></svg>'
 

@@ -10,12 +10,12 @@ import pytest
 
 from celllm.config import ROOT
 from celllm.errors import UserError
-from celllm.report.claims import run_claims
+from celllm.io import read_yaml
 from celllm.report.check_counts import CountSettings, compared, expected, name_of, run_check_counts
+from celllm.report.claims import run_claims
 from celllm.report.ledger import FAILS, HOLDS, NOT_RUN
 from celllm.report.published import load
 from celllm.report.tables import run_table
-from celllm.io import read_yaml
 
 BOOK = load()
 

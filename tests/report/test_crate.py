@@ -7,8 +7,8 @@ import pytest
 
 from celllm import __version__
 from celllm.errors import UserError
-from celllm.report.crate import run_crate
 from celllm.io import sha256
+from celllm.report.crate import run_crate
 
 URL = "https://example.org/zheng68k/a.tar.gz"
 
@@ -138,9 +138,9 @@ def test_a_file_that_is_something_else(
 
 
 def test_the_citation_file_says_what_the_package_is() -> None:
+    from celllm.io import read_yaml
     from celllm.report import published
     from celllm.report.crate import ROOT
-    from celllm.io import read_yaml
 
     cited = read_yaml(ROOT / "CITATION.cff")
     assert cited["version"] == __version__

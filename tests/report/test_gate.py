@@ -1,8 +1,8 @@
 import pytest
 
 from celllm.errors import UserError
-from celllm.report.gate import run_gate
 from celllm.io import read_json
+from celllm.report.gate import run_gate
 
 GOOD = {("celllm", "baron", "strict", m): [0.5, 0.6] for m in ("macro_f1", "accuracy")}
 FAILURE = {

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from celllm.errors import UserError
+from celllm.io import read_json
 from celllm.report.manifest import (
     config_hash,
     git_state,
@@ -18,7 +19,6 @@ from celllm.report.manifest import (
     run_manifest,
     started,
 )
-from celllm.io import read_json
 
 CONFIG = {"run": "toy", "seed": 3, "models": {"celllm": {"seed": 5, "mask_seed": 7, "seeds": [1]}}}
 HEAD = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"

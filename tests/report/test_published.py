@@ -5,8 +5,8 @@ import pytest
 
 from celllm.errors import UserError
 from celllm.report import published
-from celllm.scores.metrics import NAMES
 from celllm.report.slips import contradiction
+from celllm.scores.metrics import NAMES
 
 BOOK = published.load()
 CLAIMS = {claim.id: claim for claim in BOOK.claims}

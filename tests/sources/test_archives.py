@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from celllm.sources.archives import MAX_HEADER, MAX_PADDING, members, open_bytes, open_text
 from celllm.errors import UserError
+from celllm.sources.archives import MAX_HEADER, MAX_PADDING, members, open_bytes, open_text
 
 
 def _tar(path: Path, files: dict[str, bytes], mode: str = "w:gz", change: Callable | None = None) -> Path:

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from celllm.config import ROOT
-from celllm.sources.catalogue import Catalogue, InputFile, choose
 from celllm.errors import UserError
 from celllm.settings import fill
+from celllm.sources.catalogue import Catalogue, InputFile, choose
 
 CATALOGUE = ROOT / "config/data_sets.yaml"
 SAMPLE = "SRA605557_SRS2493626"

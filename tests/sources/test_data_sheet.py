@@ -23,9 +23,8 @@ def _messages() -> list[str]:
 @pytest.fixture(scope="module")
 def source() -> str:
     """All source text, with the joints of split string literals and the marks of formatting taken out."""
-    text = "\n".join(
-        path.read_text() for path in [*(ROOT / "celllm").glob("data/**/*.py"), ROOT / "celllm/settings.py"]
-    )
+    text = "
+".join(path.read_text() for path in (ROOT / "celllm").rglob("*.py"))
     text = re.sub(r'"\n\s*f?"', "", text)
     return text.replace("`", "").replace("\\'", "'").replace("{AGAIN}", "delete the file and get it again")
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from celllm.errors import UserError
 from celllm.sources.download import BROWSER, Patience
 from celllm.sources.fetch import fetch, run_fetch
-from celllm.errors import UserError
 
 QUICK = Patience(connect=5.0, silence=1.0, tries=3, pause=0.01)
 BODY = bytes(range(256)) * 4000

@@ -7,9 +7,9 @@ import yaml
 from openpyxl import Workbook
 
 from celllm.config import ROOT
+from celllm.errors import UserError
 from celllm.sources.catalogue import Catalogue
 from celllm.sources.samples import COLUMNS, list_samples, run_samples
-from celllm.errors import UserError
 
 CATALOGUE = ROOT / "config/data_sets.yaml"
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from celllm import methods
-from celllm.methods.controls import fit_majority
-from celllm.methods.method import Method, NoSettings, NotApplicableError, Part, Predict
 from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.splits import read_splits
 from celllm.errors import UserError
-from celllm.scores import files
+from celllm.methods.controls import fit_majority
+from celllm.methods.method import Method, NoSettings, NotApplicableError, Part, Predict
+from celllm.scores import scores
 from celllm.tasks import annotation, runner
 from celllm.tasks.folds import LeakError, Offer
 from tests.tasks.conftest import SIZE, Files
@@ -42,7 +42,7 @@ def run(files: Files, folder: Path, model: Any, protocol: str = "strict", **more
         }
         | more
     )
-    return files.read_many([place(folder, model) / f"{protocol}.csv"])
+    return scores.read_many([place(folder, model) / f"{protocol}.csv"])
 
 
 def place(folder: Path, model: Any) -> Path:
@@ -51,7 +51,7 @@ def place(folder: Path, model: Any) -> Path:
 
 
 def predictions(folder: Path, model: Any) -> pd.DataFrame:
-    return files.read_predictions(place(folder, model) / "strict.predictions.csv")
+    return scores.read_predictions(place(folder, model) / "strict.predictions.csv")
 
 
 def mean(frame: pd.DataFrame, metric: str) -> float:
@@ -237,7 +237,7 @@ def test_an_encoder_learns_the_planted_classes_and_is_deterministic(files: Files
 def run_both(files: Files, folder: Path, model: Any, **more: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Scores under strict and paper, of one command."""
     run(files, folder, model, protocols=["strict", "paper"], **more)
-    strict, paper = (files.read_many([place(folder, model) / f"{p}.csv"]) for p in ("strict", "paper"))
+    strict, paper = (scores.read_many([place(folder, model) / f"{p}.csv"]) for p in ("strict", "paper"))
     assert (set(strict["protocol"]), set(paper["protocol"])) == ({"strict"}, {"paper"})
     return strict, paper
 

@@ -17,9 +17,6 @@ from anndata import AnnData
 from scipy.sparse import csr_matrix
 
 from celllm import methods
-from celllm.methods.method import Method, NoSettings
-from celllm.methods.pairs import Pairs, Predict
-from celllm.methods.response_controls import fit_means
 from celllm.cells import h5ad
 from celllm.cells.check import PROVENANCE
 from celllm.cells.genes import Vocabulary
@@ -27,9 +24,11 @@ from celllm.cells.readers.gdsc import COLUMNS
 from celllm.corpus.splits import read_splits
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
-from celllm.scores import metrics
-from celllm.scores import files
+from celllm.methods.method import Method, NoSettings
+from celllm.methods.pairs import Pairs, Predict
+from celllm.methods.response_controls import fit_means
 from celllm.model import Encoder, EncoderConfig, save_encoder
+from celllm.scores import metrics, scores
 from celllm.tasks import runner
 from celllm.tasks.drug_response import run_drug_response
 from celllm.tasks.folds import LeakError, Offer
@@ -137,7 +136,7 @@ def run(
         }
         | more
     )
-    return files.read_many([place(folder, model, kind) / f"{protocol}.csv"])
+    return scores.read_many([place(folder, model, kind) / f"{protocol}.csv"])
 
 
 def place(folder: Path, model: Any, kind: str = "warm") -> Path:
@@ -220,7 +219,7 @@ def test_score_file_and_predictions(files: Files, tmp_path: Path) -> None:
         "status": "ok",
     }.items():
         assert set(frame[column]) == {value}
-    found = files.read_predictions(
+    found = scores.read_predictions(
         place(tmp_path, baseline("ridge_by_drug"), "cold") / "paper.predictions.csv"
     )
     truth = pd.read_csv(files.responses, dtype={"drug": str})
@@ -313,7 +312,7 @@ def test_a_split_that_fails_is_a_row(
     assert set(frame["status"]) == {"failed"}
     assert frame["reason"].str.contains(reason).all()
     assert frame["metric"].tolist() == ["pearson", "r2", "rmse", "mae"] * 2
-    assert files.read_predictions(place(tmp_path, baseline("broken")) / "strict.predictions.csv").empty
+    assert scores.read_predictions(place(tmp_path, baseline("broken")) / "strict.predictions.csv").empty
 
 
 def test_a_constant_test_target_has_errors_and_no_correlation(files: Files, tmp_path: Path) -> None:

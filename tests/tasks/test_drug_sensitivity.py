@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 
 from celllm import methods
-from celllm.methods.method import Method, NoSettings, NotApplicableError
-from celllm.cli import main
 from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
+from celllm.cli import main
 from celllm.corpus.splits import read_splits, run_splits
 from celllm.errors import UserError
-from celllm.scores import files
+from celllm.methods.method import Method, NoSettings, NotApplicableError
+from celllm.scores import scores
 from celllm.tasks import drug_sensitivity, runner
 from celllm.tasks.folds import LeakError, Offer
 from tests.tasks.conftest import N_CELLS, SIZE, Files, planted
@@ -55,7 +55,7 @@ def run(
         "out": folder,
     }
     drug_sensitivity.run_drug_sensitivity(**arguments | more)
-    return files.read_many([place(folder, task, model) / f"{protocol}.csv"])
+    return scores.read_many([place(folder, task, model) / f"{protocol}.csv"])
 
 
 def place(folder: Path, task: str, model: Any) -> Path:
@@ -83,7 +83,7 @@ def test_score_file(drug: dict[str, Files], tmp_path: Path, task: str) -> None:
 def test_f1_is_that_of_the_sensitive_cells(drug: dict[str, Files], tmp_path: Path) -> None:
     frame = run(drug["drug_full"], tmp_path, "drug_full", baseline("logistic_regression"))
     folder = place(tmp_path, "drug_full", baseline("logistic_regression"))
-    found = files.read_predictions(folder / "strict.predictions.csv")
+    found = scores.read_predictions(folder / "strict.predictions.csv")
     for number, value in enumerate(f1(frame)):
         here = found[found["split"] == str(number)]
         true, told = here["label"] == "sensitive", here["predicted"] == "sensitive"
@@ -154,7 +154,7 @@ def test_tasks_run_together_score_as_each_alone_and_encode_a_cell_once(
     both = [files.splits for files in drug.values()]
     run(drug["drug_full"], together, "drug_full", CELLLM, splits=both, **how)
     for task, frame in zip(SPLITS, alone, strict=True):
-        again = files.read_many([place(together, task, CELLLM) / "strict.csv"])
+        again = scores.read_many([place(together, task, CELLLM) / "strict.csv"])
         assert again["value"].tolist() == frame["value"].tolist()
     assert sum(encoded) == N_CELLS
 
@@ -191,5 +191,5 @@ def test_the_command(drug: dict[str, Files], tmp_path: Path) -> None:
     }
     assert not main(["drug-sensitivity", *(str(text) for pair in flags.items() for text in pair)])
     folder = place(tmp_path, "drug_few_shot", {"name": "random"})
-    assert len(files.read_many([folder / "paper.csv"])) == 15
-    assert len(files.read_predictions(folder / "paper.predictions.csv")) == 5 * (N_CELLS - 30)
+    assert len(scores.read_many([folder / "paper.csv"])) == 15
+    assert len(scores.read_predictions(folder / "paper.predictions.csv")) == 5 * (N_CELLS - 30)

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from celllm.config import ROOT
 from celllm.cells.genes import run_genes
 from celllm.cells.prepare import run_prepare
+from celllm.config import ROOT
 from celllm.corpus.splits import run_splits
-from celllm.scores import metrics
-from celllm.scores import files
 from celllm.io import read_yaml
+from celllm.scores import metrics, scores
 from celllm.tasks.annotation import run_annotate
 
 
@@ -53,8 +52,8 @@ def test_logistic_regression_on_measured_cells(
         out=tmp_path,
     )
     place = tmp_path / f"annotation/{data_set}/logistic_regression"
-    assert set(files.read_many([place / "strict.csv"])["status"]) == {"ok"}
-    found = files.read_predictions(place / "strict.predictions.csv")
+    assert set(scores.read_many([place / "strict.csv"])["status"]) == {"ok"}
+    found = scores.read_predictions(place / "strict.predictions.csv")
     assert (len(found), found["label"].nunique()) == (n_cells, n_classes)
     pooled = metrics.classification(found["label"], found["predicted"])
     assert pooled["macro_f1"] == pytest.approx(macro_f1, abs=0.03)

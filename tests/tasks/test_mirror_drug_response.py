@@ -7,13 +7,13 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from celllm import methods
-from celllm.config import ROOT
 from celllm.cells.genes import run_genes
 from celllm.cells.prepare import run_prepare
 from celllm.cells.responses import read_responses, run_responses
+from celllm.config import ROOT
 from celllm.corpus.splits import pair_folds
-from celllm.scores import files
 from celllm.io import read_yaml
+from celllm.scores import scores
 from celllm.tasks.drug_response import run_drug_response
 from celllm.tasks.folds import offer
 from celllm.tasks.pair_splits import run_pair_splits
@@ -62,7 +62,7 @@ def pearson(screen: Path, folder: Path, kind: str, method: str) -> float:
         protocols=["strict"],
         out=folder,
     )
-    frame = files.read_many([folder / f"response_{kind}/gdsc_ccle/{method}/strict.csv"])
+    frame = scores.read_many([folder / f"response_{kind}/gdsc_ccle/{method}/strict.csv"])
     assert set(frame["status"]) == {"ok"}
     values: pd.Series[float] = frame.loc[frame["metric"] == "pearson", "value"]
     assert len(values) == 5

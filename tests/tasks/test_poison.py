@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from celllm.methods import _MODULES, _RESPONSE_MODULES
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.splits import Parts
+from celllm.methods import _MODULES, _RESPONSE_MODULES
 from celllm.tasks import annotation, drug_response
 from celllm.tasks.annotation import DataSet
 from celllm.tasks.folds import Offer, offer, read_folds

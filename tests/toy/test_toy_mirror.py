@@ -22,6 +22,7 @@ from celllm.cells import h5ad
 from celllm.cells.genes import run_genes
 from celllm.cells.prepare import run_prepare
 from celllm.corpus.splits import read_splits, rows_of, run_splits
+from celllm.errors import UserError
 from celllm.toy import run_toy_mirror, toy_files, write_toy_mirror
 from celllm.toy.baron import CLASSES
 from celllm.toy.biology import build_biology, stream
@@ -32,7 +33,6 @@ from celllm.toy.panglaodb import SAMPLES as PANGLAO_SAMPLES
 from celllm.toy.reference import string_network
 from celllm.toy.symbols import ALIASES, FORMER, NON_CODING, OLD_NAME, PROGRAMMES
 from celllm.toy.zheng68k import recover_counts
-from celllm.errors import UserError
 
 
 @pytest.fixture(scope="module")

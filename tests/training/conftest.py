@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from celllm.cells.genes import Vocabulary
 from celllm.corpus.expressed import from_csr
 from celllm.corpus.shards import run_index, write_shard
-from celllm.cells.genes import Vocabulary
 from celllm.model import save_gene_embeddings
 from celllm.training.pretrain import run_pretrain
 

@@ -14,6 +14,7 @@ from celllm.corpus.expressed import CellsInMemory, from_csr
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.model import Encoder, EncoderConfig
+from celllm.training.finetune_response import ResponseModel, ResponseSettings, ResponseTuner
 from celllm.training.frozen import States
 from celllm.training.regression import (
     Floats,
@@ -25,7 +26,6 @@ from celllm.training.regression import (
     run_epoch,
     train,
 )
-from celllm.training.finetune_response import ResponseModel, ResponseSettings, ResponseTuner
 
 N_LINES, N_DRUGS, N_GENES = 24, 6, 60
 GENES = np.arange(3, 53)

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from celllm.corpus.shards import Corpus
 from celllm.cells.genes import Vocabulary
+from celllm.corpus.shards import Corpus
 from celllm.errors import UserError
 from celllm.io import sha256
 from celllm.model import load_encoder, load_gene_embeddings, save_gene_embeddings
+from celllm.scores.measures import MEASURES
 from celllm.training import pretrain
 from celllm.training.checkpoints import exclusive
 from celllm.training.distributed import joined
-from celllm.scores.measures import MEASURES
 from celllm.training.model_row import ModelRow, commonest_genes, read_tokeniser
 from celllm.training.pretrain import hold_out, prepare, run_pretrain
 from celllm.training.pretrain_settings import PretrainSettings

@@ -11,8 +11,8 @@ import pytest
 
 from celllm.config import load
 from celllm.report import published
-from celllm.scores import files
 from celllm.report.published import ScoreTable
+from celllm.scores import scores
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
@@ -50,7 +50,7 @@ def check_scores(results: Path) -> None:
         "drug_response": ["response_warm", "response_cold"],
     }.items():
         for task in tasks:
-            found = files.read_many(score_files(results, task))
+            found = scores.read_many(score_files(results, task))
             assert set(found["model"]) == set(config[section]["models"])
             ok = found["status"] == "ok"
             assert (ok | (found["model"].map(NOT_APPLICABLE) == task)).all(), found[~ok]
@@ -105,7 +105,7 @@ def check_complete(results: Path) -> None:
 
 
 def beats_majority(results: Path, model: str) -> None:
-    found = files.read_many(score_files(results, "annotation", "strict"))
+    found = scores.read_many(score_files(results, "annotation", "strict"))
     means = found.groupby(["data_set", "metric", "model"])["value"].mean().unstack("model")
     assert (means[model] > means["majority"]).all(), means[[model, "majority"]]
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pandas as pd
 from scipy.sparse import vstack
 
-from celllm.sources.archives import members, open_text
 from celllm.cells.raw import CellOptions, RawCells
-from celllm.sources.delimited import NumberTable, read_numbers
 from celllm.errors import UserError
+from celllm.sources.archives import members, open_text
+from celllm.sources.delimited import NumberTable, read_numbers
 
 FILES = ("matrix",)
 OPTIONAL_FILES = ()

@@ -14,12 +14,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from celllm.sources.archives import open_text
 from celllm.cells.raw import CellOptions, RawCells
 from celllm.cells.readers.depmap import read_lines
-from celllm.sources.delimited import NumberTable, read_numbers
 from celllm.cells.values import value_problem
 from celllm.errors import UserError
+from celllm.sources.archives import open_text
+from celllm.sources.delimited import NumberTable, read_numbers
 
 FILES = ("expression",)
 OPTIONAL_FILES = ("lines",)

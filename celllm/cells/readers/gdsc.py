@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from celllm.sources import delimited
 from celllm.cells.readers.depmap import read_lines
 from celllm.errors import UserError
+from celllm.sources import delimited
 
 DEEPCDR_FILES = ("ic50", "annotation", "lines", "drugs", "smiles")
 RELEASE_FILES = ("response", "lines", "drugs", "smiles")

@@ -12,10 +12,10 @@ from pathlib import Path
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from celllm.sources import delimited
-from celllm.sources.archives import open_text
 from celllm.cells.raw import CellOptions, RawCells, check_labels
 from celllm.errors import UserError
+from celllm.sources import delimited
+from celllm.sources.archives import open_text
 
 FILES = ("matrix", "labels")
 OPTIONAL_FILES = ()

@@ -19,9 +19,9 @@ import pandas as pd
 import rdata
 from scipy.sparse import csc_matrix, csr_matrix
 
-from celllm.sources import delimited
 from celllm.cells.raw import CellOptions, RawCells
 from celllm.errors import UserError
+from celllm.sources import delimited
 
 FILES = ("matrix",)
 OPTIONAL_FILES = ("clusters", "metadata", "cluster_sizes")
@@ -120,7 +120,9 @@ def _load(path: Path) -> dict[str, Any]:
             warnings.simplefilter("ignore")  # on the missing constructor of dgCMatrix, and on every oddity
             return dict(rdata.read_rda(path))
     except (*_UNREADABLE, zlib.error, LZMAError) as error:
-        raise UserError(f"{path}: not a complete R workspace ({_one_line(error)}); {delimited.AGAIN}") from error
+        raise UserError(
+            f"{path}: not a complete R workspace ({_one_line(error)}); {delimited.AGAIN}"
+        ) from error
 
 
 def _one_line(error: BaseException) -> str:

@@ -14,10 +14,10 @@ import pandas as pd
 from scipy.io import mmread
 from scipy.sparse import csr_matrix
 
-from celllm.sources import delimited
-from celllm.sources.archives import damage, members, open_text
 from celllm.cells.raw import CellOptions, RawCells, check_labels
 from celllm.errors import UserError
+from celllm.sources import delimited
+from celllm.sources.archives import damage, members, open_text
 
 FILES = ("matrix", "labels")
 OPTIONAL_FILES = ()

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from celllm.errors import UserError
-from celllm.scores.metrics import NAMES
 from celllm.io import write_csv
+from celllm.scores.metrics import NAMES
 
 OK = "ok"
 FAILED = "failed"

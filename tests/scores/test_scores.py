@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from celllm.errors import UserError
-from celllm.scores import files
-from celllm.scores.files import Score
+from celllm.scores import scores
+from celllm.scores.scores import Score
 
 ROW = Score("1", "annotation", "zheng68k", "celllm", "strict", "0", 7, "macro_f1", 1 / 3, "ok", 1.25, 300.5)
 HEADER = "table,task,data_set,model,protocol,split,seed,metric,value,status,seconds,peak_mib,reason"
@@ -20,7 +20,7 @@ def written(tmp_path: Path, *lines: str) -> Path:
 
 
 def test_header_is_the_contract() -> None:
-    assert ",".join(files.COLUMNS) == HEADER
+    assert ",".join(scores.COLUMNS) == HEADER
 
 
 def test_round_trip_keeps_every_digit(tmp_path: Path) -> None:
@@ -28,9 +28,9 @@ def test_round_trip_keeps_every_digit(tmp_path: Path) -> None:
         ROW, split="1", value=None, status="out-of-memory", reason="two\nlines, a comma"
     )
     path = tmp_path / "sub" / "strict.csv"
-    files.write(path, [ROW, failed])
-    frame = files.read_many([path])
-    assert list(frame.columns) == list(files.COLUMNS)
+    scores.write(path, [ROW, failed])
+    frame = scores.read_many([path])
+    assert list(frame.columns) == list(scores.COLUMNS)
     assert frame.loc[0, "value"] == 1 / 3
     assert frame.loc[0, "split"] == "0"
     assert frame.loc[0, "seed"] == 7
@@ -41,13 +41,13 @@ def test_round_trip_keeps_every_digit(tmp_path: Path) -> None:
 def test_several_files_are_one_frame(tmp_path: Path) -> None:
     paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
     for path, split in zip(paths, "01", strict=True):
-        files.write(path, [dataclasses.replace(ROW, split=split)])
-    assert files.read_many(paths)["split"].tolist() == ["0", "1"]
-    assert list(files.read_many([]).columns) == list(files.COLUMNS)
+        scores.write(path, [dataclasses.replace(ROW, split=split)])
+    assert scores.read_many(paths)["split"].tolist() == ["0", "1"]
+    assert list(scores.read_many([]).columns) == list(scores.COLUMNS)
 
 
 def test_values_become_rows_and_an_undefined_one_says_so() -> None:
-    rows = files.with_values(ROW, {"pearson": math.nan, "rmse": 2.0})
+    rows = scores.with_values(ROW, {"pearson": math.nan, "rmse": 2.0})
     assert [(row.metric, row.value, row.status) for row in rows] == [
         ("pearson", None, "not-applicable"),
         ("rmse", 2.0, "ok"),
@@ -72,7 +72,7 @@ def test_values_become_rows_and_an_undefined_one_says_so() -> None:
 def test_a_bad_row_is_told_in_one_line(tmp_path: Path, line: str, message: str) -> None:
     path = written(tmp_path, GOOD.replace(",0,7", ",1,7"), line)
     with pytest.raises(UserError) as error:
-        files.read_many([path])
+        scores.read_many([path])
     assert message in str(error.value)
     assert f"{path}, line 3" in str(error.value)
     assert "\n" not in str(error.value)
@@ -80,31 +80,31 @@ def test_a_bad_row_is_told_in_one_line(tmp_path: Path, line: str, message: str) 
 
 def test_the_same_score_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="celllm / strict / 0 / 7 / macro_f1 is there twice"):
-        files.read_many([written(tmp_path, GOOD, GOOD)])
+        scores.read_many([written(tmp_path, GOOD, GOOD)])
 
 
 def test_other_columns_missing_file_and_no_csv_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
-        files.read_many([tmp_path / "none.csv"])
+        scores.read_many([tmp_path / "none.csv"])
     other = tmp_path / "other.csv"
     other.write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="columns are a,b; expected exactly table,task"):
-        files.read_many([other])
+        scores.read_many([other])
     other.write_text("")
     with pytest.raises(UserError, match="not a CSV file"):
-        files.read_many([other])
+        scores.read_many([other])
 
 
 def test_predictions_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "strict.predictions.csv"
-    files.write_predictions(path, [("c1", "0", "CD8+ T, naive", "B")])
+    scores.write_predictions(path, [("c1", "0", "CD8+ T, naive", "B")])
     assert path.read_text() == 'cell,split,label,predicted\nc1,0,"CD8+ T, naive",B\n'
-    assert files.read_predictions(path).loc[0, "label"] == "CD8+ T, naive"
+    assert scores.read_predictions(path).loc[0, "label"] == "CD8+ T, naive"
 
 
 def test_an_unfinished_file_is_never_seen(tmp_path: Path) -> None:
     path = tmp_path / "strict.csv"
-    files.write(path, [ROW])
+    scores.write(path, [ROW])
     before = path.read_text()
 
     def rows() -> "object":
@@ -112,6 +112,6 @@ def test_an_unfinished_file_is_never_seen(tmp_path: Path) -> None:
         raise RuntimeError("interrupted")
 
     with pytest.raises(RuntimeError):
-        files.write(path, rows())
+        scores.write(path, rows())
     assert path.read_text() == before
     assert list(tmp_path.iterdir()) == [path]
