@@ -1,5 +1,5 @@
 """The gene network and the gene embeddings made from it.
 
-``network.run_network`` puts STRING's links on the vocabulary, ``graphmae.run_graphmae`` turns the network into
+``network.run_network`` puts STRING's links on the vocabulary, ``graphmae.run_graphmae`` turns it into
 one vector per gene. ``backend`` alone imports the graph library.
 """
