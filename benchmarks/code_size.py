@@ -3,8 +3,8 @@
     python benchmarks/code_size.py                 # this tree
     python benchmarks/code_size.py --tree ../old   # another check-out, run by the same Python
 
-A function's length is that of its source, from ``def`` to its last line, docstring included. A private function
-has one caller when a single function (or the module's own level) uses its name.
+A function's length is that of its source, from ``def`` to its last line, docstring included. A private
+function has one caller when a single function (or the module's own level) uses its name.
 """
 
 import argparse
