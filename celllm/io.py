@@ -8,11 +8,14 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from celllm.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # libyaml where PyYAML has it: ten times as fast.
 _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -71,6 +74,18 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)
+
+
+def read_csv(path: str | Path) -> "pd.DataFrame":
+    """Read a CSV file as text, nothing taken for missing; trouble is a :class:`UserError` naming it."""
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a CSV file ({' '.join(str(error).split())})") from error
 
 
 def read_json(path: str | Path) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from celllm.errors import UserError
-from celllm.io import write_csv
+from celllm.io import read_csv, write_csv
 from celllm.scores.metrics import NAMES
 
 OK = "ok"
@@ -139,12 +139,7 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
 
 
 def _read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a CSV file ({' '.join(str(error).split())})") from error
+    frame = read_csv(path)
     if tuple(frame.columns) != tuple(columns):
         raise UserError(
             f"{path}: columns are {','.join(frame.columns)}; expected exactly {','.join(columns)}"

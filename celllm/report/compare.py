@@ -1,0 +1,161 @@
+"""Two runs side by side: every score, table, verdict and figure's number, and the tensors of the encoders."""
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from celllm.errors import UserError
+from celllm.io import read_csv
+
+# What a job cost, and what a run is called, are no results.
+IGNORED = frozenset({"seconds", "peak_mib", "run"})
+_KEY_OF_SCORES = ("table", "task", "data_set", "model", "protocol", "split", "seed", "metric")
+# Files of a run, and the columns that say what a row is about; rows that share all of them are numbered.
+KINDS = {
+    "scores/**/*.csv": (*_KEY_OF_SCORES, "cell"),
+    "tables/*.csv": ("table", "model", "group", "title", "column", "protocol"),
+    "claims.csv": ("id",),
+    "geometry.csv": ("model", "data_set", "embedding"),
+    "figures/*.csv": (),
+}
+ENCODERS = "checkpoints/*/encoder.safetensors"
+_NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One cell that differs, a row or file of one run only (``column`` empty), or the tensors of an encoder."""
+
+    file: str
+    row: str
+    column: str
+    a: str
+    b: str
+
+    def __str__(self) -> str:
+        place = ": ".join(part for part in (self.file, self.row, self.column) if part)
+        return f"{place}: {self.a or 'nothing'} | {self.b or 'nothing'}"
+
+
+def differences(a: str | Path, b: str | Path, tolerance: float = 0.0) -> Iterator[Difference]:
+    """Yield what differs between the folders of two runs; nothing when they say the same.
+
+    Parameters
+    ----------
+    a, b
+        Folders of runs, ``results/<run>``.
+    tolerance
+        Numbers are the same when they differ by at most this, absolutely or as a share of the larger one. A
+        number inside a text may also differ in its last printed digit, unless the tolerance is zero. Tensors
+        are equal bit for bit or not at all.
+
+    Raises
+    ------
+    UserError
+        For a folder without scores, and for a damaged file.
+    """
+    a, b = Path(a), Path(b)
+    for folder in (a, b):
+        if not any(folder.glob("scores/**/*.csv")):
+            raise UserError(f"{folder}: no score files; expected the folder of a run, as results/toy")
+    for pattern, key in KINDS.items():
+        for file in _files(a, b, pattern):
+            if (lone := _in_one(a, b, file)) is not None:
+                yield lone
+            else:
+                yield from _cells(file, read_csv(a / file), read_csv(b / file), key, tolerance)
+    for file in _files(a, b, ENCODERS):
+        if (lone := _in_one(a, b, file)) is not None:
+            yield lone
+        elif (hashes := (tensors_hash(a / file), tensors_hash(b / file))) and hashes[0] != hashes[1]:
+            yield Difference(file, "", "tensors", hashes[0][:12], hashes[1][:12])
+
+
+def tensors_hash(path: str | Path) -> str:
+    """SHA-256 of the names, types, shapes and bytes of all tensors of a file, whatever else its header says."""
+    import safetensors
+
+    found = hashlib.sha256()
+    try:
+        tensors = safetensors.deserialize(Path(path).read_bytes())
+    except safetensors.SafetensorError as error:
+        raise UserError(f"{path}: not a safetensors file ({error})") from error
+    for name, tensor in sorted(tensors, key=lambda pair: pair[0]):
+        found.update(f"{name} {tensor['dtype']} {tensor['shape']}\n".encode())
+        found.update(tensor["data"])
+    return found.hexdigest()
+
+
+def _files(a: Path, b: Path, pattern: str) -> list[str]:
+    return sorted({path.relative_to(folder).as_posix() for folder in (a, b) for path in folder.glob(pattern)})
+
+
+def _in_one(a: Path, b: Path, file: str) -> Difference | None:
+    there = ["there" if (folder / file).is_file() else "" for folder in (a, b)]
+    return None if all(there) else Difference(file, "", "", *there)
+
+
+def _cells(
+    file: str, a: pd.DataFrame, b: pd.DataFrame, key: Sequence[str], tolerance: float
+) -> Iterator[Difference]:
+    """Cells of two tables of text that differ; rows are matched by the columns of ``key`` that both have."""
+    for name in sorted(set(a.columns) ^ set(b.columns)):
+        yield Difference(file, "", name, *("a column" if name in frame else "" for frame in (a, b)))
+    shared = [c for c in a.columns if c in b.columns and c not in IGNORED]
+    keys = [c for c in shared if c in key]
+    rows_a, rows_b = (_by_key(frame[shared], keys) for frame in (a, b))
+    for row in {**rows_a, **rows_b}:
+        ours, theirs = rows_a.get(row), rows_b.get(row)
+        if ours is None or theirs is None:
+            yield Difference(file, _named(row), "", *("a row" if r else "" for r in (ours, theirs)))
+            continue
+        for column, one, other in zip(shared, ours, theirs, strict=True):
+            if not same(one, other, tolerance):
+                yield Difference(file, _named(row), column, one, other)
+
+
+def _by_key(frame: pd.DataFrame, keys: list[str]) -> dict[tuple[Any, ...], tuple[str, ...]]:
+    rows = list(frame.itertuples(index=False, name=None))
+    named = list(frame[keys].itertuples(index=False, name=None)) if keys else [()] * len(rows)
+    seen: dict[tuple[Any, ...], int] = {}
+    found = {}
+    for name, row in zip(named, rows, strict=True):
+        seen[name] = number = seen.get(name, 0) + 1
+        found[(*name, number)] = row
+    return found
+
+
+def _named(row: tuple[Any, ...]) -> str:
+    *names, number = row
+    return " / ".join(names) + (f" (row {number})" if number > 1 or not names else "")
+
+
+def same(a: str, b: str, tolerance: float) -> bool:
+    """Whether two cells of a CSV file say the same."""
+    if a == b or not tolerance:
+        return a == b
+    if (one := _number(a)) is not None and (other := _number(b)) is not None:
+        return math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance)
+    if _NUMBER.sub("#", a) != _NUMBER.sub("#", b):
+        return False
+    pairs = zip(_NUMBER.findall(a), _NUMBER.findall(b), strict=True)
+    return all(_printed_alike(one, other, tolerance) for one, other in pairs)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _printed_alike(a: str, b: str, tolerance: float) -> bool:
+    one, other = (float(text.replace(",", "")) for text in (a, b))
+    last_digit = 1.001 * 10.0 ** -len(a.partition(".")[2])
+    return math.isclose(one, other, rel_tol=tolerance, abs_tol=max(tolerance, last_digit))
