@@ -30,7 +30,7 @@ _NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 
 @dataclass(frozen=True)
 class Difference:
-    """One cell that differs, a row or file of one run only (``column`` empty), or the tensors of an encoder."""
+    """A cell that differs, a row or file of one run only (no ``column``), or the tensors of an encoder."""
 
     file: str
     row: str
@@ -78,7 +78,7 @@ def differences(a: str | Path, b: str | Path, tolerance: float = 0.0) -> Iterato
 
 
 def tensors_hash(path: str | Path) -> str:
-    """SHA-256 of the names, types, shapes and bytes of all tensors of a file, whatever else its header says."""
+    """SHA-256 of names, types, shapes and bytes of all tensors of a file; metadata do not count."""
     import safetensors
 
     found = hashlib.sha256()

@@ -1,7 +1,7 @@
 """Say whether two runs have the same results: ``python tests/workflow/same_results.py RUN_A RUN_B``.
 
-Compared are scores (but for seconds and memory), predictions, tables, claims, the numbers behind the figures and
-the tensors of the encoders. Prints *equal*, or each difference, and exits with 1 then.
+Compared are scores (but for seconds and memory), predictions, tables, claims, the numbers behind the figures
+and the tensors of the encoders. Prints *equal*, or each difference, and exits with 1 then.
 """
 
 import argparse
