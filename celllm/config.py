@@ -1,7 +1,9 @@
 """The configuration of a run: config/*.yaml laid over one another, checked, told in one line when wrong."""
 
 import copy
+import hashlib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from celllm.io import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMAS = ROOT / "workflow" / "schemas"
+# Names of runs, models, sizes and data sets: they become names of files and words of commands.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # Table of scores -> section of the config with its models, protocols, splits and settings.
 SECTION_OF = {
     "table1": "annotation",
@@ -134,6 +138,10 @@ def is_wanted(file: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
 
 def _check_names(config: Mapping[str, Any]) -> None:
     """Data sets must be in the catalogue with the right role, models in the models' table."""
+    check_name(config["run"], "config: run")
+    for kind in ("models", "sizes", "catalogue"):
+        for name in config[kind]:
+            check_name(name, f"config: {kind}")
     for role, names in config["data_sets"].items():
         fitting = [n for n, row in config["catalogue"].items() if row["role"] == role]
         for name in names:
@@ -148,6 +156,14 @@ def _check_names(config: Mapping[str, Any]) -> None:
                 raise UserError(f"config: {section}.models: unknown model '{name}'; known are {known}")
     _check_tables(config)
     _check_encoders(config["models"], config["sizes"])
+
+
+def check_name(name: Any, where: str) -> None:
+    """Refuse a name that could not stand in a path or a command as it is."""
+    if not (isinstance(name, str) and NAME.fullmatch(name)):
+        raise UserError(
+            f"{where}: {name!r} cannot be a name; use letters, digits, '_', '.', '-', a letter or digit first"
+        )
 
 
 def _check_encoders(models: Mapping[str, Any], sizes: Mapping[str, Any]) -> None:
@@ -186,5 +202,13 @@ def _settle_mirror(config: dict[str, Any], environ: Mapping[str, str]) -> None:
         if not place.is_dir():
             raise UserError(f"CELLLM_MIRROR: {given} is no folder; unset it or name the folder of the mirror")
         config["mirror"] = str(place)
-        config["run"] = f"{config['run']}-{place.name}"
+        config["run"] = f"{config['run']}-{_folder_name(place)}"
     config["results"] = f"results/{config['run']}"
+
+
+def _folder_name(place: Path) -> str:
+    """Last part of a path, with a hash of all of it where characters had to be replaced: no two are alike."""
+    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", place.name)
+    if plain == place.name:
+        return plain
+    return f"{plain}-{hashlib.sha256(bytes(place)).hexdigest()[:6]}"

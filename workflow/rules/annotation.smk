@@ -56,8 +56,8 @@ rule annotation_splits:
     params:
         settings=as_json(config["annotation"]["splits"] | {"seed": config["seed"]}),
     shell:
-        "python -m celllm splits --cells {input} --data-set {wildcards.data_set}"
-        " --settings {params.settings:q} --out {output} > {log} 2>&1"
+        "exec python -m celllm splits --cells {input:q} --data-set {wildcards.data_set:q}"
+        " --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"
 
 
 rule annotate:
@@ -83,7 +83,7 @@ rule annotate:
         seed=config["seed"],
         out=results("scores"),
     shell:
-        "python -m celllm annotate --cells {input.cells} --genes {input.genes} --splits {input.splits}"
+        "exec python -m celllm annotate --cells {input.cells:q} --genes {input.genes:q} --splits {input.splits:q}"
         " {params.encoder:q} --model {params.model:q} --settings {params.settings:q}"
-        " --protocols {params.protocols} --seed {params.seed} --data-set {wildcards.data_set}"
-        " --out {params.out} > {log} 2>&1"
+        " --protocols {params.protocols:q} --seed {params.seed:q} --data-set {wildcards.data_set:q}"
+        " --out {params.out:q} >> {log:q} 2>&1"

@@ -47,7 +47,7 @@ rule shard:
         "../../envs/cpu.yaml"
     threads: 1
     shell:
-        "python -m celllm shard --cells {input.cells} --genes {input.genes} --out {output} > {log} 2>&1"
+        "exec python -m celllm shard --cells {input.cells:q} --genes {input.genes:q} --out {output:q} >> {log:q} 2>&1"
 
 
 rule leakage:
@@ -75,8 +75,8 @@ rule leakage:
         settings=as_json(RUN_LABEL | config["leakage"]),
         out=results("leakage"),
     shell:
-        "python -m celllm leakage --shards {input.shards:q} --cells {params.cells:q} --genes {input.genes}"
-        " --settings {params.settings:q} --out {params.out:q} > {log} 2>&1"
+        "exec python -m celllm leakage --shards {input.shards:q} --cells {params.cells:q} --genes {input.genes:q}"
+        " --settings {params.settings:q} --out {params.out:q} >> {log:q} 2>&1"
 
 
 rule corpus:
@@ -95,4 +95,4 @@ rule corpus:
     params:
         exclude=left_out_flag,
     shell:
-        "python -m celllm corpus --shards {input.shards:q} {params.exclude:q} --out {output} > {log} 2>&1"
+        "exec python -m celllm corpus --shards {input.shards:q} {params.exclude:q} --out {output:q} >> {log:q} 2>&1"

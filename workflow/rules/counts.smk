@@ -50,8 +50,8 @@ rule counts:
         responses=named("--responses", "response", "prepared/{name}.responses.csv"),
         expression=named("--expression", "expression", "prepared/{name}.h5ad"),
     shell:
-        "python -m celllm counts --cells {params.cells:q} --genes {input.genes} --corpus {input.corpus}"
-        " {params.samples:q} {params.responses:q} {params.expression:q} --out {output} > {log} 2>&1"
+        "exec python -m celllm counts --cells {params.cells:q} --genes {input.genes:q} --corpus {input.corpus:q}"
+        " {params.samples:q} {params.responses:q} {params.expression:q} --out {output:q} >> {log:q} 2>&1"
 
 
 rule fact_table:
@@ -78,8 +78,8 @@ rule fact_table:
         settings=as_json(RUN_LABEL),
         out=results("tables/{table}"),
     shell:
-        "python -m celllm table {wildcards.table} --facts {input:q} --models '{{}}' --settings {params.settings:q}"
-        " --out {params.out:q} > {log} 2>&1"
+        "exec python -m celllm table {wildcards.table:q} --facts {input:q} --models '{{}}' --settings {params.settings:q}"
+        " --out {params.out:q} >> {log:q} 2>&1"
 
 
 rule check_counts:
@@ -97,4 +97,4 @@ rule check_counts:
     params:
         settings=as_json(config["counts"] | {"toy": config["toy"]}),
     shell:
-        "python -m celllm check-counts --facts {input} --settings {params.settings:q} --out {output} > {log} 2>&1"
+        "exec python -m celllm check-counts --facts {input:q} --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"

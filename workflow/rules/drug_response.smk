@@ -48,8 +48,8 @@ rule pair_splits:
         settings=pair_splits_settings,
         screen=SCREEN,
     shell:
-        "python -m celllm pair-splits --cells {input.cells} --responses {input.responses} --data-set {params.screen}"
-        " --settings {params.settings:q} --out {output} > {log} 2>&1"
+        "exec python -m celllm pair-splits --cells {input.cells:q} --responses {input.responses:q} --data-set {params.screen:q}"
+        " --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"
 
 
 # Warm and cold in one job: they share what the frozen layers make of a cell line.
@@ -80,7 +80,7 @@ rule drug_response:
         screen=SCREEN,
         out=results("scores"),
     shell:
-        "python -m celllm drug-response --cells {input.cells} --responses {input.responses}"
-        " --genes {input.genes} --splits {input.splits} {params.encoder:q} --model {params.model:q}"
-        " --settings {params.settings:q} --protocols {params.protocols} --seed {params.seed}"
-        " --data-set {params.screen} --out {params.out} > {log} 2>&1"
+        "exec python -m celllm drug-response --cells {input.cells:q} --responses {input.responses:q}"
+        " --genes {input.genes:q} --splits {input.splits:q} {params.encoder:q} --model {params.model:q}"
+        " --settings {params.settings:q} --protocols {params.protocols:q} --seed {params.seed:q}"
+        " --data-set {params.screen:q} --out {params.out:q} >> {log:q} 2>&1"

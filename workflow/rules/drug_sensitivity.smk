@@ -40,8 +40,8 @@ rule drug_splits:
     params:
         settings=drug_splits_settings,
     shell:
-        "python -m celllm splits --cells {input} --data-set {wildcards.data_set}"
-        " --settings {params.settings:q} --out {output} > {log} 2>&1"
+        "exec python -m celllm splits --cells {input:q} --data-set {wildcards.data_set:q}"
+        " --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"
 
 
 # Few-shot and full data in one job: they share what the frozen layers make of a cell.
@@ -74,6 +74,6 @@ rule drug_sensitivity:
         seed=config["seed"],
         out=results("scores"),
     shell:
-        "python -m celllm drug-sensitivity --cells {input.cells} --genes {input.genes}"
-        " --splits {input.splits} {params.encoder:q} --model {params.model:q} --settings {params.settings:q}"
-        " --protocols {params.protocols} --seed {params.seed} --data-set {wildcards.data_set} --out {params.out} > {log} 2>&1"
+        "exec python -m celllm drug-sensitivity --cells {input.cells:q} --genes {input.genes:q}"
+        " --splits {input.splits:q} {params.encoder:q} --model {params.model:q} --settings {params.settings:q}"
+        " --protocols {params.protocols:q} --seed {params.seed:q} --data-set {wildcards.data_set:q} --out {params.out:q} >> {log:q} 2>&1"

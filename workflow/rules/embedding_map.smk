@@ -19,8 +19,8 @@ rule embedding_map:
     params:
         settings=as_json(config["embedding_map"] | {"seed": config["seed"]}),
     shell:
-        "python -m celllm embedding-map --encoder {input.encoder} --cells {input.cells} --genes {input.genes}"
-        " --predictions {input.predictions} --settings {params.settings:q} --out {output} > {log} 2>&1"
+        "exec python -m celllm embedding-map --encoder {input.encoder:q} --cells {input.cells:q} --genes {input.genes:q}"
+        " --predictions {input.predictions:q} --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"
 
 
 rule tsne:
@@ -45,5 +45,5 @@ rule tsne:
         settings=named_figure,
         out=results("figures/tsne_{data_set}"),
     shell:
-        "python -m celllm embedding-map-figure --table {input} --settings {params.settings:q} --out {params.out:q}"
-        " > {log} 2>&1"
+        "exec python -m celllm embedding-map-figure --table {input:q} --settings {params.settings:q} --out {params.out:q}"
+        " >> {log:q} 2>&1"

@@ -29,10 +29,10 @@ rule settings_facts:
         splits=as_json(config["drug_sensitivity"]["splits"]),
         data_sets=config["data_sets"]["annotation"],
     shell:
-        "python -m celllm settings-facts --model {params.model:q} --genes {input.genes}"
+        "exec python -m celllm settings-facts --model {params.model:q} --genes {input.genes:q}"
         " --pretraining {params.pretraining:q} {params.annotation:q} {params.drug_sensitivity:q}"
-        " {params.drug_response:q} --sizes {params.sizes:q} --splits {params.splits:q} --facts {input.counts}"
-        " --data-sets {params.data_sets} --out {output} > {log} 2>&1"
+        " {params.drug_response:q} --sizes {params.sizes:q} --splits {params.splits:q} --facts {input.counts:q}"
+        " --data-sets {params.data_sets:q} --out {output:q} >> {log:q} 2>&1"
 
 
 rule gradient_error:
@@ -48,4 +48,4 @@ rule gradient_error:
     params:
         settings=as_json({"seed": config["seed"]}),
     shell:
-        "python -m celllm gradient-error --settings {params.settings:q} --out {output} > {log} 2>&1"
+        "exec python -m celllm gradient-error --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"

@@ -46,7 +46,7 @@ rule confusion:
         settings=named_figure,
         out=results("figures/fig3_{data_set}"),
     shell:
-        "python -m celllm confusion --predictions {input} --settings {params.settings:q} --out {params.out:q} > {log} 2>&1"
+        "exec python -m celllm confusion --predictions {input:q} --settings {params.settings:q} --out {params.out:q} >> {log:q} 2>&1"
 
 
 rule scaling:
@@ -71,4 +71,4 @@ rule scaling:
         settings=as_json(RUN_LABEL),
         out=results("figures/scaling"),
     shell:
-        "python -m celllm scaling --table {input} --settings {params.settings:q} --out {params.out:q} > {log} 2>&1"
+        "exec python -m celllm scaling --table {input:q} --settings {params.settings:q} --out {params.out:q} >> {log:q} 2>&1"

@@ -23,8 +23,8 @@ rule network:
     params:
         settings=as_json(config["network"]),
     shell:
-        "python -m celllm network --links {input.links} --info {input.info} --genes {input.genes} --aliases {input.aliases}"
-        " --settings {params.settings:q} --out {output} > {log} 2>&1"
+        "exec python -m celllm network --links {input.links:q} --info {input.info:q} --genes {input.genes:q} --aliases {input.aliases:q}"
+        " --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"
 
 
 rule graphmae:
@@ -44,5 +44,5 @@ rule graphmae:
     params:
         settings=graphmae_settings,
     shell:
-        "python -m celllm graphmae --network {input.network} --genes {input.genes}"
-        " --settings {params.settings:q} --out {output.embeddings} --metrics {output.losses} > {log} 2>&1"
+        "exec python -m celllm graphmae --network {input.network:q} --genes {input.genes:q}"
+        " --settings {params.settings:q} --out {output.embeddings:q} --metrics {output.losses:q} >> {log:q} 2>&1"

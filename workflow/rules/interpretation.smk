@@ -25,9 +25,9 @@ rule interpret:
     params:
         settings=as_json(config["interpretation"] | {"seed": config["seed"]}),
     shell:
-        "python -m celllm interpret --encoder {input.encoder} --corpus {input.corpus} --genes {input.genes}"
-        " --settings {params.settings:q} --table {output.genes} --cells {output.cells} --out {output.facts}"
-        " > {log} 2>&1"
+        "exec python -m celllm interpret --encoder {input.encoder:q} --corpus {input.corpus:q} --genes {input.genes:q}"
+        " --settings {params.settings:q} --table {output.genes:q} --cells {output.cells:q} --out {output.facts:q}"
+        " >> {log:q} 2>&1"
 
 
 rule figc1:
@@ -52,7 +52,7 @@ rule figc1:
         settings=interpretation_label(),
         out=results("figures/figc1"),
     shell:
-        "python -m celllm figc1 --table {input} --settings {params.settings:q} --out {params.out:q} > {log} 2>&1"
+        "exec python -m celllm figc1 --table {input:q} --settings {params.settings:q} --out {params.out:q} >> {log:q} 2>&1"
 
 
 rule figc2:
@@ -78,5 +78,5 @@ rule figc2:
         settings=as_json(RUN_LABEL),
         out=results("figures/figc2"),
     shell:
-        "python -m celllm figc2 --cells {input.cells} --facts {input.facts} --settings {params.settings:q}"
-        " --out {params.out:q} > {log} 2>&1"
+        "exec python -m celllm figc2 --cells {input.cells:q} --facts {input.facts:q} --settings {params.settings:q}"
+        " --out {params.out:q} >> {log:q} 2>&1"

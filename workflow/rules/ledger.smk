@@ -32,8 +32,8 @@ rule claims:
         settings=claim_settings(),
         out=results("claims"),
     shell:
-        "python -m celllm claims --scores {input.scores:q} --facts {input.facts:q} --models {params.models:q}"
-        " --settings {params.settings:q} --out {params.out:q} > {log} 2>&1"
+        "exec python -m celllm claims --scores {input.scores:q} --facts {input.facts:q} --models {params.models:q}"
+        " --settings {params.settings:q} --out {params.out:q} >> {log:q} 2>&1"
 
 
 # Last of all: a method that failed stands in the tables with its reason, and the run says so by its exit status.
@@ -52,4 +52,4 @@ rule gate:
     params:
         settings=as_json({"allowed": config["allowed_failures"]}),
     shell:
-        "python -m celllm gate --scores {input:q} --settings {params.settings:q} --out {output} > {log} 2>&1"
+        "exec python -m celllm gate --scores {input:q} --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"

@@ -14,8 +14,8 @@ rule memory:
     params:
         settings=as_json(config["memory"]),
     shell:
-        "python -m celllm memory --settings {params.settings:q} --table {output.table} --out {output.facts}"
-        " > {log} 2>&1"
+        "exec python -m celllm memory --settings {params.settings:q} --table {output.table:q} --out {output.facts:q}"
+        " >> {log:q} 2>&1"
 
 
 rule fig4:
@@ -40,4 +40,4 @@ rule fig4:
         settings=as_json({"budget_gib": config["memory"]["budget_gib"]}),
         out=results("figures/fig4"),
     shell:
-        "python -m celllm fig4 --table {input} --settings {params.settings:q} --out {params.out:q} > {log} 2>&1"
+        "exec python -m celllm fig4 --table {input:q} --settings {params.settings:q} --out {params.out:q} >> {log:q} 2>&1"

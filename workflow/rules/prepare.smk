@@ -42,7 +42,7 @@ rule genes:
         "../../envs/cpu.yaml"
     threads: 1
     shell:
-        "python -m celllm genes --hgnc {input.hgnc:q} --genes {output.genes} --aliases {output.aliases} > {log} 2>&1"
+        "exec python -m celllm genes --hgnc {input.hgnc:q} --genes {output.genes:q} --aliases {output.aliases:q} >> {log:q} 2>&1"
 
 
 rule prepare:
@@ -63,8 +63,8 @@ rule prepare:
         files=data_set_flags,
         options=data_set_options,
     shell:
-        "python -m celllm prepare {wildcards.data_set} --files {params.files:q} --genes {input.genes}"
-        " --aliases {input.aliases} --settings {params.options:q} --out {output} > {log} 2>&1"
+        "exec python -m celllm prepare {wildcards.data_set:q} --files {params.files:q} --genes {input.genes:q}"
+        " --aliases {input.aliases:q} --settings {params.options:q} --out {output:q} >> {log:q} 2>&1"
 
 
 rule prepare_sample:
@@ -86,6 +86,6 @@ rule prepare_sample:
         files=sample_flags,
         options=sample_options,
     shell:
-        "python -m celllm prepare {wildcards.source} --files {params.files:q} --sample {wildcards.sample:q}"
-        " --samples {input.samples} --genes {input.genes} --aliases {input.aliases}"
-        " --settings {params.options:q} --out {output} > {log} 2>&1"
+        "exec python -m celllm prepare {wildcards.source:q} --files {params.files:q} --sample {wildcards.sample:q}"
+        " --samples {input.samples:q} --genes {input.genes:q} --aliases {input.aliases:q}"
+        " --settings {params.options:q} --out {output:q} >> {log:q} 2>&1"

@@ -78,6 +78,6 @@ rule pretrain:
         embeddings=gene_embedding_flag,
         checkpoints=results("checkpoints/{model}/state"),
     shell:
-        "python -m celllm pretrain --corpus {input.corpus} --genes {input.genes} {params.embeddings:q}"
+        "exec python -m celllm pretrain --corpus {input.corpus:q} --genes {input.genes:q} {params.embeddings:q}"
         " --model {params.model:q} --settings {params.settings:q} --checkpoints {params.checkpoints:q}"
-        " --out {output.encoder} --metrics {output.metrics} > {log} 2>&1"
+        " --out {output.encoder:q} --metrics {output.metrics:q} >> {log:q} 2>&1"

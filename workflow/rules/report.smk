@@ -1,5 +1,5 @@
 # The manifest of the run, the page that shows it all.
-def checksum_files():
+def checksum_files(wildcards):
     return [f"{RAW}/data.lock"] + ([f"{MIRROR}/SHA256SUMS"] if MIRROR else [])
 
 
@@ -24,10 +24,10 @@ rule manifest:
         ),
         settings=as_json(RUN_LABEL),
         benchmarks=results("benchmarks"),
-        checksums=checksum_files(),
+        checksums=checksum_files,
     shell:
-        "python -m celllm manifest --config {params.config:q} --benchmarks {params.benchmarks:q}"
-        " --checksums {params.checksums:q} --settings {params.settings:q} --out {output} > {log} 2>&1"
+        "exec python -m celllm manifest --config {params.config:q} --benchmarks {params.benchmarks:q}"
+        " --checksums {params.checksums:q} --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"
 
 
 rule report:
@@ -48,8 +48,8 @@ rule report:
     params:
         settings=as_json(RUN_LABEL),
     shell:
-        "python -m celllm report --tables {input.tables:q} --figures {input.figures:q} --claims {input.claims}"
-        " --manifest {input.manifest} --settings {params.settings:q} --out {output} > {log} 2>&1"
+        "exec python -m celllm report --tables {input.tables:q} --figures {input.figures:q} --claims {input.claims:q}"
+        " --manifest {input.manifest:q} --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"
 
 
 rule crate:
@@ -72,4 +72,4 @@ rule crate:
     params:
         lock=f"{RAW}/data.lock",
     shell:
-        "python -m celllm crate --manifest {input.manifest} --lock {params.lock:q} --out {output[0]} > {log} 2>&1"
+        "exec python -m celllm crate --manifest {input.manifest:q} --lock {params.lock:q} --out {output[0]:q} >> {log:q} 2>&1"

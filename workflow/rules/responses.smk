@@ -27,5 +27,5 @@ rule responses:
         files=response_flags,
         options=response_options,
     shell:
-        "python -m celllm responses {wildcards.response} --files {params.files:q}"
-        " --settings {params.options:q} --out {output} > {log} 2>&1"
+        "exec python -m celllm responses {wildcards.response:q} --files {params.files:q}"
+        " --settings {params.options:q} --out {output:q} >> {log:q} 2>&1"

@@ -71,5 +71,5 @@ rule table:
         settings=table_settings,
         out=results("tables/{table}"),
     shell:
-        "python -m celllm table {wildcards.table} --scores {input:q} --models {params.models:q}"
-        " --settings {params.settings:q} --out {params.out:q} > {log} 2>&1"
+        "exec python -m celllm table {wildcards.table:q} --scores {input:q} --models {params.models:q}"
+        " --settings {params.settings:q} --out {params.out:q} >> {log:q} 2>&1"

@@ -3,6 +3,11 @@ def mirror_manifest(wildcards):
     return [f"{MIRROR}/SHA256SUMS"] if EMBEDDED else []
 
 
+def mirror_flag(wildcards):
+    """A function, for Snakemake would read braces of a plain text as wildcards."""
+    return ["--mirror", MIRROR] if MIRROR else []
+
+
 def catalogue_row(wildcards):
     """The catalogue rows that a path can belong to: a changed address or checksum fetches the file again."""
     folder = wildcards.path.split("/")[0]
@@ -45,7 +50,7 @@ rule toy_mirror:
     params:
         folder=results("mirror"),
     shell:
-        "python -m celllm toy-mirror {params.folder:q} --seed 0 > {log} 2>&1"
+        "exec python -m celllm toy-mirror {params.folder:q} --seed 0 >> {log:q} 2>&1"
 
 
 rule fetch:
@@ -68,10 +73,10 @@ rule fetch:
         row=catalogue_row,
         catalogue=ROOT / "config/data_sets.yaml",
         raw=RAW,
-        mirror=["--mirror", MIRROR] if MIRROR else [],
+        mirror=mirror_flag,
     shell:
-        "python -m celllm fetch --catalogue {params.catalogue:q} --raw {params.raw:q} {params.mirror:q}"
-        " --path {wildcards.path:q} > {log:q} 2>&1"
+        "exec python -m celllm fetch --catalogue {params.catalogue:q} --raw {params.raw:q} {params.mirror:q}"
+        " --path {wildcards.path:q} >> {log:q} 2>&1"
 
 
 # Which samples a pre-training source has is known only from its own table: the graph of jobs goes on from here.
@@ -90,9 +95,9 @@ checkpoint samples:
     params:
         files=source_flags,
         options=source_options,
-        mirror=["--mirror", MIRROR] if MIRROR else [],
+        mirror=mirror_flag,
         catalogue=ROOT / "config/data_sets.yaml",
     shell:
-        "python -m celllm samples {wildcards.source} --files {params.files:q} {params.mirror:q}"
+        "exec python -m celllm samples {wildcards.source:q} --files {params.files:q} {params.mirror:q}"
         " --catalogue {params.catalogue:q}"
-        " --settings {params.options:q} --out {output} > {log} 2>&1"
+        " --settings {params.options:q} --out {output:q} >> {log:q} 2>&1"

@@ -45,8 +45,8 @@ rule geometry:
         cells=by_name(config["data_sets"]["annotation"], "prepared/{name}.h5ad"),
         settings=as_json({"seed": config["seed"]}),
     shell:
-        "python -m celllm geometry --encoders {params.encoders:q} --cells {params.cells:q} --genes {input.genes}"
-        " --settings {params.settings:q} --out {output.csv} > {log} 2>&1"
+        "exec python -m celllm geometry --encoders {params.encoders:q} --cells {params.cells:q} --genes {input.genes:q}"
+        " --settings {params.settings:q} --out {output.csv:q} >> {log:q} 2>&1"
 
 
 rule geometry_figure:
@@ -71,7 +71,7 @@ rule geometry_figure:
         settings=titled_models(),
         out=results("figures/geometry"),
     shell:
-        "python -m celllm geometry-figure --table {input} --settings {params.settings:q} --out {params.out:q} > {log} 2>&1"
+        "exec python -m celllm geometry-figure --table {input:q} --settings {params.settings:q} --out {params.out:q} >> {log:q} 2>&1"
 
 
 rule loss_curves:
@@ -97,5 +97,5 @@ rule loss_curves:
         settings=titled_models(),
         out=results("figures/loss_curves"),
     shell:
-        "python -m celllm loss-curves --metrics {params.metrics:q} --settings {params.settings:q}"
-        " --out {params.out:q} > {log} 2>&1"
+        "exec python -m celllm loss-curves --metrics {params.metrics:q} --settings {params.settings:q}"
+        " --out {params.out:q} >> {log:q} 2>&1"
