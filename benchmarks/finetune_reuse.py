@@ -20,6 +20,7 @@ from scipy.sparse import csr_matrix
 from celllm.corpus.expressed import CellsInMemory, from_csr
 from celllm.corpus.tokens import Tokeniser
 from celllm.model import Encoder, EncoderConfig
+from celllm.model.embedder import Embedder
 from celllm.training.finetune import FineTuned, Finetuner, FinetuneSettings, class_weights
 
 N_GENES, N_CLASSES = 2000, 5
@@ -45,7 +46,7 @@ class Side:
         clock: Callable[[], float],
     ) -> None:
         genes = np.arange(N_GENES)
-        self.tuner = Finetuner(encoder, cells, Tokeniser(N_GENES), genes, N_CLASSES, settings)
+        self.tuner = Finetuner(Embedder(encoder, Tokeniser(N_GENES)), cells, genes, N_CLASSES, settings)
         torch.manual_seed(0)
         self.model = FineTuned(encoder, self.tuner.n_frozen, genes, N_CLASSES, settings)
         self.optimiser = torch.optim.Adam(self.model.parameters(), settings.learning_rate, fused=True)

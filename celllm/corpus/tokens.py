@@ -1,10 +1,10 @@
 """From cells to tokens: bins of expression, batches for the encoder."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -110,6 +110,16 @@ class Tokeniser:
             raise UserError(f"tokens.keep: expected 'highest' or 'first', got {self.keep!r}")
         if not 2 <= self.n_bins <= N_BINS:
             raise UserError(f"tokens.n_bins: expected 2 to {N_BINS}, got {self.n_bins}")
+
+    def to_json(self) -> dict[str, Any]:
+        """All settings as JSON values."""
+        return {**vars(self), "genes": None if self.genes is None else [int(gene) for gene in self.genes]}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Tokeniser":
+        """The tokeniser of which :meth:`to_json` gave these values."""
+        genes = values["genes"]
+        return cls(**{**values, "genes": None if genes is None else np.array(genes, dtype=np.int64)})
 
     def lengths(self, cells: Cells) -> NDArray[np.int64]:
         """Genes that each cell will take in a batch, (n_cells,); what :func:`length_buckets` wants."""

@@ -5,16 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.expressed import from_csr
 from celllm.methods.method import Labels, Method, Part, Predict
-from celllm.model.embedder import read_encoder
 from celllm.scores import metrics
 from celllm.settings import fill
 from celllm.training.finetune import Finetuner, FinetuneSettings
+from celllm.training.model_row import read_embedder
 
 
 def encoder_method(
@@ -52,12 +51,9 @@ def encoder_method(
         For wrong settings, or an encoder that is missing, damaged or of another gene list.
     """
     chosen = fill(FinetuneSettings, settings)
-    encoder, tokeniser = read_encoder(file, row, vocabulary)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    embedder = read_embedder(file, row, vocabulary)
     classes = np.unique(cells.known)
-    tuner = Finetuner(
-        encoder.to(device), from_csr(cells.counts, genes), tokeniser, genes, len(classes), chosen
-    )
+    tuner = Finetuner(embedder, from_csr(cells.counts, genes), genes, len(classes), chosen)
     score = {"macro_f1": metrics.macro_f1, "accuracy": metrics.accuracy}[chosen.select_by]
 
     def fit(train: Part, selection: Part | None, settings: FinetuneSettings, seed: int) -> Predict:
@@ -71,4 +67,4 @@ def encoder_method(
 
         return labels
 
-    return Method(fit, FinetuneSettings, chooses=True), chosen, device.type == "cuda"
+    return Method(fit, FinetuneSettings, chooses=True), chosen, embedder.device.type == "cuda"

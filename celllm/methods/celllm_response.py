@@ -5,17 +5,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.expressed import from_csr
 from celllm.graph.drugs import Drugs, GinEncoder
 from celllm.methods.method import Method
 from celllm.methods.pairs import Pairs, Predict, Responses, known_pairs, selection_score
-from celllm.model.embedder import read_encoder
 from celllm.settings import fill
 from celllm.tasks.screen import ScreenData
 from celllm.training.finetune_response import ResponseSettings, ResponseTuner
+from celllm.training.model_row import read_embedder
 
 
 def response_encoder_method(
@@ -33,7 +31,7 @@ def response_encoder_method(
     Parameters
     ----------
     file, row
-        See :func:`celllm.model.embedder.read_encoder`.
+        See :func:`celllm.training.model_row.read_embedder`.
     settings : mapping or JSON
         See :class:`ResponseSettings`.
     data : ScreenData
@@ -51,8 +49,7 @@ def response_encoder_method(
         For wrong settings, or an encoder that is missing, damaged or of another gene list.
     """
     chosen = fill(ResponseSettings, settings)
-    encoder, tokeniser = read_encoder(file, row, vocabulary)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    embedder = read_embedder(file, row, vocabulary)
     screen = data.pairs.screen
     drug_encoder = partial(
         GinEncoder,
@@ -63,7 +60,7 @@ def response_encoder_method(
         dropout=chosen.dropout,
     )
     cells = from_csr(screen.counts, data.genes)
-    tuner = ResponseTuner(encoder.to(device), cells, tokeniser, data.genes, drug_encoder, chosen)
+    tuner = ResponseTuner(embedder, cells, data.genes, drug_encoder, chosen)
     score = selection_score(chosen.select_by)
 
     def fit(train: Pairs, selection: Pairs | None, settings: ResponseSettings, seed: int) -> Predict:
@@ -72,4 +69,4 @@ def response_encoder_method(
         model = tuner.fit(known_pairs(train), known_pairs(selection), score, seed)
         return lambda pairs: model.predict(pairs.lines, pairs.drugs)
 
-    return Method(fit, ResponseSettings, chooses=True), chosen, device.type == "cuda"
+    return Method(fit, ResponseSettings, chooses=True), chosen, embedder.device.type == "cuda"

@@ -190,7 +190,7 @@ class Encoder(nn.Module):
         return x
 
     def cls_attention(
-        self, gene_ids: Tensor, bins: Tensor, mask: Tensor | None = None, layer: int | None = -1
+        self, gene_ids: Tensor, bins: Tensor, mask: Tensor | None = None, *, layer: int | None = -1
     ) -> Tensor:
         """Weights with which [CLS] attends to every token, (B, heads, L), each row 1 in sum.
 

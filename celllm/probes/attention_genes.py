@@ -21,14 +21,12 @@ from celllm.cells.genes import Vocabulary
 from celllm.corpus.batches import length_buckets
 from celllm.corpus.expressed import FRACTION_BITS, Cells, CellsInMemory, Ragged
 from celllm.corpus.shards import Corpus
-from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.io import write_csv, write_json
-from celllm.model import Encoder, load_encoder
+from celllm.model.embedder import Embedder
+from celllm.probes.sampling import draw
 from celllm.scores.columns import CELLS, GENES, KINDS, SETS
 from celllm.settings import fill
-from celllm.training.distributed import joined
-from celllm.training.model_row import read_tokeniser
 
 log = logging.getLogger(__name__)
 
@@ -149,10 +147,8 @@ def run_interpret(
     rows = np.concatenate([_sample(source, kind, chosen, corpus) for kind in range(2)])
     tumour = source.tumour[rows].astype(np.int64)
     sample = CellsInMemory(source.take(rows))
-    with joined(chosen.device) as processes:
-        model, meta = load_encoder(encoder, vocabulary.sha256)
-        model.to(processes.device)
-        totals = gene_totals(model, read_tokeniser(meta), sample, tumour, len(vocabulary), chosen)
+    embedder = Embedder.read(encoder, vocabulary.sha256, chosen.device)
+    totals = gene_totals(embedder, sample, tumour, len(vocabulary), chosen)
     ranks = {"attended": by_attention(totals, chosen), "expressed": by_expression(totals)}
     if not len(ranks["attended"]):
         raise UserError("interpretation: enough cells express no gene; lower interpretation.min_share")
@@ -173,37 +169,30 @@ def run_interpret(
 
 
 def _sample(corpus: Corpus, kind: int, settings: InterpretationSettings, where: str | Path) -> NDArray[Any]:
-    """Random cells of a kind that express a gene, ascending."""
+    """Rows of random cells of a kind, ascending."""
     source = (settings.normal_source, settings.tumour_source)[kind]
     fitting = (corpus.tumour == kind) & (corpus.lengths > 0)
     if source:
         of_source = np.array([entry.source == source for entry in corpus.entries])
         fitting &= of_source[corpus.shard_of(np.arange(corpus.n_cells))]
-    rows = np.flatnonzero(fitting)
-    if len(rows) < 2:
-        named = f" of {source}" if source else ""
-        raise UserError(f"{where}: {len(rows)} {KINDS[kind]} cell(s){named}; expected two or more")
-    rng = np.random.default_rng([settings.seed, kind])
-    return np.sort(rng.choice(rows, min(settings.n_cells, len(rows)), replace=False))
+    what = f"{where}: {KINDS[kind]} cells of {source or 'any source'}"
+    return np.sort(draw(fitting, settings.n_cells, [settings.seed, kind], 2, what))
 
 
 @torch.no_grad()
 def gene_totals(
-    encoder: Encoder,
-    tokeniser: Tokeniser,
+    embedder: Embedder,
     cells: Cells,
     tumour: NDArray[np.int64],
     n_genes: int,
     settings: InterpretationSettings,
 ) -> GeneTotals:
     """Sums of attention and expression by kind of cell and gene, in one pass over the cells."""
-    device = encoder.norm.weight.device
     attention, expressing = (torch.zeros(2 * n_genes, dtype=torch.float64) for _ in range(2))
     layer = -1 if settings.layer == "last" else None
-    for rows in length_buckets(tokeniser.lengths(cells), settings.token_budget):
-        batch = tokeniser(cells.take(rows))
-        on_device = batch.to(device)
-        found = encoder.cls_attention(on_device.gene_ids, on_device.bins, on_device.mask, layer)
+    for rows in length_buckets(embedder.tokeniser.lengths(cells), settings.token_budget):
+        batch = embedder.tokeniser(cells.take(rows))
+        found = embedder.encoder.cls_attention(*batch.to(embedder.device), layer=layer)
         weights = found.mean(1).double().cpu()
         shown = batch.mask & (batch.gene_ids < n_genes)
         kind = torch.from_numpy(tumour[rows]).unsqueeze(1)

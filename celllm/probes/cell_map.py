@@ -10,21 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.expressed import CellsInMemory, in_memory
 from celllm.errors import UserError
 from celllm.io import write_csv
-from celllm.model import load_encoder
-from celllm.model.geometry import embed
+from celllm.model.embedder import Embedder
 from celllm.probes.attention_genes import tsne
+from celllm.probes.sampling import draw
 from celllm.scores.columns import EMBEDDING_MAP
 from celllm.scores.scores import read_predictions
 from celllm.settings import fill
-from celllm.training.distributed import joined
-from celllm.training.model_row import read_tokeniser
 
 
 @dataclass(frozen=True)
@@ -74,28 +71,18 @@ def run_embedding_map(
     """
     chosen = fill(EmbeddingMapSettings, settings, "embedding-map: settings")
     vocabulary = Vocabulary.read(genes)
-    names, labels, sample = _sample(cells, vocabulary, chosen)
-    with joined(chosen.device) as processes:
-        model, meta = load_encoder(encoder, vocabulary.sha256)
-        found = embed(model.to(processes.device), read_tokeniser(meta), sample, chosen.token_budget)
+    with h5ad.opened(cells) as data:
+        tokens = in_memory(data, vocabulary)
+        rows = np.sort(draw(tokens.lengths > 0, chosen.n_cells, chosen.seed, 1, cells))
+        names, labels = data.obs_names.astype(str)[rows], data.obs["label"].astype(str).iloc[rows]
+    embedder = Embedder.read(encoder, vocabulary.sha256, chosen.device)
+    found = embedder.embed_cells(CellsInMemory(tokens.take(rows)), chosen.token_budget)
     places = tsne(found["mean"].numpy(), chosen.seed)
     frame = read_predictions(predictions)
     predicted = dict(zip(frame["cell"], frame["predicted"], strict=True))
-    cells_and_places = zip(names, labels, places, strict=True)
-    rows = [(n, label, predicted.get(n, ""), f"{x:.5g}", f"{y:.5g}") for n, label, (x, y) in cells_and_places]
-    write_csv(out, EMBEDDING_MAP, rows)
-
-
-def _sample(
-    path: str | Path, vocabulary: Vocabulary, settings: EmbeddingMapSettings
-) -> tuple[list[str], list[str], CellsInMemory]:
-    """Names, labels and tokens of random cells that express a gene, in the order of the file."""
-    with h5ad.opened(path) as data:
-        cells = in_memory(data, vocabulary)
-        names, labels = data.obs_names.astype(str), data.obs["label"].astype(str)
-        rows: NDArray[Any] = np.flatnonzero(cells.lengths)
-        if len(rows) == 0:
-            raise UserError(f"{path}: no cell expresses a gene of the vocabulary")
-        n = min(settings.n_cells, len(rows))
-        rows = np.sort(np.random.default_rng(settings.seed).choice(rows, n, replace=False))
-        return list(names[rows]), list(labels.iloc[rows]), CellsInMemory(cells.take(rows))
+    lines = zip(names, labels, places, strict=True)
+    write_csv(
+        out,
+        EMBEDDING_MAP,
+        ((name, label, predicted.get(name, ""), f"{x:.5g}", f"{y:.5g}") for name, label, (x, y) in lines),
+    )

@@ -15,7 +15,7 @@ from celllm.errors import UserError
 from celllm.io import write_json
 from celllm.model import Encoder, EncoderConfig, count_parameters
 from celllm.model.heads import Activation, feed_forward
-from celllm.report.fact_tables import find, read_facts
+from celllm.scores.facts import find, read_facts
 from celllm.settings import fill
 from celllm.training.finetune import FinetuneSettings
 from celllm.training.finetune_response import ResponseSettings

@@ -9,8 +9,9 @@ from typing import Any
 from celllm.errors import UserError
 from celllm.io import write_json
 from celllm.report import published as printed
-from celllm.report.fact_tables import DIFFERS, NOT_MEASURED, SAME, find, read_facts
+from celllm.report.fact_tables import DIFFERS, NOT_MEASURED, SAME
 from celllm.report.published import Paper
+from celllm.scores.facts import find, read_facts
 from celllm.settings import fill
 
 WITHIN = "within tolerance"

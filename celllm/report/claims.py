@@ -27,7 +27,7 @@ import pandas as pd
 
 from celllm.io import write_text
 from celllm.report import published as printed
-from celllm.report.fact_tables import as_text, find, read_facts
+from celllm.report.fact_tables import as_text
 from celllm.report.ledger import (
     CONTRADICTION,
     FAILS,
@@ -43,6 +43,7 @@ from celllm.report.render import render
 from celllm.report.run import Model, read_models
 from celllm.report.slips import contradiction
 from celllm.scores import scores as score_files
+from celllm.scores.facts import find, read_facts
 from celllm.scores.statistics import Comparison, corrected_resampled_t, holm
 from celllm.settings import fill
 

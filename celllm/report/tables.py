@@ -14,12 +14,13 @@ import pandas as pd
 
 from celllm.io import write_text
 from celllm.report import published as printed
-from celllm.report.fact_tables import fact_frame, read_facts
+from celllm.report.fact_tables import fact_frame
 from celllm.report.lookup import Lookup, paired
 from celllm.report.published import DIGITS, SCALE, Column, FactTable, Number, Row, ScoreTable
 from celllm.report.render import fact_view, render, score_view
 from celllm.report.run import Model, read_models
 from celllm.scores import scores as score_files
+from celllm.scores.facts import read_facts
 from celllm.scores.statistics import summarise
 from celllm.settings import fill
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from celllm.errors import UserError
+from celllm.model.embedder import find_device
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,10 @@ def joined(device: str = "auto") -> Iterator[Processes]:
     Parameters
     ----------
     device
-        ``auto`` (the CUDA device of this process where there is one, else the CPU), or a torch device.
+        See :func:`celllm.model.embedder.find_device`.
     """
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    place = _device(device)
+    place = find_device(device)
     if size == 1:
         yield Processes(0, 1, place)
         return
@@ -109,17 +109,3 @@ def joined(device: str = "auto") -> Iterator[Processes]:
         yield Processes(rank, size, place)
     finally:
         distributed.destroy_process_group()
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device: {name} asked for, but PyTorch finds no CUDA device; use 'cpu' or 'auto'")
-    if name == "cuda":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-        torch.cuda.set_device(name)
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"device: expected auto, cpu, cuda or cuda:<number>, got {name!r}") from error

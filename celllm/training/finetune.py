@@ -18,9 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from celllm.corpus.expressed import Cells
-from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.model import ClassificationHead, Encoder
+from celllm.model.embedder import Embedder
 from celllm.model.heads import Activation
 from celllm.training.best_epoch import BestEpoch
 from celllm.training.frozen import States, freeze, genes_read
@@ -159,10 +159,10 @@ class Finetuner:
 
     Parameters
     ----------
-    encoder : Encoder
+    embedder : Embedder
         Pre-trained, on the device to be used; never changed.
-    cells, tokeniser
-        The data set, and how the encoder reads it.
+    cells : Cells
+        The data set.
     genes : int array
         Vocabulary indices of the data set's genes.
     n_classes : int
@@ -178,16 +178,15 @@ class Finetuner:
 
     def __init__(
         self,
-        encoder: Encoder,
+        embedder: Embedder,
         cells: Cells,
-        tokeniser: Tokeniser,
         genes: NDArray[np.int64],
         n_classes: int,
         settings: FinetuneSettings,
     ) -> None:
-        self.encoder, self.settings, self.n_classes = encoder, settings, n_classes
-        self.genes = genes_read(tokeniser, genes)
-        self.states = freeze(encoder, cells, tokeniser, settings, settings.frozen_top)
+        self.encoder, self.settings, self.n_classes = embedder.encoder, settings, n_classes
+        self.genes = genes_read(embedder.tokeniser, genes)
+        self.states = freeze(embedder, cells, settings, settings.frozen_top)
         self.n_frozen, self.token_budget = self.states.n_frozen, self.states.store.token_budget
         self.precision = resolve_precision(settings.precision, self.states.device)
 

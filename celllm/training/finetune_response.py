@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from celllm.corpus.expressed import Cells
-from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
-from celllm.model import Encoder
+from celllm.model.embedder import Embedder
 from celllm.model.heads import Activation, feed_forward
 from celllm.training.finetune import FineTuned, FinetuneSettings
 from celllm.training.frozen import FrozenStates, freeze, genes_read
@@ -132,10 +131,10 @@ class ResponseTuner:
 
     Parameters
     ----------
-    encoder : Encoder
+    embedder : Embedder
         Pre-trained, on the device to be used; never changed.
-    cells, tokeniser
-        The cell lines, and how the encoder reads them.
+    cells : Cells
+        The cell lines.
     genes : int array
         Vocabulary indices of the lines' genes.
     drug_encoder : callable
@@ -146,16 +145,15 @@ class ResponseTuner:
 
     def __init__(
         self,
-        encoder: Encoder,
+        embedder: Embedder,
         cells: Cells,
-        tokeniser: Tokeniser,
         genes: Numbers,
         drug_encoder: Callable[[], nn.Module],
         settings: ResponseSettings,
     ) -> None:
         self.settings, self.drug_encoder = settings, drug_encoder
-        self.genes = genes_read(tokeniser, genes)
-        self.states = freeze(encoder, cells, tokeniser, settings)
+        self.genes = genes_read(embedder.tokeniser, genes)
+        self.states = freeze(embedder, cells, settings)
 
     def fit(self, pairs: KnownPairs, selection: KnownPairs, score: Score, seed: int) -> ResponseModel:
         """Train a model on some pairs, its epoch chosen on others.

@@ -24,8 +24,7 @@ from celllm.corpus.batches import length_buckets
 from celllm.corpus.expressed import Cells
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
-from celllm.model import Encoder
-from celllm.training.model_row import describe_tokeniser
+from celllm.model.embedder import Embedder
 from celllm.training.state_cache import MIB, StateCache
 
 
@@ -78,22 +77,20 @@ class FrozenStates:
 
     Parameters
     ----------
-    encoder : Encoder
-        On the device where the states are to be; put into evaluation mode.
-    cells, tokeniser
-        The cells and how the encoder reads them.
+    embedder : Embedder
+        On the device where the states are to be; its encoder is put into evaluation mode.
+    cells : Cells
+        The cells.
     n_frozen : int
         Layers to run; when it is all of them, the final norm is applied too.
     store : Store
         How the states are kept.
     """
 
-    def __init__(
-        self, encoder: Encoder, cells: Cells, tokeniser: Tokeniser, n_frozen: int, store: Store = Store()
-    ) -> None:
-        self.encoder, self.cells, self.tokeniser = encoder.eval(), cells, tokeniser
-        self.n_frozen, self.store = n_frozen, store
-        self.lengths = tokeniser.lengths(cells)
+    def __init__(self, embedder: Embedder, cells: Cells, n_frozen: int, store: Store = Store()) -> None:
+        self.encoder, self.tokeniser = embedder.encoder.eval(), embedder.tokeniser
+        self.cells, self.n_frozen, self.store = cells, n_frozen, store
+        self.lengths = self.tokeniser.lengths(cells)
         self.n_computed = 0
         self._room = store.limit_mib * MIB
         self._kept: dict[int, tuple[Tensor, Tensor]] | None = None
@@ -150,7 +147,7 @@ class FrozenStates:
         told = {
             "versions": [__version__, torch.__version__],
             "encoder": asdict(self.encoder.config),
-            "tokeniser": describe_tokeniser(self.tokeniser),
+            "tokeniser": self.tokeniser.to_json(),
             "n_frozen": self.n_frozen,
             "computed": [str(self.store.dtype), self.device.type, self.store.token_budget],
         }
@@ -219,9 +216,7 @@ class FrozenSettings(Protocol):
         """Its size at most."""
 
 
-def freeze(
-    encoder: Encoder, cells: Cells, tokeniser: Tokeniser, settings: FrozenSettings, n_above: int = 0
-) -> FrozenStates:
+def freeze(embedder: Embedder, cells: Cells, settings: FrozenSettings, n_above: int = 0) -> FrozenStates:
     """Freeze the layers below the trained ones, which end ``n_above`` layers below the top.
 
     Raises
@@ -229,15 +224,15 @@ def freeze(
     UserError
         When more layers are to be trained than the encoder has.
     """
-    depth, wanted = encoder.config.depth, settings.trainable_layers
+    depth, wanted = embedder.encoder.config.depth, settings.trainable_layers
     if not -1 <= wanted <= depth - n_above:
         raise UserError(f"settings.trainable_layers: expected -1 to {depth - n_above}, got {wanted}")
     # On a processor a pass should stay in its cache: 8192 tokens are a third slower than 2048.
-    on_cpu = encoder.norm.weight.device.type == "cpu"
+    on_cpu = embedder.device.type == "cpu"
     token_budget = settings.token_budget or (2048 if on_cpu else 65536)
     dtype = getattr(torch, settings.store_dtype)
     store = Store(settings.store_mib, dtype, token_budget, settings.cache, settings.cache_mib)
-    return FrozenStates(encoder, cells, tokeniser, 0 if wanted == -1 else depth - n_above - wanted, store)
+    return FrozenStates(embedder, cells, 0 if wanted == -1 else depth - n_above - wanted, store)
 
 
 def genes_read(tokeniser: Tokeniser, genes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -2,15 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from celllm.cells.genes import Vocabulary
 from celllm.corpus.shards import Corpus
 from celllm.corpus.tokens import LogBase, Tokeniser
 from celllm.errors import UserError
-from celllm.model import SIZES, EncoderConfig
+from celllm.model import SIZES, Encoder, EncoderConfig
+from celllm.model.embedder import Embedder
 from celllm.settings import fill
 
 Contrast = Literal["divide_and_conquer", "end_to_end", "moco", "none"]
@@ -97,6 +101,16 @@ class ModelRow:
             log_base=tokens.log_base,
         )
 
+    def untrained(self, n_genes: int) -> Embedder:
+        """An encoder as pre-training would start it, always the same one, on the CPU."""
+        tokens = asdict(self.token_settings)
+        if tokens.pop("n_genes") is not None:
+            raise UserError("model.tokens.n_genes: the genes are chosen by the pre-training cells; drop it")
+        with torch.random.fork_rng(devices=[]):
+            torch.random.default_generator.manual_seed(0)
+            encoder = Encoder(self.encoder_config(n_genes))
+        return Embedder(encoder, Tokeniser(n_genes, **tokens))
+
 
 def commonest_genes(
     corpus: Corpus, rows: NDArray[np.int64], n_genes: int, n_kept: int, block: int = 8192
@@ -111,15 +125,19 @@ def commonest_genes(
     return np.sort(np.argsort(-counts, kind="stable")[:n_kept])
 
 
-def describe_tokeniser(tokeniser: Tokeniser) -> dict[str, Any]:
-    """A tokeniser as JSON values, for the file of an encoder."""
-    values = dict(vars(tokeniser))
-    values["genes"] = None if tokeniser.genes is None else [int(gene) for gene in tokeniser.genes]
-    return values
+def read_embedder(
+    file: str | Path | None, row: Mapping[str, Any], vocabulary: Vocabulary, device: str = "auto"
+) -> Embedder:
+    """Read a pre-trained encoder, or make the untrained one of a row that says ``pretrained: false``.
 
-
-def read_tokeniser(meta: Mapping[str, Any]) -> Tokeniser:
-    """The tokeniser of a pre-trained encoder, from the ``meta`` that its file holds."""
-    values = dict(meta["tokeniser"])
-    genes = values.pop("genes")
-    return Tokeniser(**values, genes=None if genes is None else np.array(genes, dtype=np.int64))
+    Raises
+    ------
+    UserError
+        For an encoder that is missing, damaged or of another gene list.
+    """
+    if file is not None:
+        return Embedder.read(file, vocabulary.sha256, device)
+    if row.get("pretrained", True):
+        raise UserError(f"model {row.get('name')}: no encoder; pass --encoder, or say pretrained: false")
+    model = fill(ModelRow, {key: value for key, value in row.items() if key != "pretrained"}, "model")
+    return model.untrained(len(vocabulary)).to(device)

@@ -29,8 +29,9 @@ from celllm.corpus.expressed import Cells, CellsInMemory
 from celllm.corpus.shards import Corpus
 from celllm.errors import UserError
 from celllm.io import sha256
-from celllm.model import Encoder, count_parameters, load_gene_embeddings, save_encoder
-from celllm.model.geometry import measure
+from celllm.model import Encoder, count_parameters, load_gene_embeddings
+from celllm.model.anisotropy import measure
+from celllm.model.embedder import Embedder
 from celllm.settings import fill
 from celllm.training import checkpoints as checkpoint_files
 from celllm.training.checkpoints import State
@@ -38,7 +39,7 @@ from celllm.training.distributed import Processes, joined
 from celllm.training.events import Events
 from celllm.training.interruption import EXIT_INTERRUPTED, StopRequest
 from celllm.training.masked_batches import Batch, BatchMaker
-from celllm.training.model_row import ModelRow, describe_tokeniser
+from celllm.training.model_row import ModelRow
 from celllm.training.pretrain_settings import PretrainSettings
 from celllm.training.progress import Metrics, Progress, peak_mib
 from celllm.training.randomness import Stream, seed_of
@@ -108,7 +109,7 @@ def run_pretrain(
         if finished and processes.is_first:
             with Metrics(run.metrics, run.step) as table:
                 table.copy(metrics)
-            save_encoder(out, run.trainer.model.encoder, run.meta())
+            run.embedder.write(out)
             log.info("%s: written after %d steps", out, run.step)
     return 0 if finished else EXIT_INTERRUPTED
 
@@ -197,22 +198,22 @@ class Run:
         every = self.settings.geometry_steps
         if every is None or self.step % every or not self.processes.is_first:
             return {}
-        encoder, tokeniser = self.trainer.model.encoder, self.batches.tokeniser
-        of_both = measure(encoder, tokeniser, self.held_out, self.settings.seed, self.settings.token_budget)
+        of_both = measure(self.embedder, self.held_out, self.settings.seed, self.settings.token_budget)
         found = of_both["mean"]
         told = "  ".join(f"{name} {value:.3f}" for name, value in found.items())
         log.info("step %d, %d held-out cells: %s", self.step, self.held_out.n_cells, told)
         return found
 
-    def meta(self) -> dict[str, Any]:
-        """What the file of the encoder says about it."""
-        return {
+    @property
+    def embedder(self) -> Embedder:
+        """The encoder as it stands, with its tokeniser and what its file will say of it."""
+        meta = {
             "model": dataclasses.asdict(self.row),
-            "tokeniser": describe_tokeniser(self.batches.tokeniser),
             "settings": self.settings.science(),
             "steps": self.step,
             **{name: self.config[name] for name in ("genes_sha256", "corpus", "gene_embeddings_sha256")},
         }
+        return Embedder(self.trainer.model.encoder, self.batches.tokeniser, meta)
 
 
 def prepare(

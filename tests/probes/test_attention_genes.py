@@ -13,6 +13,7 @@ from celllm.corpus.shards import run_index, write_shard
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.model import Encoder, EncoderConfig, save_encoder
+from celllm.model.embedder import Embedder
 from celllm.model.favor import features
 from celllm.probes.attention_genes import (
     GeneTotals,
@@ -26,7 +27,6 @@ from celllm.probes.attention_genes import (
 )
 from celllm.report.published import load
 from celllm.scores.columns import CELLS, GENES
-from celllm.training.model_row import describe_tokeniser
 
 N_GENES = 30
 TOKENISER = Tokeniser(N_GENES, max_length=12)
@@ -63,7 +63,7 @@ def test_attention_is_that_of_the_explicit_matrix(layer: str, numbers: list[int]
     model, cells = encoder(), cells_of(14)
     tumour = np.arange(14) % 2
     settings = InterpretationSettings(layer=layer, token_budget=60)
-    totals = gene_totals(model, TOKENISER, cells, tumour, N_GENES, settings)
+    totals = gene_totals(Embedder(model, TOKENISER), cells, tumour, N_GENES, settings)
     attention, expressing = np.zeros((2, N_GENES)), np.zeros((2, N_GENES))
     for cell in range(14):
         gene_ids, bins, _ = TOKENISER(cells.take([cell]))
@@ -128,7 +128,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             n_genes=N_GENES, genes_sha256=vocabulary.sha256,
         )  # fmt: skip
     run_index([folder / f"{number}.safetensors" for number in range(3)], folder / "index.json")
-    meta = {"genes_sha256": vocabulary.sha256, "tokeniser": describe_tokeniser(TOKENISER)}
+    meta = {"genes_sha256": vocabulary.sha256, "tokeniser": TOKENISER.to_json()}
     save_encoder(folder / "encoder.safetensors", encoder(), meta)
     return {
         "encoder": str(folder / "encoder.safetensors"),
@@ -189,7 +189,10 @@ def test_cells_come_from_the_sources_asked_for(files: dict[str, str], tmp_path: 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"normal_source": "b"}, r"index\.json: 0 normal cell\(s\) of b; expected two or more"),
+        (
+            {"normal_source": "b"},
+            r"index\.json: normal cells of b: 0 cell\(s\) .*; expected 2 or more",
+        ),
         ({"min_share": 2.0}, r"interpretation\.min_share: expected 0 to 1, got 2\.0"),
         ({"n_cells": 1}, "n_cells of 2 or more"),
         ({"layer": "first"}, r"settings\.layer"),

@@ -14,8 +14,8 @@ from celllm.errors import UserError
 from celllm.model import SIZES, Encoder
 from celllm.probes.settings_facts import FIXED, FIXED_IN_PRETRAINING, run_settings_facts
 from celllm.report import published
-from celllm.report.fact_tables import find
 from celllm.report.tables import run_table
+from celllm.scores.facts import find
 from celllm.training import finetune, regression
 from celllm.training.contrastive import info_nce
 from celllm.training.distributed import Processes

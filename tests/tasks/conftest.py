@@ -17,7 +17,6 @@ from celllm.cells.genes import Vocabulary
 from celllm.corpus.splits import run_splits
 from celllm.corpus.tokens import Tokeniser
 from celllm.model import Encoder, EncoderConfig, save_encoder
-from celllm.training.model_row import describe_tokeniser
 
 N_CELLS, N_GENES = 150, 60
 SIZE = {"dim": 16, "depth": 2, "heads": 2, "dim_head": 8, "n_features": 16}
@@ -44,7 +43,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     run_splits(made.cells, "planted", {"n_folds": 3, "validation_fraction": 0.2}, made.splits)
     torch.manual_seed(0)
     encoder = Encoder(EncoderConfig(N_GENES, **SIZE), torch.randn(N_GENES, 16))
-    meta = {"genes_sha256": vocabulary.sha256, "tokeniser": describe_tokeniser(Tokeniser(N_GENES))}
+    meta = {"genes_sha256": vocabulary.sha256, "tokeniser": Tokeniser(N_GENES).to_json()}
     save_encoder(made.encoder, encoder, meta)
     return made
 

@@ -34,7 +34,6 @@ from celllm.tasks.drug_response import run_drug_response
 from celllm.tasks.folds import LeakError, Offer
 from celllm.tasks.pair_splits import run_pair_splits
 from celllm.tasks.screen import ScreenData
-from celllm.training.model_row import describe_tokeniser
 from tests.tasks.conftest import SIZE
 
 N_LINES, N_GENES = 40, 60
@@ -79,7 +78,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     screened(strength, rng).to_csv(made.responses, index=False)
     torch.manual_seed(0)
     encoder = Encoder(EncoderConfig(N_GENES, **SIZE), torch.randn(N_GENES, 16))
-    meta = {"genes_sha256": vocabulary.sha256, "tokeniser": describe_tokeniser(Tokeniser(N_GENES))}
+    meta = {"genes_sha256": vocabulary.sha256, "tokeniser": Tokeniser(N_GENES).to_json()}
     save_encoder(made.encoder, encoder, meta)
     for kind, path in (("warm", made.warm), ("cold", made.cold)):
         settings = {"kind": kind, "n_repeats": 2, "validation_fraction": 0.15, "test_fraction": 0.25}

@@ -11,6 +11,7 @@ from celllm.corpus.expressed import CellsInMemory, from_csr
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.model import ClassificationHead, Encoder, EncoderConfig
+from celllm.model.embedder import Embedder
 from celllm.training.finetune import FineTuned, Finetuner, FinetuneSettings, class_weights
 from celllm.training.frozen import FrozenStates, Store
 
@@ -35,8 +36,12 @@ def encoder(depth: int = 3, **changes: float) -> Encoder:
     return Encoder(config, torch.randn(N_GENES, 16))
 
 
+def embedder(**changes: float) -> Embedder:
+    return Embedder(encoder(**changes), Tokeniser(N_GENES))
+
+
 def tuner(settings: FinetuneSettings = QUICK, **changes: float) -> Finetuner:
-    return Finetuner(encoder(**changes), planted()[0], Tokeniser(N_GENES), GENES, 3, settings)
+    return Finetuner(embedder(**changes), planted()[0], GENES, 3, settings)
 
 
 def accuracy(true: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
@@ -54,7 +59,7 @@ def fitted(made: Finetuner, seed: int = 0, score: object = accuracy) -> NDArray[
 def test_states_are_what_the_encoder_makes() -> None:
     cells, _ = planted()
     made, rows = encoder(), np.array([7, 3, 50, 3])
-    states = FrozenStates(made, cells, Tokeniser(N_GENES), n_frozen=2).take(rows)
+    states = FrozenStates(Embedder(made, Tokeniser(N_GENES)), cells, n_frozen=2).take(rows)
     batch = Tokeniser(N_GENES)(cells.take(rows))
     wanted = made.eval().run_layers(made.embed(batch.gene_ids, batch.bins), batch.mask, 0, 2)
     assert torch.equal(states.gene_ids, batch.gene_ids)
@@ -64,7 +69,7 @@ def test_states_are_what_the_encoder_makes() -> None:
 
 
 def test_frozen_layers_run_without_dropout_and_once_per_cell() -> None:
-    made = FrozenStates(encoder(dropout=0.5), planted()[0], Tokeniser(N_GENES), n_frozen=2)
+    made = FrozenStates(embedder(dropout=0.5), planted()[0], n_frozen=2)
     rows = np.arange(10)
     first, again = made.take(rows), made.take(rows[::-1].copy())
     assert made.n_computed == 120  # all fit: they are computed at once
@@ -72,9 +77,9 @@ def test_frozen_layers_run_without_dropout_and_once_per_cell() -> None:
 
 
 def test_a_store_that_is_full_computes_the_rest_again() -> None:
-    cells, tokens = planted(2000)[0], Tokeniser(N_GENES)
-    made = FrozenStates(encoder(), cells, tokens, n_frozen=2, store=Store(limit_mib=1))
-    all_of_it = FrozenStates(encoder(), cells, tokens, n_frozen=2)
+    cells = planted(2000)[0]
+    made = FrozenStates(embedder(), cells, n_frozen=2, store=Store(limit_mib=1))
+    all_of_it = FrozenStates(embedder(), cells, n_frozen=2)
     rows = np.arange(2000)
     assert (made.take(rows).x - all_of_it.take(rows).x).abs().max() < 1e-5
     assert (made.take(rows).x - all_of_it.take(rows).x).abs().max() < 1e-5
@@ -85,9 +90,9 @@ def test_a_store_that_is_full_computes_the_rest_again() -> None:
 
 
 def test_a_bfloat16_store_keeps_three_digits() -> None:
-    cells, tokens, rows = planted()[0], Tokeniser(N_GENES), np.arange(20)
-    exact = FrozenStates(encoder(), cells, tokens, 2).take(rows).x
-    rough = FrozenStates(encoder(), cells, tokens, 2, Store(dtype=torch.bfloat16)).take(rows).x
+    cells, rows = planted()[0], np.arange(20)
+    exact = FrozenStates(embedder(), cells, 2).take(rows).x
+    rough = FrozenStates(embedder(), cells, 2, Store(dtype=torch.bfloat16)).take(rows).x
     assert rough.dtype == torch.float32
     error = (rough - exact).abs().max()
     assert 0 < error < exact.abs().max() * 2**-8
@@ -269,7 +274,7 @@ def test_full_gene_vectors_train_too() -> None:
     """As scBERT reads cells: zeros are tokens, and genes that the data set lacks are among them."""
     cells, targets = planted()
     full = Tokeniser(N_GENES, zeros=True, genes=np.arange(0, 80))
-    made = Finetuner(encoder(), cells, full, GENES, 3, dataclasses.replace(QUICK, epochs=12))
+    made = Finetuner(Embedder(encoder(), full), cells, GENES, 3, dataclasses.replace(QUICK, epochs=12))
     assert accuracy(targets[80:], fitted(made)) > 0.9
     assert made.states.take(np.arange(2)).x.shape == (2, 81, 16)
 

@@ -14,6 +14,7 @@ from celllm.corpus.expressed import CellsInMemory, from_csr
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.model import Encoder, EncoderConfig
+from celllm.model.embedder import Embedder
 from celllm.training.finetune_response import ResponseModel, ResponseSettings, ResponseTuner
 from celllm.training.frozen import States
 from celllm.training.regression import (
@@ -79,7 +80,7 @@ def some(of: KnownPairs, rows: Any) -> KnownPairs:
 
 
 def tuner(settings: ResponseSettings = QUICK) -> ResponseTuner:
-    return ResponseTuner(encoder(), cells()[0], Tokeniser(N_GENES), GENES, DrugTable, settings)
+    return ResponseTuner(Embedder(encoder(), Tokeniser(N_GENES)), cells()[0], GENES, DrugTable, settings)
 
 
 def minus_rmse(truth: Floats, predicted: Floats) -> float:

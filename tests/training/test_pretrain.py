@@ -13,6 +13,7 @@ import torch
 
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.shards import Corpus
+from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.io import sha256
 from celllm.model import load_encoder, load_gene_embeddings, save_gene_embeddings
@@ -20,7 +21,7 @@ from celllm.scores.measures import MEASURES
 from celllm.training import pretrain
 from celllm.training.checkpoints import exclusive
 from celllm.training.distributed import joined
-from celllm.training.model_row import ModelRow, commonest_genes, read_tokeniser
+from celllm.training.model_row import ModelRow, commonest_genes
 from celllm.training.pretrain import hold_out, prepare, run_pretrain
 from celllm.training.pretrain_settings import PretrainSettings
 from celllm.training.trainer import Trainer, resolve_precision
@@ -191,7 +192,7 @@ def test_the_encoder_says_how_it_was_made(pretrained: Pretrained, tiny: dict[str
     assert meta["settings"]["temperature"] == 0.05
     assert "token_budget" not in meta["settings"]
     assert meta["gene_embeddings_sha256"] == sha256(tiny["gene_embeddings"])
-    assert read_tokeniser(meta) == open_run(arguments_of(made, "again")).batches.tokeniser
+    assert Tokeniser.from_json(meta["tokeniser"]) == open_run(arguments_of(made, "again")).batches.tokeniser
     table = load_gene_embeddings(tiny["gene_embeddings"])
     assert torch.equal(encoder.embedding.genes.weight[:-1], table), "graph embeddings stay frozen"
 

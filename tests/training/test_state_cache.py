@@ -12,27 +12,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from celllm.corpus.tokens import Tokeniser
 from celllm.training.finetune import Finetuner, FinetuneSettings
 from celllm.training.frozen import FrozenStates, Store
 from celllm.training.state_cache import MIB, StateCache
-from tests.training.test_finetune import GENES, N_GENES, QUICK, accuracy, encoder, planted
+from tests.training.test_finetune import GENES, QUICK, accuracy, embedder, planted
 
 ROWS = np.arange(120)
 
 
 def states(folder: Path | None, seed: int = 1, n_frozen: int = 2, **store: object) -> FrozenStates:
     place = {"folder": str(folder), "folder_mib": 10} if folder else {}
-    made = encoder()
+    made = embedder()
     with torch.no_grad():
-        made.norm.bias += seed
-    return FrozenStates(made, planted()[0], Tokeniser(N_GENES), n_frozen, Store(**place, **store))
+        made.encoder.norm.bias += seed
+    return FrozenStates(made, planted()[0], n_frozen, Store(**place, **store))
 
 
 def logits(settings: FinetuneSettings) -> tuple[NDArray[np.int64], int]:
     """Predictions of a fine-tuned classifier, and the cells that went through the frozen layers."""
     cells, targets = planted()
-    made = Finetuner(encoder(), cells, Tokeniser(N_GENES), GENES, 3, settings)
+    made = Finetuner(embedder(), cells, GENES, 3, settings)
     predict = made.fit(ROWS[:60], targets[:60], ROWS[60:80], targets[60:80], accuracy, 0)
     return predict(ROWS), made.states.n_computed
 
@@ -110,9 +109,7 @@ def test_what_was_used_longest_ago_makes_room(tmp_path: Path) -> None:
 def test_what_is_larger_than_the_folder_may_be_is_not_kept(tmp_path: Path) -> None:
     assert StateCache(tmp_path, 1).get("key", 2 * MIB, never) is None
     assert not list(tmp_path.iterdir())
-    made = FrozenStates(
-        encoder(), planted()[0], Tokeniser(N_GENES), 2, Store(folder=str(tmp_path), folder_mib=0)
-    )
+    made = FrozenStates(embedder(), planted()[0], 2, Store(folder=str(tmp_path), folder_mib=0))
     assert torch.equal(made.take(ROWS).x, states(None).take(ROWS).x)
 
 

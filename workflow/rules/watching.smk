@@ -31,8 +31,7 @@ rule geometry:
         expand(results("prepared/{name}.h5ad"), name=config["data_sets"]["annotation"]),
         genes=rules.genes.output.genes,
     output:
-        csv=results("geometry.csv"),
-        md=results("geometry.md"),
+        results("geometry.csv"),
     log:
         log_of("geometry"),
     benchmark:
@@ -46,7 +45,7 @@ rule geometry:
         settings=as_json({"seed": config["seed"]}),
     shell:
         "exec python -m celllm geometry --encoders {params.encoders:q} --cells {params.cells:q} --genes {input.genes:q}"
-        " --settings {params.settings:q} --out {output.csv:q} >> {log:q} 2>&1"
+        " --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"
 
 
 rule geometry_figure:

@@ -4,32 +4,26 @@ Without contrast, embeddings of a transformer crowd into a narrow cone (anisotro
 uniformity near 0, a small effective rank. The paper argues from this and never measures it.
 """
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from celllm.corpus.batches import length_buckets
 from celllm.corpus.expressed import Cells
-from celllm.corpus.tokens import Tokeniser
-from celllm.model import Encoder, cell_embedding
-
-Embedding = Literal["mean", "cls"]
+from celllm.model.embedder import Embedder, How
 
 
-def measure(
-    encoder: Encoder, tokeniser: Tokeniser, cells: Cells, seed: int, token_budget: int
-) -> dict[Embedding, dict[str, float]]:
+def measure(embedder: Embedder, cells: Cells, seed: int, token_budget: int) -> dict[How, dict[str, float]]:
     """All measures of both kinds of embedding.
 
     Mean cosine, uniformity and effective rank are of embeddings without dropout; alignment is of two passes
     with dropout, which are the positives of the contrastive loss.
     """
-    plain = embed(encoder.eval(), tokeniser, cells, token_budget)
+    embedder.encoder.eval()
+    plain = embedder.embed_cells(cells, token_budget)
     torch.manual_seed(seed)
-    one, other = (embed(encoder.train(), tokeniser, cells, token_budget) for _ in range(2))
-    encoder.eval()
+    embedder.encoder.train()
+    one, other = (embedder.embed_cells(cells, token_budget) for _ in range(2))
+    embedder.encoder.eval()
     return {
         how: {
             "mean_cosine": mean_cosine(plain[how]),
@@ -39,20 +33,6 @@ def measure(
         }
         for how in plain
     }
-
-
-@torch.no_grad()
-def embed(encoder: Encoder, tokeniser: Tokeniser, cells: Cells, token_budget: int) -> dict[Embedding, Tensor]:
-    """Both kinds of embedding of all cells, (n_cells, dim) float64 in the order of the cells."""
-    device = encoder.norm.weight.device
-    kinds: tuple[Embedding, ...] = get_args(Embedding)
-    found = {how: torch.empty(cells.n_cells, encoder.config.dim, dtype=torch.float64) for how in kinds}
-    for rows in length_buckets(tokeniser.lengths(cells), token_budget):
-        batch = tokeniser(cells.take(rows)).to(device)
-        states = encoder(*batch)
-        for how, table in found.items():
-            table[torch.from_numpy(rows)] = cell_embedding(states, batch.mask, how).double().cpu()
-    return found
 
 
 def mean_cosine(x: Tensor) -> float:

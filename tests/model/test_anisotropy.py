@@ -8,14 +8,14 @@ from scipy.sparse import csr_matrix
 from celllm.corpus.expressed import from_csr
 from celllm.corpus.tokens import Tokeniser
 from celllm.model import Encoder, EncoderConfig, cell_embedding
-from celllm.model.geometry import (
+from celllm.model.anisotropy import (
     alignment,
     effective_rank,
-    embed,
     mean_cosine,
     measure,
     uniformity,
 )
+from celllm.model.embedder import Embedder
 
 N_GENES = 30
 TOKENISER = Tokeniser(N_GENES)
@@ -25,10 +25,10 @@ def counts(n_cells: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).poisson(0.5, size=(n_cells, N_GENES))
 
 
-def encoder(dropout: float = 0.1, seed: int = 0) -> Encoder:
+def embedder(dropout: float = 0.1, seed: int = 0) -> Embedder:
     torch.manual_seed(seed)
     config = EncoderConfig(n_genes=N_GENES, dim=16, depth=2, heads=2, dim_head=8, dropout=dropout)
-    return Encoder(config).eval()
+    return Embedder(Encoder(config).eval(), TOKENISER)
 
 
 def rotated(angles: list[float]) -> torch.Tensor:
@@ -68,20 +68,20 @@ def test_effective_rank() -> None:
 
 def test_embeddings_stand_in_the_order_of_the_cells() -> None:
     """Whatever chunks they went through."""
-    cells, model = from_csr(csr_matrix(counts(20)), np.arange(N_GENES)), encoder()
-    few, many = embed(model, TOKENISER, cells, 30), embed(model, TOKENISER, cells, 10**6)
+    cells, model = from_csr(csr_matrix(counts(20)), np.arange(N_GENES)), embedder()
+    few, many = model.embed_cells(cells, 30), model.embed_cells(cells, 10**6)
     for row in (0, 7, 19):
         batch = TOKENISER(cells.take([row]))
         for how in ("mean", "cls"):
             with torch.no_grad():
-                alone = cell_embedding(model(*batch), batch.mask, how)[0].double()
+                alone = cell_embedding(model.encoder(*batch), batch.mask, how)[0].double()
             assert torch.allclose(few[how][row], alone, atol=1e-5)
             assert torch.allclose(many[how][row], alone, atol=1e-5)
 
 
 def test_dropout_alone_keeps_positives_apart() -> None:
     cells = from_csr(csr_matrix(counts(20)), np.arange(N_GENES))
-    without, some, much = (measure(encoder(p), TOKENISER, cells, 0, 100)["mean"] for p in (0.0, 0.1, 0.5))
+    without, some, much = (measure(embedder(p), cells, 0, 100)["mean"] for p in (0.0, 0.1, 0.5))
     assert without["alignment"] == pytest.approx(0, abs=1e-10)
     assert 0.001 < some["alignment"] < much["alignment"] < 4
     for name in ("mean_cosine", "uniformity", "effective_rank"):
