@@ -1,4 +1,4 @@
-# make setup | toy | test | lint | clean      (README.md says what each gives)
+# make setup | toy | test | docs | lint | clean      (README.md says what each gives)
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
@@ -8,7 +8,7 @@ CORES ?= 2
 TOY := results/toy$(if $(CELLLM_MIRROR),-$(notdir $(realpath $(CELLLM_MIRROR))))
 SNAKEMAKE := PATH="$(BIN):$$PATH" $(BIN)/snakemake --configfile config/toy.yaml --cores $(CORES)
 
-.PHONY: setup toy test lint typecheck unit clean
+.PHONY: setup toy test docs lint typecheck unit clean
 
 setup: $(STAMP)
 
@@ -45,6 +45,15 @@ typecheck: setup
 unit: setup
 	PATH="$(BIN):$$PATH" $(BIN)/pytest -n $(CORES) --ignore tests/workflow
 	PATH="$(BIN):$$PATH" $(BIN)/pytest tests/workflow
+
+# The site, into docs/_build/html. Its packages are installed when it is first built.
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -W --keep-going --quiet docs docs/_build/html
+	@echo "Site: docs/_build/html/index.html"
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
 
 clean:
 	rm -rf results/toy* .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,213 @@
+"""What is published: the wheel, the source archive, their metadata, the pinned versions."""
+
+import ast
+import importlib.metadata
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import celllm
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+# Makes modules of these names as absent as if they were not installed.
+HIDE = """
+import sys
+class Hidden:
+    def __init__(self, finder): self.finder = finder
+    def __getattr__(self, name): return getattr(self.finder, name)
+    def find_spec(self, name, *rest):
+        return None if name.partition(".")[0] in {hidden!r} else self.finder.find_spec(name, *rest)
+sys.meta_path[:] = map(Hidden, sys.meta_path)
+"""
+
+
+def requirements(*extras: str) -> list[Requirement]:
+    """Of the core and the extras; our own extras inside an extra are not followed."""
+    listed = [*PROJECT["dependencies"], *(text for extra in extras for text in EXTRAS[extra])]
+    return [r for r in map(Requirement, listed) if r.name != PROJECT["name"]]
+
+
+def closure(wanted: list[Requirement]) -> dict[str, Requirement]:
+    """Everything that pip would install for them here, by canonical name."""
+    found: dict[str, Requirement] = {}
+    seen: set[tuple[str, frozenset[str]]] = set()
+
+    def follow(requirement: Requirement) -> None:
+        name, extras = canonicalize_name(requirement.name), frozenset(requirement.extras)
+        if (name, extras) in seen:
+            return
+        seen.add((name, extras))
+        found.setdefault(name, requirement)
+        for text in importlib.metadata.requires(name) or []:
+            needed = Requirement(text)
+            if needed.marker is None or any(needed.marker.evaluate({"extra": e}) for e in extras or {""}):
+                follow(needed)
+
+    for requirement in wanted:
+        if requirement.marker is None or requirement.marker.evaluate():
+            follow(requirement)
+    return found
+
+
+def modules_of(names: set[str]) -> set[str]:
+    """Top-level modules of installed distributions."""
+    return {
+        module
+        for module, owners in importlib.metadata.packages_distributions().items()
+        if any(canonicalize_name(owner) in names for owner in owners)
+    }
+
+
+def imports() -> Iterator[str]:
+    """Dotted names imported anywhere in the package and the rules."""
+    sources = [*ROOT.glob("celllm/**/*.py"), ROOT / "workflow/Snakefile", ROOT / "docs/conf.py"]
+    for path in sources:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".py":
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, ast.Import):
+                    yield from (alias.name for alias in node.names)
+                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    yield node.module
+        else:
+            yield from re.findall(r"^(?:from|import) ([\w.]+)", text, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tracked files and new ones, as a clean check-out."""
+    folder = tmp_path_factory.mktemp("source")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def build(source: Path, kind: str, folder: Path) -> Path:
+    """Call the build backend, which needs neither network nor a virtual environment."""
+    code = f"import setuptools.build_meta as b; print(b.build_{kind}({str(folder)!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=source, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder / done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(source, "wheel", tmp_path_factory.mktemp("wheel"))
+
+
+def test_the_wheel_holds_every_file_of_the_package(wheel: Path, source: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        held = set(archive.namelist())
+    package = {str(path.relative_to(source)) for path in (source / "celllm").rglob("*") if path.is_file()} - {
+        "celllm/__pycache__"
+    }
+    assert package - held == set()
+    assert not [name for name in held if not name.startswith(("celllm/", "celllm-"))]
+
+
+def test_the_source_archive_holds_the_workflow(source: Path, tmp_path: Path) -> None:
+    archive = build(source, "sdist", tmp_path)
+    shutil.unpack_archive(archive, tmp_path, filter="data")
+    held = next(path for path in tmp_path.iterdir() if path.is_dir())
+    for name in ("Snakefile", "workflow/Snakefile", "config/paper.yaml", "docs/errata.md", "constraints.txt"):
+        assert (held / name).is_file(), name
+    assert not list(held.rglob("*.pyc"))
+
+
+def test_the_core_runs_from_the_wheel_in_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
+    """With every package hidden that only an extra needs."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    installed = {canonicalize_name(d.metadata["Name"]) for d in importlib.metadata.distributions()}
+    core = closure(requirements())
+    hidden = modules_of(installed - set(core)) - modules_of(set(core)) - {"celllm"}
+    assert {"snakemake", "scanpy", "matplotlib"} <= hidden
+    (tmp_path / "installed/sitecustomize.py").write_text(HIDE.format(hidden=sorted(hidden)))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+
+    def run(*command: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=empty,
+            env={"PYTHONPATH": str(tmp_path / "installed"), "HOME": str(tmp_path), "PATH": ""},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    code = "import anndata, numpy, scipy.sparse as s; rng = numpy.random.default_rng(0);"
+    code += "a = anndata.AnnData(s.csr_matrix(rng.poisson(1.0, (30, 40)).astype('float32')));"
+    code += "a.var_names = [f'GENE{i}' for i in range(40)]; a.write_h5ad('cells.h5ad')"
+    subprocess.run([sys.executable, "-c", code], cwd=empty, check=True, capture_output=True)
+    found = run("celllm", "check", "cells.h5ad")
+    assert found.returncode == 0, found.stderr
+    assert "30 cells" in found.stdout
+
+
+def test_every_import_is_declared() -> None:
+    declared = closure(requirements("workflow", "graph", "methods", "docs"))
+    roots = {name.partition(".")[0] for name in imports()}
+    unknown = roots - set(sys.stdlib_module_names) - modules_of(set(declared)) - {"celllm"}
+    assert unknown == set()
+
+
+def test_constraints_pin_what_is_installed_and_allowed() -> None:
+    pins: dict[str, str] = {}
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            name, equals, version = line.partition("==")
+            assert equals, line
+            assert canonicalize_name(name) not in pins, f"{name} is pinned twice"
+            pins[canonicalize_name(name)] = version
+    needed = closure(requirements(*EXTRAS))
+    assert set(needed) - set(pins) == set(), "not in constraints.txt"
+    assert set(pins) - set(needed) == set(), "in constraints.txt, and nothing needs it"
+    for requirement in requirements(*EXTRAS):
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+
+
+def test_one_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert PROJECT["dynamic"] == ["version"]
+    assert "version" not in PROJECT
+    assert citation["version"] == celllm.__version__
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == celllm.__version__
+
+
+def test_citation_and_zenodo_agree() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    paper = citation["preferred-citation"]
+    zenodo = json.loads((ROOT / ".zenodo.json").read_text(encoding="utf-8"))
+    assert zenodo["title"] == citation["title"]
+    assert zenodo["upload_type"] == "software"
+    assert zenodo["license"].lower() == citation["license"].lower() == PROJECT["license"].lower()
+    assert [c["name"] for c in zenodo["creators"]] == [a["name"] for a in citation["authors"]]
+    assert paper["doi"] in {r["identifier"] for r in zenodo["related_identifiers"]}
+    assert "version" not in zenodo  # Zenodo takes it from the release's tag
