@@ -1,6 +1,5 @@
 """The pre-training corpus: token shards on disk, one per sample, read as one table of cells."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -10,28 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from celllm import __version__
+from celllm import __version__, tensors
 from celllm.corpus.expressed import CellsInMemory, Ragged, blocks, concatenate, gather, tokens_of
 from celllm.corpus.hashes import cell_hashes
 from celllm.errors import UserError
-from celllm.io import atomic, read_json, sha256, write_json
+from celllm.io import read_json, sha256, write_json
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-SHARD_FORMAT = "celllm-shard-2"
+FORMAT = "celllm-shard-3"
 INDEX_FORMAT = "celllm-corpus-2"
-
-_TENSORS = {
-    "indptr": np.int64,
-    "gene_ids": np.uint16,
-    "expression": np.uint16,
-    "tumour": np.uint8,
-    "cell_hash": np.uint64,
-}
 
 
 @dataclass(frozen=True)
@@ -77,7 +66,7 @@ class Shard:
     cell_hash : array of uint64
         (n_cells,), see :func:`celllm.corpus.hashes.cell_hashes`.
     metadata : dict
-        format, source, sample, n_cells, n_genes, genes_sha256, version.
+        source, sample, n_cells, n_genes, genes_sha256, version.
 
     Raises
     ------
@@ -91,28 +80,11 @@ class Shard:
     tumour: NDArray[np.uint8]
     cell_hash: NDArray[np.uint64]
 
-    def __init__(self, path: str | Path) -> None:
-        self.metadata = _metadata(path)
-        if self.metadata.get("format") != SHARD_FORMAT:
-            raise UserError(f"{path}: not a shard of this package; write it with 'celllm shard'")
-        content = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
-        # A safetensors file: 8 bytes that tell the size of the header, the header in JSON, the tensors.
-        body = 8 + int(content[:8].view("<u8")[0])
-        places = json.loads(content[8:body].tobytes())
-        for name, kind in _TENSORS.items():
-            start, stop = places[name]["data_offsets"]
-            setattr(self, name, content[body + start : body + stop].view(kind))
-
-
-def _metadata(path: str | Path) -> dict[str, Any]:
-    """What a safetensors file says of itself, once its header and size have been checked."""
-    try:
-        with safe_open(path, framework="np") as file:
-            return json.loads((file.metadata() or {}).get("celllm", "{}"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such shard; write it with 'celllm shard'") from error
-    except SafetensorError as error:
-        raise UserError(f"{path}: damaged or not a shard ({error}); write it again") from error
+    def __init__(self, path: str | Path, verify: bool = True) -> None:
+        """Open a shard; ``verify`` holds the whole file to its seal, where no index has its checksum."""
+        self.metadata = tensors.read_header(path, FORMAT, "shard; write it with 'celllm shard'", verify)
+        for name, array in tensors.mapped(path).items():
+            setattr(self, name, array)
 
 
 def write_shard(
@@ -144,25 +116,24 @@ def write_shard(
         Size and digest of the vocabulary.
     """
     ragged = cells.ragged
-    tensors: dict[str, NDArray[Any]] = {
+    arrays: dict[str, NDArray[Any]] = {
         "indptr": ragged.indptr,
         "gene_ids": ragged.gene_ids,
         "expression": ragged.expression,
         "tumour": np.asarray(tumour, dtype=bool).astype(np.uint8),
         "cell_hash": np.asarray(cell_hash, dtype=np.uint64),
     }
-    metadata = {
-        "format": SHARD_FORMAT,
-        "source": source,
-        "sample": sample,
-        "n_cells": len(ragged),
-        "n_genes": n_genes,
-        "genes_sha256": genes_sha256,
-        "version": __version__,
-    }
-    with atomic(path) as partial:
-        # One key: safetensors writes several in random order, and equal cells shall make equal files.
-        save_file(tensors, partial, metadata={"celllm": json.dumps(metadata)})
+    tensors.write(
+        path,
+        FORMAT,
+        arrays,
+        source=source,
+        sample=sample,
+        n_cells=len(ragged),
+        n_genes=n_genes,
+        genes_sha256=genes_sha256,
+        version=__version__,
+    )
 
 
 def run_shard(cells: str | Path, genes: str | Path, out: str | Path) -> None:
@@ -404,7 +375,7 @@ class Corpus:
 
 
 def _checked(path: Path, entry: ShardEntry, genes_sha256: str) -> Shard:
-    shard = Shard(path)
+    shard = Shard(path, verify=False)
     n_cells = entry.n_cells + len(entry.dropped)
     if path.stat().st_size != entry.bytes or len(shard.tumour) != n_cells:
         raise UserError(f"{path}: not the shard that the index describes; write the index again")

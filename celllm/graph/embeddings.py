@@ -1,26 +1,33 @@
-"""Gene embeddings as a file, and what lies near what in them."""
+"""Gene embeddings: their file, their scale, and what lies near what in them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from celllm import io
+from celllm import tensors
+from celllm.errors import UserError
+
+FORMAT = "celllm-gene-embeddings-2"
 
 
 def save_gene_embeddings(path: str | Path, embeddings: Tensor, genes_sha256: str, **facts: Any) -> None:
-    """Write embeddings (n_genes, dim) as safetensors, whole or not at all.
+    """Write (n_genes, dim) float32 gene embeddings, atomically.
 
-    ``genes_sha256`` tells which gene stands in which row; ``facts`` go to the metadata as JSON. The encoder's
-    side reads the file with :func:`celllm.model.load_gene_embeddings`.
+    ``genes_sha256`` says which gene stands in which row; ``facts`` are further JSON values for the header.
     """
-    metadata = {"genes_sha256": genes_sha256} | {name: json.dumps(value) for name, value in facts.items()}
-    with io.atomic(path) as partial:
-        save_file({"gene_embeddings": embeddings.float().contiguous()}, partial, metadata=metadata)
+    tables = {"gene_embeddings": embeddings.float()}
+    tensors.write(path, FORMAT, tables, genes_sha256=genes_sha256, **facts)
+
+
+def load_gene_embeddings(path: str | Path, genes_sha256: str | None = None) -> Tensor:
+    """Read (n_genes, dim) gene embeddings; a file of another gene list is a :class:`UserError`."""
+    header, tables = tensors.read(path, FORMAT, "file of gene embeddings; make it with 'celllm graphmae'")
+    if genes_sha256 is not None and header["genes_sha256"] != genes_sha256:
+        raise UserError(f"{path}: made for another gene list; make the gene embeddings again")
+    return tables["gene_embeddings"]
 
 
 def standardised(embeddings: Tensor, rms: float = 1.0) -> Tensor:

@@ -11,7 +11,7 @@ from celllm.model.heads import (
     feed_forward,
 )
 from celllm.model.sizes import SIZES, sized
-from celllm.model.weights import load_encoder, load_gene_embeddings, save_encoder, save_gene_embeddings
+from celllm.model.weights import load_encoder, save_encoder
 
 __all__ = [
     "SIZES",
@@ -27,8 +27,6 @@ __all__ = [
     "feed_forward",
     "forward_flops",
     "load_encoder",
-    "load_gene_embeddings",
     "save_encoder",
-    "save_gene_embeddings",
     "sized",
 ]

@@ -15,16 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from celllm import tensors
 from celllm.errors import UserError
-from celllm.io import atomic
 
 log = logging.getLogger(__name__)
 
-FORMAT = "celllm-checkpoint-1"
+FORMAT = "celllm-checkpoint-2"
 KEPT = 2
 
 
@@ -79,10 +77,7 @@ def save(folder: str | Path, state: State, config: Mapping[str, Any]) -> Path:
         JSON values that a run must share to go on from this checkpoint; see :func:`load`.
     """
     path = Path(folder) / f"step-{state.step:09d}.safetensors"
-    tensors = {name: value.detach().cpu().contiguous() for name, value in state.tensors.items()}
-    header = {"format": FORMAT, "step": state.step, "values": state.values, "config": config}
-    with atomic(path) as partial:
-        save_file(tensors, partial, metadata={"celllm": json.dumps(header)})
+    tensors.write(path, FORMAT, state.tensors, step=state.step, values=state.values, config=config)
     for old in _paths(folder)[:-KEPT]:
         old.unlink()
     return path
@@ -103,9 +98,9 @@ def load(folder: str | Path, config: Mapping[str, Any]) -> State | None:
     paths = _paths(folder)
     for path in reversed(paths):
         try:
-            header, tensors = _read(path)
-        except (SafetensorError, KeyError, ValueError) as error:
-            log.warning("%s: damaged (%s); going back to the checkpoint before", path, error)
+            header, found = tensors.read(path, FORMAT, "checkpoint; expected what 'celllm pretrain' writes")
+        except UserError as error:
+            log.warning("%s; going back to the checkpoint before", error)
             continue
         difference = _difference(header["config"], json.loads(json.dumps(config)))
         if difference and header["values"].get("finished"):
@@ -117,7 +112,7 @@ def load(folder: str | Path, config: Mapping[str, Any]) -> State | None:
                 f"{path}: checkpoint of another configuration: {difference}; restore it, or remove the "
                 "folder to start anew"
             )
-        return State(header["step"], tensors, header["values"])
+        return State(header["step"], found, header["values"])
     if paths:
         raise UserError(f"{folder}: none of its checkpoints can be read; remove them to start anew")
     return None
@@ -130,15 +125,6 @@ def steps(folder: str | Path) -> list[int]:
 
 def _paths(folder: str | Path) -> list[Path]:
     return sorted(Path(folder).glob("step-*.safetensors"))
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    with safe_open(path, framework="pt") as file:
-        header = json.loads(file.metadata()["celllm"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if header["format"] != FORMAT:
-        raise ValueError(f"format {header['format']}")
-    return header, tensors
 
 
 def _remove(folder: str | Path) -> None:

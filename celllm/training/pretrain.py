@@ -28,8 +28,9 @@ from celllm.corpus.batches import EpochSampler
 from celllm.corpus.expressed import Cells, CellsInMemory
 from celllm.corpus.shards import Corpus
 from celllm.errors import UserError
+from celllm.graph.embeddings import load_gene_embeddings
 from celllm.io import sha256
-from celllm.model import Encoder, count_parameters, load_gene_embeddings
+from celllm.model import Encoder, count_parameters
 from celllm.model.anisotropy import measure
 from celllm.model.embedder import Embedder
 from celllm.settings import fill

@@ -9,9 +9,7 @@ from celllm.model import (
     Encoder,
     EncoderConfig,
     load_encoder,
-    load_gene_embeddings,
     save_encoder,
-    save_gene_embeddings,
 )
 
 CONFIG = EncoderConfig(n_genes=6, dim=8, depth=2, heads=1, dim_head=8)
@@ -58,16 +56,6 @@ def test_wrong_files_are_told_in_one_line(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(2)}, tmp_path / "other.safetensors")
     with pytest.raises(UserError, match="not an encoder"):
         load_encoder(tmp_path / "other.safetensors")
-    with pytest.raises(UserError, match="no tensor 'gene_embeddings'"):
-        load_gene_embeddings(tmp_path / "other.safetensors")
-
-
-def test_gene_embeddings_come_back_and_another_list_is_refused(tmp_path: Path) -> None:
-    table = torch.randn(6, 8)
-    save_gene_embeddings(tmp_path / "g.safetensors", table.double(), GENES)
-    assert torch.equal(load_gene_embeddings(tmp_path / "g.safetensors", GENES), table)
-    with pytest.raises(UserError, match="made for another gene list"):
-        load_gene_embeddings(tmp_path / "g.safetensors", "b" * 64)
 
 
 def test_a_failed_save_leaves_what_was_there(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.expressed import from_csr
 from celllm.corpus.shards import run_index, write_shard
-from celllm.model import save_gene_embeddings
+from celllm.graph.embeddings import save_gene_embeddings
 from celllm.training.pretrain import run_pretrain
 
 N_GENES = 40

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -48,11 +49,13 @@ def test_the_last_two_are_kept(tmp_path: Path) -> None:
     assert load(tmp_path, CONFIG).step == 9_999_999
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"half"])
+@pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"half", b"flipped"])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, content: bytes) -> None:
     save(tmp_path, state(1), CONFIG)
     path = save(tmp_path, state(2), CONFIG)
-    path.write_bytes(path.read_bytes()[:-7] if content == b"half" else content)
+    whole = path.read_bytes()
+    flipped = whole[:-1] + bytes([whole[-1] ^ 1])
+    path.write_bytes({b"half": whole[:-7], b"flipped": flipped}.get(content, content))
     assert load(tmp_path, CONFIG).step == 1
     save(tmp_path, state(1), CONFIG).write_bytes(b"")
     with pytest.raises(UserError, match="none of its checkpoints can be read"):
@@ -63,11 +66,11 @@ def test_a_failed_write_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch:
     save(tmp_path, state(1), CONFIG)
     before = sorted(tmp_path.iterdir())
 
-    def half_a_file(tensors: object, path: Path, **_: object) -> None:
+    def half_a_file(tensors: object, path: Path, metadata: object) -> None:
         path.write_bytes(b"half")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(checkpoints, "save_file", half_a_file)
+    monkeypatch.setattr(safetensors.torch, "save_file", half_a_file)
     with pytest.raises(OSError, match="No space left"):
         save(tmp_path, state(2), CONFIG)
     assert sorted(tmp_path.iterdir()) == before

@@ -15,8 +15,9 @@ from celllm.cells.genes import Vocabulary
 from celllm.corpus.shards import Corpus
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
+from celllm.graph.embeddings import load_gene_embeddings, save_gene_embeddings
 from celllm.io import sha256
-from celllm.model import load_encoder, load_gene_embeddings, save_gene_embeddings
+from celllm.model import load_encoder
 from celllm.scores.measures import MEASURES
 from celllm.training import pretrain
 from celllm.training.checkpoints import exclusive

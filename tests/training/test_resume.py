@@ -29,13 +29,14 @@ N_STEPS = 10
 # Runs the pre-training of argv[1] and, at the place argv[2] of step argv[3], kills itself.
 CHILD = """
 import json, os, signal, sys, time
+import safetensors.torch
 import torch
 torch.set_num_threads(1)
-from celllm.training import checkpoints, pretrain
+from celllm.training import pretrain
 from celllm.training.trainer import Trainer
 
 arguments, place, at = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-train_step, write = Trainer.step, checkpoints.save_file
+train_step, write = Trainer.step, safetensors.torch.save_file
 
 def kill():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -52,12 +53,12 @@ def step(self, batch, step, rate):
     return losses
 
 def save_file(tensors, path, metadata):
-    if place == "writing" and json.loads(metadata["celllm"])["step"] == at:
+    if place == "writing" and json.loads(metadata["celllm"]).get("step") == at:
         path.write_bytes(b"half of a checkpoint")
         kill()
     write(tensors, path, metadata)
 
-Trainer.step, checkpoints.save_file = step, save_file
+Trainer.step, safetensors.torch.save_file = step, save_file
 sys.exit(pretrain.run_pretrain(**arguments))
 """
 

@@ -1,0 +1,126 @@
+"""Tensors in a safetensors file, with JSON values in its header and a seal that one changed byte breaks.
+
+The seal is the SHA-256 of the file as it would be with zeros in the place of the seal.
+"""
+
+import hashlib
+import json
+import mmap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from celllm.errors import UserError
+from celllm.io import atomic
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+_SEAL = b'\\"sha256\\": \\"'  # quotes are escaped: the header holds our JSON as a string
+_UNSEALED = b"0" * 64
+
+
+def write(path: str | Path, kind: str, tensors: "Mapping[str, Any]", **header: Any) -> None:
+    """Write tensors (all of PyTorch or all of NumPy), atomically; equal content makes equal files.
+
+    Parameters
+    ----------
+    path
+        A ``.safetensors`` file.
+    kind
+        What the file is, with the version of its layout; asked for by :func:`read`.
+    tensors
+        By name.
+    header
+        Anything JSON can hold.
+    """
+    # One key: safetensors writes several in random order.
+    metadata = {"celllm": json.dumps({"sha256": _UNSEALED.decode(), "format": kind, **header})}
+    with atomic(path) as partial:
+        if any(hasattr(tensor, "detach") for tensor in tensors.values()):
+            from safetensors.torch import save_file
+
+            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial, metadata)
+        else:
+            from safetensors.numpy import save_file as save_arrays
+
+            save_arrays(dict(tensors), partial, metadata)
+        with open(partial, "r+b") as handle, mmap.mmap(handle.fileno(), 0) as content:
+            place = content.find(_SEAL) + len(_SEAL)
+            content[place : place + 64] = hashlib.sha256(content).hexdigest().encode()
+
+
+def read(path: str | Path, kind: str, what: str) -> tuple[dict[str, Any], "dict[str, Tensor]"]:
+    """Read what :func:`write` wrote, as PyTorch tensors on the CPU.
+
+    Parameters
+    ----------
+    path, kind
+        See :func:`write`.
+    what
+        Names the kind to users and says how it is made: ``encoder; expected what 'celllm pretrain' writes``.
+
+    Raises
+    ------
+    UserError
+        For a file that is missing, damaged or of another kind.
+    """
+    from safetensors.torch import load_file
+
+    header = read_header(path, kind, what)
+    return header, load_file(path)
+
+
+def read_header(path: str | Path, kind: str, what: str, verify: bool = True) -> dict[str, Any]:
+    """The JSON values alone; with ``verify`` the whole file is held to its seal. Errors: see :func:`read`."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            header: dict[str, Any] = json.loads((file.metadata() or {}).get("celllm", "{}"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: damaged, or not a safetensors file ({error}); make it again") from error
+    if header.pop("format", None) != kind:
+        raise UserError(f"{path}: not an {what}" if what[0] in "aeiou" else f"{path}: not a {what}")
+    seal = header.pop("sha256", None)
+    if verify and seal != _digest(path):
+        raise UserError(f"{path}: damaged or changed since it was written; make it again")
+    return header
+
+
+def _digest(path: str | Path) -> str:
+    with open(path, "rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        place = content.find(_SEAL) + len(_SEAL)
+        digest = hashlib.sha256(content[:place] + _UNSEALED)
+        with memoryview(content) as view:
+            digest.update(view[place + 64 :])
+    return digest.hexdigest()
+
+
+def mapped(path: str | Path) -> "dict[str, NDArray[Any]]":
+    """The arrays of a file that has passed :func:`read_header`, read from disk when they are looked at."""
+    import numpy as np
+
+    content = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
+    # A safetensors file: 8 bytes with the size of the header, the header in JSON, the tensors.
+    body = 8 + int(content[:8].view("<u8")[0])
+    places = json.loads(content[8:body].tobytes())
+    found = {}
+    for name, place in places.items():
+        if name != "__metadata__":
+            start, stop = place["data_offsets"]
+            kind = _dtype(place["dtype"])
+            found[name] = content[body + start : body + stop].view(kind).reshape(place["shape"])
+    return found
+
+
+def _dtype(name: str) -> "np.dtype[Any]":
+    """NumPy's type of safetensors' name for it: U16 -> uint16."""
+    import numpy as np
+
+    letter = {"U": "u", "I": "i", "F": "f"}[name[0]]
+    return np.dtype(f"<{letter}{int(name[1:]) // 8}")
