@@ -354,25 +354,10 @@ VERBS: dict[str, Verb] = {
         "scores -> the ledger: every claim of the paper with its verdict",
         (SCORES, MODELS, FACTS, _settings(), PREFIX),
     ),
-    "confusion": Verb(
-        "celllm.figures.confusion:run_confusion",
-        "predictions -> heatmap of the confusion matrix",
-        (_file("predictions", "predicted labels, CSV"), _settings(), PREFIX),
-    ),
-    "loss-curves": Verb(
-        "celllm.figures.loss_curves:run_loss_curves",
-        "losses of pre-training by step -> one figure of all models",
-        (_named_files("metrics", "metrics.csv of the pre-training by model"), _settings(), PREFIX),
-    ),
     "memory": Verb(
         "celllm.probes.memory:run_memory",
         "peak memory of training steps -> the longest cells that fit a budget, as facts and curves",
         (_settings(), _file("table", "measured steps and curves, CSV"), OUT),
-    ),
-    "fig4": Verb(
-        "celllm.figures.fig4:run_fig4",
-        "the curves of `celllm memory` -> Fig. 4",
-        (_file("table", "what `celllm memory` wrote"), _settings(), PREFIX),
     ),
     "interpret": Verb(
         "celllm.probes.attention_genes:run_interpret",
@@ -387,16 +372,6 @@ VERBS: dict[str, Verb] = {
             OUT,
         ),
     ),
-    "figc1": Verb(
-        "celllm.figures.attended_genes:run_figc1",
-        "genes of `celllm interpret` -> Fig. C.1",
-        (_file("table", "genes, CSV"), _settings(), PREFIX),
-    ),
-    "figc2": Verb(
-        "celllm.figures.attended_genes:run_figc2",
-        "cells of `celllm interpret` -> Fig. C.2",
-        (_file("cells", "cells, CSV"), _file("facts", "facts, JSON"), _settings(), PREFIX),
-    ),
     "embedding-map": Verb(
         "celllm.probes.cell_map:run_embedding_map",
         "pre-trained encoder and labelled cells -> t-SNE of their embeddings, with predictions",
@@ -409,20 +384,19 @@ VERBS: dict[str, Verb] = {
             OUT,
         ),
     ),
-    "embedding-map-figure": Verb(
-        "celllm.figures.tsne:run_embedding_map_figure",
-        "what `celllm embedding-map` wrote -> cells by type and by error",
-        (_file("table", "cells, CSV"), _settings(), PREFIX),
-    ),
-    "geometry-figure": Verb(
-        "celllm.figures.geometry:run_geometry_figure",
-        "geometry of embeddings -> one figure of all measures",
-        (_file("table", "geometry.csv"), _settings(), PREFIX),
-    ),
-    "scaling": Verb(
-        "celllm.figures.scaling:run_scaling",
-        "Table B.2 -> scores by the size of the model",
-        (_file("table", "tableb2.csv"), _settings(), PREFIX),
+    "figure": Verb(
+        "celllm.figures.figure:run_figure",
+        "numbers that other commands wrote -> one figure as PNG and SVG, and the numbers behind it",
+        (
+            Argument("name", "fig4, fig3_baron ..."),
+            Argument(
+                "--inputs",
+                "what it is made from, by the names that the figure gives them",
+                {"required": True, "nargs": "+", "metavar": "NAME=FILE", "type": _named, "action": _ByName},
+            ),
+            _settings(),
+            PREFIX,
+        ),
     ),
     "manifest": Verb(
         "celllm.report.manifest:run_manifest",

@@ -76,12 +76,17 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[
         writer.writerows(rows)
 
 
-def read_csv(path: str | Path) -> "pd.DataFrame":
-    """Read a CSV file as text, nothing taken for missing; trouble is a :class:`UserError` naming it."""
+def read_csv(path: str | Path, text: Iterable[str] | None = None) -> "pd.DataFrame":
+    """Read a CSV file; one that is missing or no CSV is a :class:`UserError` naming it.
+
+    The columns ``text`` stay as they are written, nothing in them taken for missing; numbers elsewhere become
+    numbers. Without ``text`` that is so of all columns.
+    """
     import pandas as pd
 
+    how: dict[str, Any] = {"converters": dict.fromkeys(text, str)} if text is not None else {}
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
+        return pd.read_csv(path, **(how or {"dtype": str, "keep_default_na": False}))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:

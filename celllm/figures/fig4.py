@@ -1,103 +1,82 @@
 """Fig. 4 of the paper: the longest cell that fits a memory, by the batch size of the contrastive loss."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from celllm.figures.numbers import read_numbers, write_figure
+from celllm.figures.figure import FigureSettings, read_numbers
 from celllm.figures.theme import GRID, INK, PALETTE, SMALLEST_TYPE, SOFT, TYPE, blank, headed, legend, mark
+from celllm.report import published as printed
 from celllm.scores.columns import MEMORY, PAPER_LENGTHS
-from celllm.settings import fill
+from celllm.scores.facts import read_facts
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 WIDTH, HEIGHT = 125.0, 78.0  # mm
 PAPER_CELLS = 256  # of the lengths in section 4.3, in 40 GB
 EXPRESSED = (300, 5000)  # genes of most cells, section 4.3
 TITLES = {"end_to_end": "end-to-end", "divide_and_conquer": "divide-and-conquer"}
-ATTENTIONS = {"favor": "attention of this package", "released": "performer-pytorch (released)"}
+ATTENTIONS = {"favor": "attention of this package", "released": "released attention"}
 _COLOURS = {"end_to_end": PALETTE[1], "divide_and_conquer": PALETTE[0]}
 _STYLES: tuple[Any, ...] = ("-", "--", ":", "-.")
 
 
-@dataclass(frozen=True)
-class Fig4Settings:
-    """What the figure says of itself. There is no toy: every run measures the model of ``memory.size``."""
+def draw(
+    settings: FigureSettings, table: str | Path, facts: str | Path
+) -> "tuple[pd.DataFrame, Callable[[], Figure]]":
+    """Points of the curves where any gene fits, and the paper's two; both schemes over the batch size.
 
-    budget_gib: float = 40.0
-    model: str = "Model of 50 M parameters, float32"
-    tracker: str = "accounting on the meta device"
-
-
-def run_fig4(table: str | Path, out: str | Path, settings: Mapping[str, Any] | str | None = None) -> None:
-    """Write ``<out>.png``, ``<out>.svg`` and the numbers behind them, ``<out>.csv``.
-
-    The CSV has one line per point: source (measured, paper), attention, contrast, n_cells, length.
+    There is no toy: every run measures the model of the paper.
 
     Parameters
     ----------
-    table
+    table, facts
         What :func:`celllm.probes.memory.run_memory` wrote.
-    settings
-        :class:`Fig4Settings` as mapping or JSON.
-
-    Raises
-    ------
-    UserError
-        For another file.
     """
-    chosen = fill(Fig4Settings, settings, "fig4: settings")
-    points = _points(read_numbers(table, MEMORY, "memory"))
-    write_figure(out, points, lambda: draw(points, chosen))
-
-
-def _points(frame: pd.DataFrame) -> pd.DataFrame:
-    """Points of the curves where any gene fits, and the paper's two."""
+    frame = read_numbers(table, MEMORY, "memory")
     curve = frame[(frame["what"] == "curve") & (frame["length"] > 0)].assign(source="measured")
-    printed = [
+    paper = [
         {"source": "paper", "attention": "", "contrast": c, "n_cells": PAPER_CELLS, "length": length}
         for c, length in PAPER_LENGTHS.items()
     ]
     columns = ["source", "attention", "contrast", "n_cells", "length"]
-    return pd.concat([curve[columns], pd.DataFrame(printed)], ignore_index=True)
+    points = pd.concat([curve[columns], pd.DataFrame(paper)], ignore_index=True)
+    return points, lambda: _figure(points, read_facts([facts])["memory"])
 
 
-def draw(points: pd.DataFrame, settings: Fig4Settings) -> "Figure":
-    """Both schemes over the batch size, on logarithmic axes, a line style for each attention."""
+def _figure(points: pd.DataFrame, facts: Mapping[str, Any]) -> "Figure":
+    """Logarithmic axes, a colour for each scheme and a line style for each attention."""
     figure = blank(WIDTH, HEIGHT)
     axes = figure.add_axes((0.125, 0.125, 0.49, 0.715))
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.axhspan(*EXPRESSED, color="#eef1f5", zorder=0)
-    axes.text(
-        1.02, (EXPRESSED[0] * EXPRESSED[1]) ** 0.5, "expressed genes\nof most cells (paper)",
-        transform=axes.get_yaxis_transform(), va="center", fontsize=SMALLEST_TYPE + 0.5, color=SOFT,
-    )  # fmt: skip
+    n_genes = int(str(printed.load().claim("genes").paper))
+    axes.axhline(n_genes, color=SOFT, linewidth=0.5, linestyle=(0, (1, 2)))
+    beside = {"expressed genes\nof most cells (paper)": (EXPRESSED[0] * EXPRESSED[1]) ** 0.5}
+    beside |= {f"the vocabulary: {n_genes:,}\ngenes, no cell is longer": n_genes}
+    for text, height in beside.items():
+        axes.text(
+            1.02, height, text, transform=axes.get_yaxis_transform(), va="center",
+            fontsize=SMALLEST_TYPE + 0.5, color=SOFT,
+        )  # fmt: skip
     measured = points[points["source"] == "measured"]
     attentions = list(dict.fromkeys(measured["attention"]))
+    lines = {}
     for (attention, contrast), line in measured.groupby(["attention", "contrast"], sort=False):
-        style = _STYLES[attentions.index(attention) % len(_STYLES)]
-        axes.plot(line["n_cells"], line["length"], style, color=_COLOURS[contrast], linewidth=1.2)
+        look = {"color": _COLOURS[contrast], "linestyle": _STYLES[attentions.index(attention) % len(_STYLES)]}
+        axes.plot(line["n_cells"], line["length"], linewidth=1.2, **look)
+        of = f",\n{ATTENTIONS.get(attention, attention)}" if len(attentions) > 1 else ""
+        lines[f"{TITLES[contrast]}{of}"] = mark(linewidth=1.2, **look)
     for contrast, length in PAPER_LENGTHS.items():
         axes.plot(PAPER_CELLS, length, "o", color=_COLOURS[contrast], markersize=4.5, mec=INK, mew=0.6)
         axes.annotate(
             f"paper: {length:,}", (PAPER_CELLS, length), (-5, -8), textcoords="offset points", ha="right",
             fontsize=TYPE - 1,
         )  # fmt: skip
-    _finish(axes)
-    _legend(figure, attentions)
-    title = f"Fig. 4: longest cell in {settings.budget_gib:g} GiB"
-    lines = [f"{settings.model}, peak memory of a training step: {settings.tracker}"]
-    headed(figure, title, lines, toy=False)
-    return figure
-
-
-def _finish(axes: "Axes") -> None:
     axes.set_xlabel("Batch size of the contrastive loss (cells)")
     axes.set_ylabel("Longest cell (genes)")
     axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -106,17 +85,10 @@ def _finish(axes: "Axes") -> None:
     axes.minorticks_off()
     axes.grid(color=GRID, linewidth=0.4)
     axes.set_axisbelow(True)
-
-
-def _legend(figure: "Figure", attentions: list[str]) -> None:
-    """Beside the axes: colours are schemes, line styles are attentions."""
-    schemes = [mark(color=colour, linewidth=1.2) for colour in _COLOURS.values()]
-    styles = [mark(color=SOFT, linestyle=_STYLES[n % len(_STYLES)]) for n in range(len(attentions))]
-    paper = mark(linestyle="", marker="o", color="white", mec=INK, mew=0.6, markersize=4.5)
-    names = [ATTENTIONS.get(name, name) for name in attentions]
     legend(
-        figure,
-        [*schemes, *styles, paper],
-        [*TITLES.values(), *names, "paper"],
-        loc="upper left", bbox_to_anchor=(0.625, 0.87), fontsize=TYPE - 0.5, handlelength=2.4,
+        figure, list(lines.values()), list(lines), loc="lower left", fontsize=TYPE - 0.5,
+        bbox_to_anchor=(0.625, 0.1), handlelength=2.4,
     )  # fmt: skip
+    notes = [f"The paper's model of 50 M parameters, peak memory of a training step: {facts['tracker']}"]
+    headed(figure, f"Fig. 4: longest cell in {facts['budget_gib']:g} GiB", notes, toy=False)
+    return figure

@@ -1,14 +1,12 @@
 """How the embeddings of unseen cells lie, with and without contrast: one panel per measure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from celllm.figures.confusion import data_set_title
-from celllm.figures.numbers import read_numbers, write_figure
-from celllm.figures.settings import ModelsFigureSettings
+from celllm.figures.figure import FigureSettings, read_numbers
 from celllm.figures.theme import (
     GRID,
     INK,
@@ -27,9 +25,8 @@ from celllm.figures.theme import (
     mark,
     short,
 )
+from celllm.report import published as printed
 from celllm.scores.columns import GEOMETRY
-from celllm.scores.measures import MEASURES
-from celllm.settings import fill
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,51 +37,44 @@ PANELS = {
     "mean_cosine": ("Mean cosine", "0: all directions"),
     "uniformity": ("Uniformity", "lower: more even"),
     "alignment": ("Alignment", "0: both passes alike"),
-    "effective_rank": ("Effective rank", "higher: more directions in use"),
+    "rank_share": ("Effective rank / length (%)", "higher: more directions in use"),
 }
 KINDS = {"mean": "mean of the genes", "cls": "[CLS]"}
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def run_geometry_figure(
-    table: str | Path, out: str | Path, settings: Mapping[str, Any] | str | None = None
-) -> None:
-    """Write ``<out>.png``, ``<out>.svg`` and the numbers behind them, ``<out>.csv``.
+def draw(settings: FigureSettings, table: str | Path) -> "tuple[pd.DataFrame, Callable[[], Figure]]":
+    """The measures of each encoder, and models from top to bottom with a mark for each data set.
 
     Parameters
     ----------
     table
         What :func:`celllm.probes.geometry.run_geometry` wrote.
-    settings
-        :class:`ModelsFigureSettings` as mapping or JSON.
-
-    Raises
-    ------
-    UserError
-        For another file.
     """
-    chosen = fill(ModelsFigureSettings, settings, "geometry-figure: settings")
     rows = read_numbers(table, GEOMETRY, "geometry", text=("model", "data_set", "embedding"))
-    write_figure(out, rows, lambda: draw(rows, chosen))
+    return rows, lambda: _figure(rows, settings)
 
 
-def draw(rows: pd.DataFrame, settings: ModelsFigureSettings) -> "Figure":
-    """Models from top to bottom, a mark for each data set, filled for means and open for [CLS]."""
+def _figure(rows: pd.DataFrame, settings: FigureSettings) -> "Figure":
     title = "Geometry of cell embeddings"
     if rows.empty:
         return gap(title, "No encoder was measured", settings.toy)
+    # Encoders of different lengths can only be compared by the share of their directions that is in use.
+    rows = rows.assign(rank_share=100 * rows["effective_rank"] / rows["dim"])
     models, data_sets = (list(dict.fromkeys(rows[name])) for name in ("model", "data_set"))
     head, foot = 17 + NOTE_LINE * settings.toy, 17
     height = head + ROW * len(models) + foot
     figure = blank(PAGE_WIDTH, height)
-    panels = figure.subplots(1, len(MEASURES), sharey=True)
-    for axes, measure in zip(panels, MEASURES, strict=True):
+    panels = figure.subplots(1, len(PANELS), sharey=True)
+    for axes, measure in zip(panels, PANELS, strict=True):
         _panel(axes, rows, measure, models, data_sets)
-    titles = [short(settings.titles.get(model, model), 24) for model in models]
+    titles = [short(settings.title(model), 24) for model in models]
     panels[0].set_yticks(range(len(models)), titles)
     panels[0].set_ylim(len(models) - 0.5, -0.5)
     literal(panels[0].get_yticklabels())
-    _legend(figure, data_sets)
+    marks = [mark(**_look(number, kind)) for number in range(len(data_sets)) for kind in KINDS]
+    names = [f"{short(printed.data_set_title(d), 24)}, {text}" for d in data_sets for text in KINDS.values()]
+    legend(figure, marks, names, ncols=4, handletextpad=0.2)
     left = 0.02 + 0.6 * TYPE / 72 / MM * max(map(len, titles)) / PAGE_WIDTH
     figure.subplots_adjust(left=left, right=0.985, top=1 - head / height, bottom=foot / height, wspace=0.12)
     n = int(rows["n_cells"].max())
@@ -112,9 +102,3 @@ def _look(number: int, kind: str) -> dict[str, Any]:
     marker = _MARKERS[number % len(_MARKERS)]
     face = colour if kind == "mean" else "white"
     return {"color": colour, "marker": marker, "markersize": 4.5, "linestyle": "", "mfc": face, "mew": 0.9}
-
-
-def _legend(figure: "Figure", data_sets: list[str]) -> None:
-    marks = [mark(**_look(number, kind)) for number in range(len(data_sets)) for kind in KINDS]
-    names = [f"{short(data_set_title(d), 24)}, {text}" for d in data_sets for text in KINDS.values()]
-    legend(figure, marks, names, ncols=4, handletextpad=0.2)

@@ -1,18 +1,19 @@
-"""Losses of pre-training by step: one panel per loss, one line per model."""
+"""Losses of pre-training by step: a row of panels per model, a column per loss."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from celllm.errors import UserError
-from celllm.figures.numbers import read_numbers, write_figure
-from celllm.figures.settings import ModelsFigureSettings
+from celllm.figures.figure import FigureSettings, read_numbers
 from celllm.figures.theme import (
+    GRID,
     INK,
+    NOTE_LINE,
     PAGE_WIDTH,
     PALETTE,
     SMALLEST_TYPE,
@@ -20,53 +21,46 @@ from celllm.figures.theme import (
     TYPE,
     blank,
     headed,
-    legend,
-    mark,
+    literal,
+    short,
 )
-from celllm.settings import fill
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 POINTS = 100  # of a line at most; each is the mean over as many steps as that takes
-HEIGHT = 62.0  # mm
-PANELS = {"mlm": "Masked expressions", "tumour": "Tumour or normal", "contrast": "Contrast"}
-IGNORANT = {"mlm": math.log(8), "tumour": math.log(2)}  # what a model scores that knows nothing
-_STYLES = ("-", "--", "-.", ":")
+ROW = 15.0  # mm of a model
+LEAST = 1e-6  # of a loss on a logarithmic axis
+PANELS = {"mlm": "Masked expressions", "tumour": "Tumour or normal", "contrast": "Contrast (logarithmic)"}
+LOGARITHMIC = "contrast"
+IGNORANT = {"mlm": math.log(8), "tumour": math.log(2)}  # the loss of a model that knows nothing
 _COLUMNS = ["model", "loss", "step", "value", "n_steps"]
 
 
-def run_loss_curves(
-    metrics: Mapping[str, str | Path], out: str | Path, settings: Mapping[str, Any] | str | None = None
-) -> None:
-    """Write ``<out>.png``, ``<out>.svg`` and the numbers behind them, ``<out>.csv``.
+def draw(settings: FigureSettings, **metrics: str | Path) -> "tuple[pd.DataFrame, Callable[[], Figure]]":
+    """Points of the curves, and a row of panels for each model, with the other models in grey.
 
-    The CSV has one line per point: model, loss, step (the last of those it stands for), value (their mean),
-    n_steps.
+    A point is model, loss, step (the last of those it stands for), value (their mean) and n_steps.
 
     Parameters
     ----------
     metrics
         Tables of the steps by model, as :mod:`celllm.training.progress` writes them.
-    settings
-        :class:`ModelsFigureSettings` as mapping or JSON.
 
     Raises
     ------
     UserError
-        For a file that is missing, of another kind, or without a step.
+        For a file without a step.
     """
-    chosen = fill(ModelsFigureSettings, settings, "loss-curves: settings")
-    points = pd.concat([curves(_read(path), model) for model, path in metrics.items()], ignore_index=True)
-    write_figure(out, points, lambda: draw(points, list(metrics), chosen))
-
-
-def _read(path: str | Path) -> pd.DataFrame:
-    known = read_numbers(path, ["step", *PANELS], "pretrain")
-    if known.empty:
-        raise UserError(f"{path}: no step in it; pre-train before drawing")
-    return known
+    lines = []
+    for model, path in metrics.items():
+        steps = read_numbers(path, ["step", *PANELS], "pretrain")
+        if steps.empty:
+            raise UserError(f"{path}: no step in it; pre-train before drawing")
+        lines.append(curves(steps, model))
+    points = pd.concat(lines, ignore_index=True) if lines else pd.DataFrame(columns=_COLUMNS)
+    return points, lambda: _figure(points, list(metrics), settings)
 
 
 def curves(steps: pd.DataFrame, model: str) -> pd.DataFrame:
@@ -84,58 +78,62 @@ def curves(steps: pd.DataFrame, model: str) -> pd.DataFrame:
     return pd.concat(parts)[_COLUMNS] if parts else pd.DataFrame(columns=_COLUMNS)
 
 
-def draw(points: pd.DataFrame, models: list[str], settings: ModelsFigureSettings) -> "Figure":
-    """The panels side by side, the models' names below them."""
-    figure = blank(PAGE_WIDTH, HEIGHT)
-    panels = figure.subplots(1, len(PANELS))
-    for axes, (loss, title) in zip(panels, PANELS.items(), strict=True):
-        _panel(axes, points[points["loss"] == loss], models, IGNORANT.get(loss))
-        axes.set_title(title, fontsize=TYPE, weight="normal")
-    panels[0].set_ylabel("Loss")
-    titles = [settings.titles.get(model, model) for model in models]
-    rows = math.ceil(len(models) / 5)
-    lines = [mark(**_look(number, len(models))) for number in range(len(models))]
-    legend(figure, lines, titles, ncols=min(len(models), 5), handlelength=2.5)
-    _titles(figure, settings, int(points["n_steps"].max()) if len(points) else 1)
-    figure.subplots_adjust(left=0.07, right=0.985, top=0.74, bottom=0.2 + 0.06 * rows, wspace=0.22)
+def _figure(points: pd.DataFrame, models: list[str], settings: FigureSettings) -> "Figure":
+    ignorant = IGNORANT | ({"contrast": math.log(settings.batch_size)} if settings.batch_size else {})
+    head, foot, n = 18 + NOTE_LINE * settings.toy, 9, max(1, len(models))
+    height = head + ROW * n + foot
+    figure = blank(PAGE_WIDTH, height)
+    panels = figure.subplots(n, len(PANELS), sharex=True, sharey="col", squeeze=False)
+    for (row, model), (column, loss) in ((r, c) for r in enumerate(models) for c in enumerate(PANELS)):
+        axes = panels[row, column]
+        _panel(axes, points[points["loss"] == loss], model, ignorant.get(loss), PALETTE[column])
+        if loss == LOGARITHMIC:
+            axes.set_yscale("log", nonpositive="clip")
+        if row == 0:
+            axes.set_title(PANELS[loss], fontsize=TYPE, weight="normal", pad=4)
+    for axes, model in zip(panels[:, 0], models, strict=False):
+        axes.set_ylabel(short(settings.title(model), 24), rotation=0, ha="right", va="center", labelpad=6)
+        literal([axes.yaxis.label])
+    for axes, loss in zip(panels[0], PANELS, strict=True):
+        values = points.loc[points["loss"] == loss, "value"]
+        if loss == LOGARITHMIC and len(values):
+            axes.set_ylim(max(LEAST, values.min() / 2), 2 * max([values.max(), ignorant.get(loss, 0)]))
+        else:
+            axes.set_ylim(bottom=0)
+    for axes in panels[-1]:
+        axes.set_xlabel("Step")
+        axes.set_xlim(left=0)
+    figure.align_ylabels(panels[:, 0])
+    figure.subplots_adjust(
+        left=0.17, right=0.985, top=1 - head / height, bottom=foot / height, wspace=0.2, hspace=0.18
+    )
+    n_steps = int(points["n_steps"].max()) if len(points) else 1
+    means = "each step" if n_steps == 1 else f"means over up to {n_steps} steps"
+    among = f"the {settings.batch_size} cells" if settings.batch_size else "the cells"
+    lines = [
+        f"Losses without their weights, {means}; in grey the other models. Dotted: knowing nothing",
+        f"Contrast is among {among} of a batch; MoCo's is against a queue",
+    ]
+    headed(figure, "Pre-training", lines, settings.toy)
     return figure
 
 
-def _panel(axes: "Axes", points: pd.DataFrame, models: list[str], ignorant: float | None) -> None:
-    for number, model in enumerate(models):
-        line = points[points["model"] == model]
-        axes.plot(line["step"], line["value"], **_look(number, len(models)))
+def _panel(axes: "Axes", points: pd.DataFrame, model: str, ignorant: float | None, colour: str) -> None:
+    """The curve of a model over those of all others, so that none hides another."""
+    import seaborn as sns
+
+    others, own = points[points["model"] != model], points[points["model"] == model]
+    looks = ({"color": GRID, "linewidth": 0.7}, {"color": colour, "linewidth": 1.1})
+    for lines, look in zip((others, own), looks, strict=True):
+        if len(lines):
+            sns.lineplot(lines, x="step", y="value", units="model", estimator=None, ax=axes, **look)
     if ignorant is not None:
         axes.axhline(ignorant, color=SOFT, linewidth=0.5, linestyle=(0, (1, 2)))
-        axes.annotate(
-            "knows nothing",
-            (1, ignorant),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 1.5),
-            textcoords="offset points",
-            ha="right",
+    if own.empty:
+        axes.text(
+            0.5, 0.5, "not in this model", ha="center", va="center", transform=axes.transAxes, color=SOFT,
             fontsize=SMALLEST_TYPE + 0.5,
-            color=SOFT,
-        )
-    if points.empty:
-        axes.text(0.5, 0.5, "in no model", ha="center", transform=axes.transAxes, color=SOFT)
-    axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("Step")
-    axes.tick_params(length=2, color=INK)
-
-
-def _look(number: int, n: int) -> dict[str, Any]:
-    """Line of a model: no two of up to 32 are alike, and the first are wide, to be seen under the last."""
-    style = _STYLES[(number // len(PALETTE)) % len(_STYLES)]
-    width = 2.6 - 1.8 * number / max(1, n - 1)
-    return {"color": PALETTE[number % len(PALETTE)], "linestyle": style, "linewidth": width}
-
-
-def _titles(figure: "Figure", settings: ModelsFigureSettings, n_steps: int) -> None:
-    """Title, what a point is and, for a toy, what it is worth."""
-    means = "each step" if n_steps == 1 else f"means over up to {n_steps} steps"
-    lines = [
-        f"Losses without their weights, {means}. Contrast is among the cells of a batch; MoCo's, a queue"
-    ]
-    headed(figure, "Pre-training", lines, settings.toy)
+        )  # fmt: skip
+    axes.set(xlabel="", ylabel="")
+    axes.tick_params(length=2, color=INK, labelsize=SMALLEST_TYPE + 0.5)
+    axes.minorticks_off()

@@ -1,16 +1,14 @@
 """t-SNE of the embeddings of an annotated data set, coloured by type and by error."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from celllm.figures.confusion import data_set_title, lineage
-from celllm.figures.numbers import read_numbers, write_figure
-from celllm.figures.settings import PredictionsFigureSettings
+from celllm.figures.fig3 import lineage
+from celllm.figures.figure import FigureSettings, read_numbers
 from celllm.figures.theme import (
     PAGE_WIDTH,
     PALETTE,
@@ -26,132 +24,84 @@ from celllm.figures.theme import (
 )
 from celllm.report import published as printed
 from celllm.scores.columns import EMBEDDING_MAP
-from celllm.settings import fill
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
 PANEL = 84.0  # mm
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "*")
-RIGHT, WRONG, UNTESTED = "#b9c2cd", PALETTE[1], "#eceff3"
+STATES = {
+    "": "#eceff3",
+    "right": "#b9c2cd",
+    "wrong": PALETTE[1],
+}  # of cells; the first: in no split's test part
 MANY = 40  # types above which names are written at the smallest size
 
 
-def run_embedding_map_figure(table: str | Path, out: str | Path, settings: Mapping[str, Any] | str) -> None:
-    """Write ``<out>.png``, ``<out>.svg`` and the numbers behind them, ``<out>.csv``.
+def draw(settings: FigureSettings, table: str | Path) -> "tuple[pd.DataFrame, Callable[[], Figure]]":
+    """Places, labels and predictions of the cells, and two panels of them.
 
     Parameters
     ----------
     table
         What :func:`celllm.probes.cell_map.run_embedding_map` wrote.
-    settings
-        :class:`PredictionsFigureSettings` as mapping or JSON.
-
-    Raises
-    ------
-    UserError
-        For another file.
     """
-    chosen = fill(PredictionsFigureSettings, settings, "embedding-map-figure: settings")
     cells = read_numbers(table, EMBEDDING_MAP, "embedding-map", text=("cell", "label", "predicted"))
-    write_figure(out, cells, lambda: draw(cells, chosen))
+    return cells, lambda: _figure(cells, settings)
 
 
-def draw(cells: pd.DataFrame, settings: PredictionsFigureSettings) -> "Figure":
-    """Two panels of the same cells, and the types' names beside them."""
-    title = f"{data_set_title(settings.data_set)}, embeddings of {settings.model}"
+def _figure(cells: pd.DataFrame, settings: FigureSettings) -> "Figure":
+    """Two panels of the same cells, and the types' names in columns below them."""
+    title = f"{printed.data_set_title(settings.data_set)}, embeddings of {settings.title('celllm')}"
     if cells.empty:
         return gap(title, "No cell to show", settings.toy)
     names = printed.load().classes.get(settings.data_set, {})
-    looks = _looks(lineage(cells["label"].value_counts(), names))
-    sheet = _Sheet.of(len(looks))
-    figure = sheet.figure()
-    by_type, by_error = (figure.add_axes(sheet.panel(number)) for number in range(2))
+    looks = looks_of(lineage(cells["label"].value_counts(), names))
+    few = len(looks) <= MANY
+    columns, pitch, size = (4, 3.6, TYPE - 0.5) if few else (6, 2.6, SMALLEST_TYPE)
+    foot = 4 + math.ceil(len(looks) / columns) * pitch  # mm
+    height = 20 + PANEL * 0.86 + foot
+    figure = blank(PAGE_WIDTH, height)
+    by_type, by_error = (
+        figure.add_axes((left / PAGE_WIDTH, foot / height, PANEL / PAGE_WIDTH, PANEL * 0.86 / height))
+        for left in (2, 2 + PANEL + 6)
+    )
     for label, (colour, marker) in looks.items():
         of_type = cells[cells["label"] == label]
         scatter(by_type, of_type["x"], of_type["y"], colour, marker, len(cells))
-    for state, colour in {"": UNTESTED, "right": RIGHT, "wrong": WRONG}.items():
-        some = cells[_states(cells) == state]
+    right = cells["label"] == cells["predicted"]
+    states = right.map({True: "right", False: "wrong"}).mask(cells["predicted"] == "", "")
+    for state, colour in STATES.items():
+        some = cells[states == state]
         scatter(by_error, some["x"], some["y"], colour, n=len(cells))
     for axes in (by_type, by_error):  # later points must not move the frame
         axes.margins(0.04)
     by_type.set_title("Type", fontsize=TYPE, weight="normal", pad=3)
-    by_error.set_title(_error_title(cells, settings), fontsize=TYPE, weight="normal", pad=3)
-    _legend(figure, {short(names.get(label, label), 34): look for label, look in looks.items()}, sheet)
+    by_error.set_title(_counted(states, settings.protocol), fontsize=TYPE, weight="normal", pad=3)
+    dots = [
+        mark(linestyle="", marker=marker, markersize=size * 0.6, color=colour, mew=0)
+        for colour, marker in looks.values()
+    ]
+    legend(
+        figure, dots, [short(names.get(label, label), 34) for label in looks], loc="upper left",
+        bbox_to_anchor=(0.0, (foot - 1) / height), ncols=columns, fontsize=size, handletextpad=0.1,
+        columnspacing=1.0, labelspacing=max(0.1, pitch / (size * 0.3528) - 1.15), borderpad=0.2,
+    )  # fmt: skip
     lines = [f"t-SNE of {len(cells):,} cells: mean of the pre-trained encoder's gene vectors, no label seen"]
     headed(figure, title, lines, settings.toy)
     return figure
 
 
-def _states(cells: pd.DataFrame) -> "pd.Series[str]":
-    """``right``, ``wrong``, or nothing where no split tested the cell."""
-    same = cells["label"] == cells["predicted"]
-    return same.map({True: "right", False: "wrong"}).mask(cells["predicted"] == "", "")
-
-
-def _error_title(cells: pd.DataFrame, settings: PredictionsFigureSettings) -> str:
-    states = _states(cells)
-    tested = int((states != "").sum())
+def _counted(states: "pd.Series[str]", protocol: str) -> str:
+    tested, wrong = int((states != "").sum()), int((states == "wrong").sum())
     if tested == 0:
         return "No predictions: the model failed on every split"
-    wrong = int((states == "wrong").sum())
-    protocol = f", protocol {settings.protocol}" if settings.protocol else ""
-    return f"Wrongly classified: {wrong:,} of {tested:,} ({100 * wrong / tested:.1f} %){protocol}"
+    by = f", protocol {protocol}" if protocol else ""
+    return f"Wrongly classified: {wrong:,} of {tested:,} ({100 * wrong / tested:.1f} %){by}"
 
 
-def _looks(labels: list[str]) -> dict[str, tuple[str, str]]:
+def looks_of(labels: list[str]) -> dict[str, tuple[str, str]]:
     """A colour and a marker for each type: alike only for types more than 70 places apart."""
     colours = PALETTE[:7]  # without black
     n = len(colours)
     return {label: (colours[i % n], MARKERS[(i // n) % len(MARKERS)]) for i, label in enumerate(labels)}
-
-
-@dataclass(frozen=True)
-class _Sheet:
-    """Sizes in mm: panels side by side, names of the types in columns below them."""
-
-    rows: int
-    columns: int
-    pitch: float
-
-    @classmethod
-    def of(cls, n_types: int) -> "_Sheet":
-        columns = 4 if n_types <= MANY else 6
-        return cls(math.ceil(n_types / columns), columns, 3.6 if n_types <= MANY else 2.6)
-
-    @property
-    def legend(self) -> float:
-        return 4 + self.rows * self.pitch
-
-    @property
-    def height(self) -> float:
-        return 20 + PANEL * 0.86 + self.legend
-
-    def figure(self) -> "Figure":
-        return blank(PAGE_WIDTH, self.height)
-
-    def panel(self, number: int) -> tuple[float, float, float, float]:
-        left = 2 + number * (PANEL + 6)
-        return left / PAGE_WIDTH, self.legend / self.height, PANEL / PAGE_WIDTH, PANEL * 0.86 / self.height
-
-
-def _legend(figure: "Figure", looks: Mapping[str, tuple[str, str]], sheet: _Sheet) -> None:
-    size = TYPE - 0.5 if len(looks) <= MANY else SMALLEST_TYPE
-    legend(
-        figure,
-        [_dot(*look, size) for look in looks.values()],
-        list(looks),
-        loc="upper left",
-        bbox_to_anchor=(0.0, (sheet.legend - 1) / sheet.height),
-        ncols=sheet.columns,
-        fontsize=size,
-        handletextpad=0.1,
-        columnspacing=1.0,
-        labelspacing=max(0.1, sheet.pitch / (size * 0.3528) - 1.15),
-        borderpad=0.2,
-    )
-
-
-def _dot(colour: str, marker: str, size: float) -> "Line2D":
-    return mark(linestyle="", marker=marker, markersize=size * 0.6, color=colour, mew=0)

@@ -1,4 +1,4 @@
-"""What the figures of a run show and what to look at, by the beginning of their file names."""
+"""What each kind of figure shows and what to look at: for the page, Snakemake's report and docs."""
 
 from dataclasses import dataclass
 
@@ -18,6 +18,11 @@ class Caption:
     shows: str
     look: str
     by_data_set: bool = False
+
+    @property
+    def text(self) -> str:
+        """What the figure shows and what to look at, in whole sentences."""
+        return " ".join(part for part in (self.shows, f"{self.look}." if self.look else "") if part)
 
 
 CAPTIONS = {
@@ -62,8 +67,8 @@ CAPTIONS = {
     "loss_curves": Caption(
         TRAINING,
         "Losses of pre-training",
-        "A line per model; every point is a mean over steps.",
-        "Look for curves that have not levelled off, and for jumps",
+        "A row per model, the others in grey; every point is a mean over steps. Dotted: knowing nothing.",
+        "Look for curves that have not levelled off, for jumps, and for a contrast that starts near zero",
     ),
     "scaling": Caption(
         TRAINING,
@@ -74,7 +79,18 @@ CAPTIONS = {
 }
 
 
+def kind_of(name: str) -> tuple[str | None, str]:
+    """The kind of a figure and its data set by its file name, ``fig3_baron``; None for an unknown one."""
+    for kind, caption in CAPTIONS.items():
+        of_set = name.removeprefix(f"{kind}_")
+        if name == kind and not caption.by_data_set:
+            return kind, ""
+        if caption.by_data_set and of_set != name and of_set:
+            return kind, of_set
+    return None, ""
+
+
 def caption_of(name: str) -> Caption:
     """The caption of a figure file; one that is not known keeps its name as title."""
-    known = next((caption for start, caption in CAPTIONS.items() if name.startswith(start)), None)
-    return known or Caption(OTHER, name.replace("_", " "), "", "")
+    kind, _ = kind_of(name)
+    return CAPTIONS[kind] if kind else Caption(OTHER, name.replace("_", " "), "", "")

@@ -186,6 +186,7 @@ class Paper:
     tasks: Mapping[str, Task]
     claims: tuple[Claim, ...]
     classes: Mapping[str, Mapping[str, str]]
+    metrics: Mapping[str, Metric]
 
     def table(self, name: str) -> ScoreTable | FactTable:
         """The table called ``name``.
@@ -200,6 +201,10 @@ class Paper:
             known = ", ".join([*self.tables, *self.fact_tables])
             raise UserError(f"table '{name}': the paper has no such table; known are {known}")
         return found
+
+    def claim(self, name: str) -> Claim:
+        """The claim called ``name``."""
+        return next(claim for claim in self.claims if claim.id == name)
 
     def number(self, cell: CellOf) -> Number | None:
         """The printed number at ``cell``; None for a row that the paper does not have."""
@@ -247,7 +252,14 @@ def load() -> Paper:
         tasks={name: Task(name, **entry) for name, entry in raw["tasks"].items()},
         claims=tuple(_claim(entry, raw["tables"]) for entry in raw["claims"]),
         classes=raw["classes"],
+        metrics=metrics,
     )
+
+
+def data_set_title(data_set: str) -> str:
+    """The paper's spelling of a data set's name."""
+    columns = [c for table in load().tables.values() for c in table.columns]
+    return next((c.group_title for c in columns if c.data_set == data_set and c.group == data_set), data_set)
 
 
 def _score_table(name: str, entry: Mapping[str, Any], metrics: Mapping[str, Metric]) -> ScoreTable:

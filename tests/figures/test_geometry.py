@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from celllm.figures.geometry import run_geometry_figure
+from celllm.figures.figure import run_figure
 from celllm.scores.columns import GEOMETRY
 
 
@@ -20,9 +20,9 @@ def rows(models: list[str], data_sets: list[str]) -> pd.DataFrame:
 def test_a_panel_for_each_measure(tmp_path: Path, said, paper_size) -> None:
     rows(["celllm", "celllm_wo_cl"], ["zheng68k", "baron"]).to_csv(tmp_path / "geometry.csv", index=False)
     settings = {"toy": True, "titles": {"celllm": "CellLM $50$"}}
-    run_geometry_figure(tmp_path / "geometry.csv", tmp_path / "figure", settings)
+    run_figure("geometry", {"table": tmp_path / "geometry.csv"}, tmp_path / "figure", settings)
     texts = said(tmp_path / "figure")
-    assert {"Mean cosine", "Uniformity", "Alignment", "Effective rank"} <= set(texts)
+    assert {"Mean cosine", "Uniformity", "Alignment", "Effective rank / length (%)"} <= set(texts)
     assert {"CellLM $50$", "celllm_wo_cl", "Zheng68K, [CLS]", "Baron, mean of the genes"} <= set(texts)
     assert len(pd.read_csv(tmp_path / "figure.csv")) == 8
     assert paper_size(tmp_path / "figure")[0] == pytest.approx(178, abs=0.2)
@@ -31,7 +31,7 @@ def test_a_panel_for_each_measure(tmp_path: Path, said, paper_size) -> None:
 @pytest.mark.parametrize("models", [[], ["one"], [f"model {i}" for i in range(12)]])
 def test_none_one_and_many_models(models: list[str], tmp_path: Path, said) -> None:
     rows(models, ["a_b", "x$y$"]).to_csv(tmp_path / "geometry.csv", index=False)
-    run_geometry_figure(tmp_path / "geometry.csv", tmp_path / "figure")
+    run_figure("geometry", {"table": tmp_path / "geometry.csv"}, tmp_path / "figure")
     texts = said(tmp_path / "figure")
     assert set(models) <= set(texts)
     assert models or "No encoder was measured" in texts

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from celllm.errors import UserError
-from celllm.figures.loss_curves import POINTS, curves, run_loss_curves
+from celllm.figures.figure import run_figure
+from celllm.figures.loss_curves import POINTS, curves
 from celllm.figures.theme import MM
 from celllm.report.run import TOY_NOTE
 
@@ -34,7 +35,7 @@ def drawn(tmp_path: Path) -> Path:
         metrics[name] = tmp_path / f"{name}.csv"
         steps(40, contrast).to_csv(metrics[name], index=False)
     out = tmp_path / "figures" / "loss_curves"
-    run_loss_curves(metrics, out, {"toy": True, "titles": {"celllm": "CellLM $50$"}})
+    run_figure("loss_curves", metrics, out, {"toy": True, "titles": {"celllm": "CellLM $50$"}})
     return out
 
 
@@ -62,16 +63,22 @@ def test_picture_fits_a_page_and_names_its_lines(drawn: Path) -> None:
         assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
         width, height = (pixels / 300 / MM for pixels in image.size)
     assert width == pytest.approx(178, abs=0.2)
-    assert 40 <= height <= 100
+    assert 40 <= height <= 100  # mm
     tree = ElementTree.parse(f"{drawn}.svg")
     said = ["".join(node.itertext()).strip() for node in tree.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"CellLM $50$", "plain", "Pre-training (toy)", TOY_NOTE.capitalize(), "Contrast"} <= set(said)
+    assert {
+        "CellLM $50$",
+        "plain",
+        "Pre-training (toy)",
+        TOY_NOTE.capitalize(),
+        "Contrast (logarithmic)",
+    } <= set(said)
 
 
 def test_the_same_metrics_give_the_same_files(drawn: Path, tmp_path: Path) -> None:
     metrics = {name: tmp_path / f"{name}.csv" for name in ("celllm", "plain")}
     again = tmp_path / "again"
-    run_loss_curves(metrics, again, {"toy": True, "titles": {"celllm": "CellLM $50$"}})
+    run_figure("loss_curves", metrics, again, {"toy": True, "titles": {"celllm": "CellLM $50$"}})
     for suffix in ("png", "svg", "csv"):
         assert Path(f"{again}.{suffix}").read_bytes() == Path(f"{drawn}.{suffix}").read_bytes()
 
@@ -80,7 +87,7 @@ def test_the_same_metrics_give_the_same_files(drawn: Path, tmp_path: Path) -> No
     ("text", "message"),
     [
         (None, "no such file"),
-        ("", "not a CSV file; make it with `celllm pretrain`"),
+        ("", r"not a CSV file .*; make it with `celllm pretrain`"),
         ("step,value\n1,2\n", "no column 'mlm'; make it with `celllm pretrain`"),
         ("step,mlm,tumour,contrast\n", "no step in it"),
     ],
@@ -90,4 +97,4 @@ def test_other_files_are_told_in_one_line(tmp_path: Path, text: str | None, mess
     if text is not None:
         path.write_text(text)
     with pytest.raises(UserError, match=message):
-        run_loss_curves({"celllm": path}, tmp_path / "out")
+        run_figure("loss_curves", {"celllm": path}, tmp_path / "out")

@@ -5,8 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from celllm.figures.figure import run_figure
 from celllm.figures.theme import SMALLEST_TYPE
-from celllm.figures.tsne import _looks, run_embedding_map_figure
+from celllm.figures.tsne import looks_of
 from celllm.scores.columns import EMBEDDING_MAP
 
 Draw = Callable[..., Path]
@@ -16,12 +17,13 @@ Draw = Callable[..., Path]
 def draw(tmp_path: Path) -> Draw:
     """Draw cells of these labels and predictions; gives the path without suffix."""
 
-    def make(labels: list[str], predicted: list[str], **settings) -> Path:
+    def make(labels: list[str], predicted: list[str], data_set: str = "baron", **settings) -> Path:
         places = np.random.default_rng(0).normal(size=(len(labels), 2)).T
         names = [f"c{i}" for i in range(len(labels))]
         frame = pd.DataFrame(dict(zip(EMBEDDING_MAP, [names, labels, predicted, *places], strict=True)))
         frame.to_csv(tmp_path / "map.csv", index=False)
-        run_embedding_map_figure(tmp_path / "map.csv", tmp_path / "tsne", {"data_set": "baron", **settings})
+        chosen = {"titles": {"celllm": "CellLM"}} | settings
+        run_figure(f"tsne_{data_set}", {"table": tmp_path / "map.csv"}, tmp_path / "tsne", chosen)
         return tmp_path / "tsne"
 
     return make
@@ -67,5 +69,5 @@ def test_two_hundred_types_stay_legible(draw: Draw, said, paper_size) -> None:
 
 
 def test_no_two_types_of_a_page_look_alike() -> None:
-    looks = _looks([str(i) for i in range(70)])
+    looks = looks_of([str(i) for i in range(70)])
     assert len(set(looks.values())) == 70

@@ -1,6 +1,7 @@
 # Names of files and settings of commands; nothing here knows how anything is computed.
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ sys.path.insert(0, str(ROOT))
 from celllm.config import SECTION_OF, complete, lay_over
 from celllm.errors import UserError
 from celllm.report import published
+from celllm.report.captions import CAPTIONS, kind_of
 from celllm.io import read_yaml
 
 try:

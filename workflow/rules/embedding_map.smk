@@ -21,29 +21,3 @@ rule embedding_map:
     shell:
         "exec python -m celllm embedding-map --encoder {input.encoder:q} --cells {input.cells:q} --genes {input.genes:q}"
         " --predictions {input.predictions:q} --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"
-
-
-rule tsne:
-    input:
-        results("embeddings/{data_set}.csv"),
-    output:
-        report(
-            results("figures/tsne_{data_set}.svg"),
-            caption="../report/tsne.rst",
-            category="Figures",
-            labels={"figure": "t-SNE of embeddings", "data set": "{data_set}"},
-        ),
-        multiext(results("figures/tsne_{data_set}"), ".png", ".csv"),
-    log:
-        log_of("figures/tsne_{data_set}"),
-    benchmark:
-        times_of("figures/tsne_{data_set}")
-    conda:
-        "../../envs/cpu.yaml"
-    threads: 1
-    params:
-        settings=named_figure,
-        out=results("figures/tsne_{data_set}"),
-    shell:
-        "exec python -m celllm embedding-map-figure --table {input:q} --settings {params.settings:q} --out {params.out:q}"
-        " >> {log:q} 2>&1"

@@ -1,4 +1,4 @@
-# What pre-training did: curves of its losses, and how the embeddings of cells lie that it has not seen.
+# How the embeddings lie of cells that no encoder was trained on.
 def compared_models():
     """Encoders that read expressed genes. scBERT reads all, at many times the price, and has no contrast to show."""
     return [
@@ -11,16 +11,6 @@ def compared_models():
 def geometry_tables():
     wanted = compared_models() and config["data_sets"]["annotation"]
     return [results("geometry.csv")] if wanted else []
-
-
-def watching_figures():
-    curves = ["loss_curves"] if encoder_models() else []
-    return curves + (["geometry"] if geometry_tables() else [])
-
-
-def titled_models():
-    titles = {name: config["models"][name]["title"] for name in encoder_models()}
-    return as_json(RUN_LABEL | {"titles": titles})
 
 
 rule geometry:
@@ -46,55 +36,3 @@ rule geometry:
     shell:
         "exec python -m celllm geometry --encoders {params.encoders:q} --cells {params.cells:q} --genes {input.genes:q}"
         " --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"
-
-
-rule geometry_figure:
-    input:
-        results("geometry.csv"),
-    output:
-        report(
-            results("figures/geometry.svg"),
-            caption="../report/geometry.rst",
-            category="Figures",
-            labels={"figure": "Geometry of embeddings", "data set": ""},
-        ),
-        multiext(results("figures/geometry"), ".png", ".csv"),
-    log:
-        log_of("figures/geometry"),
-    benchmark:
-        times_of("figures/geometry")
-    conda:
-        "../../envs/cpu.yaml"
-    threads: 1
-    params:
-        settings=titled_models(),
-        out=results("figures/geometry"),
-    shell:
-        "exec python -m celllm geometry-figure --table {input:q} --settings {params.settings:q} --out {params.out:q} >> {log:q} 2>&1"
-
-
-rule loss_curves:
-    input:
-        expand(results("checkpoints/{name}/metrics.csv"), name=encoder_models()),
-    output:
-        report(
-            results("figures/loss_curves.svg"),
-            caption="../report/loss_curves.rst",
-            category="Figures",
-            labels={"figure": "Losses of pre-training", "data set": ""},
-        ),
-        multiext(results("figures/loss_curves"), ".png", ".csv"),
-    log:
-        log_of("figures/loss_curves"),
-    benchmark:
-        times_of("figures/loss_curves")
-    conda:
-        "../../envs/cpu.yaml"
-    threads: 1
-    params:
-        metrics=by_name(encoder_models(), "checkpoints/{name}/metrics.csv"),
-        settings=titled_models(),
-        out=results("figures/loss_curves"),
-    shell:
-        "exec python -m celllm loss-curves --metrics {params.metrics:q} --settings {params.settings:q}"
-        " --out {params.out:q} >> {log:q} 2>&1"

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from celllm.errors import UserError
-from celllm.figures.confusion import confusion, run_confusion, shares
+from celllm.figures.fig3 import confusion, shares
+from celllm.figures.figure import run_figure
 from celllm.figures.theme import MM, PALETTE, SMALLEST_TYPE, short, theme
 from celllm.report.run import TOY_NOTE
 from celllm.scores.scores import write_predictions
@@ -20,11 +21,13 @@ Draw = Callable[..., Path]
 def draw(tmp_path: Path) -> Draw:
     """Draw the heatmap of (label, predicted) pairs; gives the path without suffix."""
 
-    def make(pairs: Sequence[tuple[str, str]], **settings) -> Path:
+    def make(pairs: Sequence[tuple[str, str]], data_set: str = "baron", **settings) -> Path:
         path = tmp_path / "strict.predictions.csv"
         write_predictions(path, [(f"cell{i}", str(i % 5), a, b) for i, (a, b) in enumerate(pairs)])
         out = tmp_path / "figures" / "fig3"
-        run_confusion(path, {"data_set": "baron"} | settings, out)
+        run_figure(
+            f"fig3_{data_set}", {"predictions": path}, out, {"titles": {"celllm": "CellLM"}} | settings
+        )
         return out
 
     return make
@@ -66,13 +69,13 @@ def test_classes_stand_in_order_of_lineage_unknown_ones_by_frequency() -> None:
     labels = ["mast", "new", "new", "alpha", "other"]
     frame = pd.DataFrame({"label": labels, "predicted": ["alpha", "new", "other", "mast", "other"]})
     names = {"alpha": "Alpha", "beta": "Beta", "mast": "Mast"}
-    assert list(confusion(frame, names, "lineage").index) == ["alpha", "mast", "new", "other"]
-    assert list(confusion(frame, names, "frequency").index) == ["new", "alpha", "mast", "other"]
+    assert list(confusion(frame, names).index) == ["alpha", "mast", "new", "other"]
+    assert list(confusion(frame, {}).index) == ["new", "alpha", "mast", "other"]
 
 
 def test_a_class_that_nobody_has_is_told_not_divided_by() -> None:
     frame = pd.DataFrame({"label": ["a", "a"], "predicted": ["a", "b"]})
-    share = shares(confusion(frame, {}, "frequency"))
+    share = shares(confusion(frame, {}))
     assert share[0].tolist() == [0.5, 0.5]
     assert np.isnan(share[1]).all()
 
@@ -121,9 +124,15 @@ def test_the_same_predictions_give_the_same_svg(draw: Draw) -> None:
     assert Path(f"{draw(pairs)}.svg").read_bytes() == first
 
 
-def test_unknown_order_is_refused(draw: Draw) -> None:
-    with pytest.raises(UserError, match=r"confusion: settings\.order"):
-        draw([("a", "a")], order="alphabet")
+def test_unknown_figures_and_inputs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"figure 'fig5': no such figure; known are fig3_DATA_SET, fig4"):
+        run_figure("fig5", {}, tmp_path / "out")
+    with pytest.raises(UserError, match="figure 'fig3': no such figure"):
+        run_figure("fig3", {"predictions": tmp_path}, tmp_path / "out")
+    with pytest.raises(UserError, match=r"figure fig4: inputs: .*'facts'; expected table=FILE, facts=FILE"):
+        run_figure("fig4", {"table": tmp_path}, tmp_path / "out")
+    with pytest.raises(UserError, match=r"figure fig4: settings: unknown key 'colour'"):
+        run_figure("fig4", {"table": tmp_path, "facts": tmp_path}, tmp_path / "out", {"colour": "red"})
 
 
 def test_the_theme_ends_with_its_block() -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from celllm.errors import UserError
-from celllm.figures.attended_genes import run_figc1, run_figc2
+from celllm.figures.figure import run_figure
 from celllm.report.run import TOY_NOTE
 from celllm.scores.columns import CELLS, GENES
 
@@ -23,8 +23,22 @@ def genes(tmp_path: Path) -> Path:
     return tmp_path / "genes.csv"
 
 
+STUDY = {"n_genes": 20, "layer": "last", "average": "expressing"}
+
+
+def draw_c1(genes: Path, out: Path, **settings) -> None:
+    study = STUDY | {key: settings.pop(key) for key in ("n_genes",) if key in settings}
+    facts = write_facts(genes.parent / "facts.json", study)
+    run_figure("figc1", {"table": genes, "facts": facts}, out, settings)
+
+
+def write_facts(path: Path, study: dict) -> Path:
+    path.write_text(json.dumps({"interpretation": study}))
+    return path
+
+
 def test_bars_of_the_first_genes(genes: Path, tmp_path: Path, said, paper_size) -> None:
-    run_figc1(genes, tmp_path / "figc1", {"toy": True})
+    draw_c1(genes, tmp_path / "figc1", toy=True)
     shown = pd.read_csv(tmp_path / "figc1.csv")
     assert list(shown["gene"]) == [f"GENE{i}" for i in range(20)]
     texts = said(tmp_path / "figc1")
@@ -35,15 +49,15 @@ def test_bars_of_the_first_genes(genes: Path, tmp_path: Path, said, paper_size) 
 
 
 def test_names_are_taken_as_they_are_and_one_gene_is_enough(genes: Path, tmp_path: Path, said) -> None:
-    run_figc1(genes, tmp_path / "all", {"n_genes": 26})
+    draw_c1(genes, tmp_path / "all", n_genes=26)
     assert "A$_B$" in said(tmp_path / "all")
-    run_figc1(genes, tmp_path / "one", {"n_genes": 1})
+    draw_c1(genes, tmp_path / "one", n_genes=1)
     assert pd.read_csv(tmp_path / "one.csv")["gene"].tolist() == ["GENE0"]
 
 
 def test_no_ranked_gene_leaves_an_explained_gap(genes: Path, tmp_path: Path, said) -> None:
     pd.read_csv(genes).assign(attention_rank=np.nan).to_csv(genes, index=False)
-    run_figc1(genes, tmp_path / "figc1")
+    draw_c1(genes, tmp_path / "figc1")
     assert "No gene is expressed by enough cells" in said(tmp_path / "figc1")
 
 
@@ -67,7 +81,7 @@ def cells(tmp_path: Path) -> Path:
 
 
 def test_two_panels_with_the_papers_indices(cells: Path, tmp_path: Path, said, paper_size) -> None:
-    run_figc2(cells, tmp_path / "facts.json", tmp_path / "figc2", {"toy": True})
+    run_figure("figc2", {"cells": cells, "facts": tmp_path / "facts.json"}, tmp_path / "figc2", {"toy": True})
     texts = [" ".join(text.split()) for text in said(tmp_path / "figc2")]
     assert {"ARI 0.061 (paper 0.065)", "ARI 0.250 (paper 0.203)", "(b) 20 most attended genes"} <= set(texts)
     assert len(pd.read_csv(tmp_path / "figc2.csv")) == 120
@@ -78,4 +92,4 @@ def test_two_panels_with_the_papers_indices(cells: Path, tmp_path: Path, said, p
 
 def test_another_table_is_refused(cells: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cells\.csv: no column 'gene'; make it with `celllm interpret`"):
-        run_figc1(cells, tmp_path / "figc1")
+        draw_c1(cells, tmp_path / "figc1")

@@ -1,0 +1,109 @@
+"""One command for all figures: the module ``celllm.figures.<kind>`` draws the figures of a kind.
+
+Such a module has a function ``draw(settings, **inputs)``, which gives the numbers of the figure and a
+function that draws them. What a figure shows stands in :mod:`celllm.report.captions`, what it is made from in
+``workflow/rules/figures.smk``.
+"""
+
+import importlib
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from celllm.errors import UserError
+from celllm.figures.theme import save, theme
+from celllm.io import read_csv, write_text
+from celllm.report.captions import CAPTIONS, kind_of
+from celllm.settings import fill
+
+
+@dataclass(frozen=True, kw_only=True)
+class FigureSettings:
+    """What the figures of a run say of it.
+
+    Attributes
+    ----------
+    toy
+        Whether it is one.
+    titles
+        Titles of models by their names.
+    protocol
+        Of the predictions that are shown.
+    batch_size
+        Cells of a pre-training batch; a contrast that knows nothing has the loss ln(batch_size). 0: unknown.
+    data_set
+        Of a figure of one data set; :func:`run_figure` takes it from the figure's name.
+    """
+
+    toy: bool = False
+    titles: dict[str, str] = field(default_factory=dict)
+    protocol: str = ""
+    batch_size: int = 0
+    data_set: str = ""
+
+    def title(self, model: str) -> str:
+        """The title of a model, or its name."""
+        return self.titles.get(model, model)
+
+
+def run_figure(
+    name: str,
+    inputs: Mapping[str, str | Path],
+    out: str | Path,
+    settings: Mapping[str, Any] | str | None = None,
+) -> None:
+    """Write ``<out>.png``, ``<out>.svg`` and the numbers behind them, ``<out>.csv``.
+
+    Parameters
+    ----------
+    name
+        A kind of figure, ``fig4``, with the data set behind it where there is one for each: ``fig3_baron``.
+    inputs
+        Files by the names that ``draw`` of the figure's module gives them; of ``loss_curves`` by model.
+    settings
+        :class:`FigureSettings` as mapping or JSON.
+
+    Raises
+    ------
+    UserError
+        For an unknown figure, other inputs than it takes, and files of another kind.
+    """
+    kind, data_set = kind_of(name)
+    if kind is None:
+        known = (f"{key}_DATA_SET" if caption.by_data_set else key for key, caption in CAPTIONS.items())
+        raise UserError(f"figure '{name}': no such figure; known are {', '.join(known)}")
+    chosen = replace(fill(FigureSettings, settings, f"figure {name}: settings"), data_set=data_set)
+    draw = importlib.import_module(f"celllm.figures.{kind}").draw
+    try:
+        inspect.signature(draw).bind(chosen, **inputs)
+    except TypeError as error:
+        wanted = ", ".join(f"{key}=FILE" for key in list(inspect.signature(draw).parameters)[1:])
+        raise UserError(f"figure {name}: inputs: {error}; expected {wanted}") from error
+    numbers, drawn = draw(chosen, **inputs)
+    write_text(f"{out}.csv", numbers.to_csv(index=False, lineterminator="\n"))
+    with theme():
+        save(drawn(), out)
+
+
+def read_numbers(
+    path: str | Path, columns: Sequence[str], verb: str, text: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Read the table that ``celllm <verb>`` wrote; the columns ``text`` stay as they are written.
+
+    Raises
+    ------
+    UserError
+        For a file that is missing, no CSV or without one of the columns.
+    """
+    try:
+        frame = read_csv(path, text)
+    except UserError as error:
+        raise UserError(f"{error}; make it with `celllm {verb}`") from error
+    missing = [name for name in columns if name not in frame]
+    if missing:
+        raise UserError(f"{path}: no column '{missing[0]}'; make it with `celllm {verb}`")
+    return frame[list(columns)]
