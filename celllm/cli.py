@@ -51,35 +51,11 @@ MODELS = Argument(
     "--models", "rows of the table as JSON, or models.yaml", {"required": True, "metavar": "JSON"}
 )
 PREFIX = _file("out", "where the results go, without suffix")
-SCREEN = (
-    _file("cells", "prepared .h5ad of cell lines"),
-    _file("responses", "table of responses, CSV"),
-    Argument("--data-set", "name of the screen", {"required": True}),
-)
-# Of the tasks: what a method is scored by.
-SCORED = (
-    Argument(
-        "--splits",
-        "saved splits, one file for each task",
-        {"nargs": "+", "required": True, "metavar": "FILE"},
-    ),
-    _file("encoder", "pre-trained encoder", required=False),
-    MODEL,
-    _settings(),
-    Argument("--protocols", "strict, paper or both", {"nargs": "+", "required": True, "metavar": "PROTOCOL"}),
-    Argument("--seed", "seed of the method", {"type": int, "default": 0}),
-    Argument(
-        "--out",
-        "folder of all scores; in it TASK/DATA_SET/MODEL/PROTOCOL.csv, and predictions beside them",
-        {"required": True, "metavar": "DIR"},
-    ),
-)
-# Of the tasks that give each cell a label.
-LABELLING = (
-    _file("cells", "prepared .h5ad"),
+# Of the tasks: their data.
+DATA = (
+    _file("cells", "prepared .h5ad of labelled cells, or of cell lines"),
+    _file("responses", "table of responses, CSV; for drug response", required=False),
     Argument("--data-set", "name of the data set", {"required": True}),
-    GENES,
-    *SCORED,
 )
 
 
@@ -263,34 +239,40 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "splits": Verb(
-        "celllm.corpus.splits:run_splits",
-        "cells -> saved folds",
+        "celllm.tasks.score:run_splits",
+        "labelled cells, or pairs of a cell line and a drug -> saved splits",
         (
-            _file("cells", "prepared .h5ad"),
-            Argument("--data-set", "name of the data set", {"required": True}),
+            Argument("--task", "annotation, drug_few_shot, drug_full, response_warm ...", {"required": True}),
+            *DATA,
             _settings(),
-            OUT,
+            _file("out", "the splits, JSON"),
         ),
     ),
-    "annotate": Verb(
-        "celllm.tasks.annotation:run_annotate",
-        "one method on all folds of an annotated data set -> scores and predictions",
-        LABELLING,
-    ),
-    "drug-sensitivity": Verb(
-        "celllm.tasks.drug_sensitivity:run_drug_sensitivity",
-        "one method on all splits of sensitive and resistant cells -> scores and predictions",
-        LABELLING,
-    ),
-    "pair-splits": Verb(
-        "celllm.tasks.pair_splits:run_pair_splits",
-        "pairs of a cell line and a drug -> saved splits, warm or cold",
-        (*SCREEN, _settings(required=True), _file("out", "the splits, JSON")),
-    ),
-    "drug-response": Verb(
-        "celllm.tasks.drug_response:run_drug_response",
-        "one method on all splits of a drug screen -> scores and predictions",
-        (*SCREEN, GENES, *SCORED),
+    "score": Verb(
+        "celllm.tasks.score:run_score",
+        "one method on all splits of a data set -> scores and predictions",
+        (
+            *DATA,
+            GENES,
+            Argument(
+                "--splits",
+                "saved splits, one file or more of one task",
+                {"nargs": "+", "required": True, "metavar": "FILE"},
+            ),
+            MODEL,
+            _settings(),
+            Argument(
+                "--protocols",
+                "strict, paper or both",
+                {"nargs": "+", "required": True, "metavar": "PROTOCOL"},
+            ),
+            Argument("--seed", "seed of the method", {"type": int, "default": 0}),
+            Argument(
+                "--out",
+                "folder of all scores; in it TASK/DATA_SET/MODEL/PROTOCOL.csv, and predictions beside them",
+                {"required": True, "metavar": "DIR"},
+            ),
+        ),
     ),
     "table": Verb(
         "celllm.report.tables:run_table",

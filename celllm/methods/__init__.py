@@ -1,4 +1,4 @@
-"""Methods that the encoders are compared with, looked up by the ``method`` key of a model's row."""
+"""All methods, by what they predict and the ``method`` key of a model's row."""
 
 import importlib
 from collections.abc import Mapping
@@ -7,8 +7,9 @@ from typing import Any
 from celllm.errors import UserError
 from celllm.methods.method import Method
 
-# Method -> module of this package that holds it; the module is imported when the method is asked for.
-_MODULES = {
+# Name -> module of this package that declares the method in its METHODS; imported when it is asked for.
+# CELLS predict the label of a cell, PAIRS the response of a cell line to a drug.
+CELLS = {
     "majority": "controls",
     "random": "controls",
     "knn_pca": "neighbours",
@@ -16,9 +17,9 @@ _MODULES = {
     "l1_logistic_regression": "linear",
     "logistic_regression_2000": "linear",
     "scanpy_ingest": "ingest",
+    "encoder": "celllm_labels",
 }
-# The same for drug response.
-_RESPONSE_MODULES = {
+PAIRS = {
     "drug_mean": "response_controls",
     "drug_mean_line_mean": "response_controls",
     "ridge": "response_controls",
@@ -27,32 +28,18 @@ _RESPONSE_MODULES = {
     "shuffled_ridge_by_drug": "response_controls",
     "gradient_boosting": "response_controls",
     "deepcdr": "deepcdr",
+    "encoder": "celllm_response",
 }
 
 
-def method(name: str) -> Method[Any, Any]:
-    """Return the method of cell annotation of that name.
+def method(name: str, modules: Mapping[str, str]) -> Method[Any, Any]:
+    """Return the method of a name in :data:`CELLS` or :data:`PAIRS`.
 
     Raises
     ------
     UserError
         When there is none.
     """
-    return _look_up(name, _MODULES)
-
-
-def response_method(name: str) -> Method[Any, Any]:
-    """Return the method of drug response of that name.
-
-    Raises
-    ------
-    UserError
-        When there is none.
-    """
-    return _look_up(name, _RESPONSE_MODULES)
-
-
-def _look_up(name: str, modules: Mapping[str, str]) -> Method[Any, Any]:
     if name not in modules:
         raise UserError(f"unknown method '{name}'; known are {', '.join(modules)}")
     found: Method[Any, Any] = importlib.import_module(f"{__name__}.{modules[name]}").METHODS[name]

@@ -4,7 +4,7 @@ The two steps are apart on purpose. While it is fitted, a method is given the ce
 labelled cells it may choose on, and nothing else; the test cells reach it only afterwards, without labels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -12,11 +12,34 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from celllm.cells.genes import Vocabulary
+
 Labels = NDArray[np.str_]
 
 
 class NotApplicableError(Exception):
     """A method cannot be used on these cells for a reason that lies in them, not in a mistake."""
+
+
+@dataclass(frozen=True)
+class Genes:
+    """The columns of some counts.
+
+    Attributes
+    ----------
+    vocabulary : Vocabulary
+        The genes of the run.
+    ids : int64 array
+        Place of each column's gene in the vocabulary.
+    """
+
+    vocabulary: Vocabulary
+    ids: NDArray[np.int64]
+
+    @property
+    def symbols(self) -> Labels:
+        """Approved symbol of each column."""
+        return np.array(self.vocabulary.symbols)[self.ids]
 
 
 @dataclass(frozen=True)
@@ -33,12 +56,18 @@ class Part:
         Raw counts, float32, over the genes of the data set.
     labels : str array (n,), optional
         None where the method may not know them.
+    genes : Genes, optional
+        Of the columns of ``counts``.
+    classes : str array
+        All classes of the data set, sorted.
     """
 
     rows: NDArray[np.int64]
     ids: Labels
     counts: csr_matrix
     labels: Labels | None = None
+    genes: Genes | None = None
+    classes: Labels | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -57,6 +86,10 @@ Rows = TypeVar("Rows")  # Part in cell annotation, Pairs in drug response
 Values = TypeVar("Values")
 
 
+def _settings_alone(whole: Any, settings: Any, row: Mapping[str, Any]) -> Any:
+    return settings
+
+
 @dataclass(frozen=True)
 class Method(Generic[Rows, Values]):
     """A method and what a protocol must know of it.
@@ -67,15 +100,20 @@ class Method(Generic[Rows, Values]):
         ``fit(train, selection, settings, seed)`` returns ``predict(part) -> labels``. ``selection`` holds the
         labelled cells to choose on: the validation part under ``strict``, the test part under ``paper``.
     settings : type
-        Dataclass of its settings.
+        Class of its settings.
     chooses : bool
         Whether it chooses anything on ``selection``. A method that does not is given None there, and trains
         on training and validation cells together under both protocols.
+    prepare : callable
+        ``prepare(whole, settings, row)`` is called once for a data set, with all cells without their labels
+        (a :class:`Part`; in drug response the :class:`celllm.methods.pairs.Screen`), the settings and the
+        model's row. What it returns is shared by all fits and takes the place of the settings in ``fit``.
     """
 
     fit: Callable[[Rows, Rows | None, Any, int], Callable[[Rows], Values]]
     settings: type
     chooses: bool = False
+    prepare: Callable[[Any, Any, Mapping[str, Any]], Any] = _settings_alone
 
 
 @dataclass(frozen=True)

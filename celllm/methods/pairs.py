@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from celllm.methods.expression import log_normalised
+from celllm.methods.method import Genes
 from celllm.scores import metrics
 
 if TYPE_CHECKING:
@@ -37,12 +38,15 @@ class Screen:
         Names of the drugs.
     molecules : tuple of Molecule
         Their structures.
+    genes : Genes, optional
+        Of the columns of ``counts``.
     """
 
     lines: NDArray[np.str_]
     counts: csr_matrix
     drugs: NDArray[np.str_]
     molecules: "tuple[Molecule, ...]"
+    genes: Genes | None = None
 
     @cached_property
     def expression(self) -> NDArray[np.float64]:

@@ -1,7 +1,9 @@
-"""Tasks that give each cell a label: one method on all folds of a labelled data set."""
+"""Cell annotation: the label of each cell (paper, section 4.2.1, Tables 1 and B.2)."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -10,49 +12,76 @@ import numpy as np
 from celllm import methods
 from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
-from celllm.corpus.splits import Parts, Rows
+from celllm.corpus.splits import Rows, Splits, named, stratified_folds, stratified_fractions, warn_of_rare
 from celllm.errors import UserError
-from celllm.methods.method import Labels, Part
-from celllm.scores import metrics, scores
-from celllm.scores.scores import Score
+from celllm.methods.method import Genes, Labels, Part
+from celllm.scores import metrics
 from celllm.settings import fill
-from celllm.tasks.folds import read_tasks
-from celllm.tasks.runner import Runner, check_protocols, read_row
 
 
 @dataclass(frozen=True)
-class DataSet:
-    """Labelled cells and the genes of the run.
+class SplitSettings:
+    """How cells are split.
+
+    Attributes
+    ----------
+    n_folds
+        Number of splits: folds of one partition, or repeated draws where ``train_fraction`` is given.
+    seed
+        Of all draws; repeated draws take ``seed``, ``seed + 1`` ...
+    validation_fraction
+        Part of the training side that models choose on.
+    train_fraction
+        None: k-fold cross-validation. Else the training side is a stratified part of this size, the test part
+        all the rest (0.8 and 0.05 in the paper's single-cell drug tasks).
+    """
+
+    n_folds: int = 5
+    seed: int = 0
+    validation_fraction: float = 0.1
+    train_fraction: float | None = None
+
+    def __post_init__(self) -> None:
+        where = "settings of splits"
+        if self.n_folds < (2 if self.train_fraction is None else 1):
+            raise UserError(f"{where}.n_folds: {self.n_folds} is too few; take 2 or more")
+        for name in ("validation_fraction", "train_fraction"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1:
+                raise UserError(f"{where}.{name}: {value} is not between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """Labelled cells.
 
     Attributes
     ----------
     cells : Part
         All cells, with labels.
-    genes : int64 array
-        Vocabulary index of each column of the counts.
-    vocabulary : Vocabulary
-        The genes of the run.
+    source : str
+        Their file.
     """
 
     cells: Part
-    genes: Rows
-    vocabulary: Vocabulary
+    source: str
+    table: ClassVar[str] = "table1"
     metrics: ClassVar[tuple[str, ...]] = metrics.CLASSIFICATION
+    methods: ClassVar[Mapping[str, str]] = methods.CELLS
 
     @classmethod
-    def read(cls, path: str | Path, vocabulary: Vocabulary) -> Self:
-        """Read a prepared ``.h5ad``; one without labels is a :class:`UserError`."""
-        data = h5ad.read(path, vocabulary)
-        if "label" not in data.obs:
-            raise UserError(f"{path}: no obs['label']; this task needs a labelled data set")
+    def read(
+        cls, cells: str | Path, responses: str | Path | None = None, vocabulary: Vocabulary | None = None
+    ) -> Self:
+        """Read a prepared ``.h5ad``; one with a cell without label is a :class:`UserError`."""
+        data = h5ad.read(cells, vocabulary)
+        if "label" not in data.obs or data.obs["label"].isna().any():
+            raise UserError(f"{cells}: this task needs a label for every cell in obs['label']")
         ids, labels = (np.asarray(names, dtype=str) for names in (data.obs_names, data.obs["label"]))
-        genes = np.array([vocabulary.index_of[symbol] for symbol in data.var_names])
-        return cls(Part(np.arange(data.n_obs), ids, data.X, labels), genes, vocabulary)
-
-    def part(self, rows: Rows, labelled: bool = True) -> Part:
-        """Some of the cells, with their labels or without."""
-        cells = self.cells
-        return Part(rows, cells.ids[rows], cells.counts[rows], cells.known[rows] if labelled else None)
+        genes = None
+        if vocabulary is not None:
+            genes = Genes(vocabulary, np.array([vocabulary.index_of[symbol] for symbol in data.var_names]))
+        return cls(Part(np.arange(data.n_obs), ids, data.X, labels, genes), str(cells))
 
     @property
     def ids(self) -> Labels:
@@ -64,107 +93,47 @@ class DataSet:
         """Labels of the cells."""
         return self.cells.known
 
+    @cached_property
+    def classes(self) -> Labels:
+        """All labels of the data set, sorted, each once."""
+        return np.unique(self.truth)
+
+    @property
+    def whole(self) -> Part:
+        """All cells without their labels."""
+        return dataclasses.replace(self.cells, labels=None, classes=self.classes)
+
+    def part(self, rows: Rows, labelled: bool = True) -> Part:
+        """Some of the cells, with their labels or without."""
+        cells = self.cells
+        labels = cells.known[rows] if labelled else None
+        return Part(rows, cells.ids[rows], cells.counts[rows], labels, cells.genes, self.classes)
+
     def measure(self, rows: Rows, predicted: Labels) -> dict[str, float]:
         """F1 and accuracy of labels predicted for some cells, over the classes of the data set."""
-        return metrics.classification(self.truth[rows], predicted, np.unique(self.truth).tolist())
+        return metrics.classification(self.truth[rows], predicted, self.classes.tolist())
+
+    def draw(self, name: str, data_set: str, settings: Mapping[str, Any] | str | None) -> Splits:
+        """Draw splits of the cells, stratified by label.
+
+        Raises
+        ------
+        UserError
+            For settings that make no split, and cells that are all of one label.
+        """
+        chosen = fill(SplitSettings, settings, "settings of splits")
+        ids, labels = self.ids.tolist(), self.truth.tolist()
+        if len(set(labels)) < 2:
+            raise UserError(f"{self.source}: needs cells of two labels at least to be split, has 1")
+        warn_of_rare(labels, chosen.n_folds, data_set)
+        if chosen.train_fraction is None:
+            parts = stratified_folds(ids, labels, chosen.n_folds, chosen.seed, chosen.validation_fraction)
+        else:
+            seeds = range(chosen.seed, chosen.seed + chosen.n_folds)
+            parts = stratified_fractions(
+                ids, labels, chosen.train_fraction, seeds, chosen.validation_fraction
+            )
+        return Splits(data_set, name, chosen.seed, tuple(named(part, ids) for part in parts))
 
 
-def make_runner(
-    row: Mapping[str, Any],
-    encoder: str | Path | None,
-    settings: Mapping[str, Any] | str | None,
-    seed: int,
-    data: DataSet,
-) -> Runner:
-    """The method of a row with its settings; an encoder is read here.
-
-    Raises
-    ------
-    UserError
-        For an unknown method, wrong settings, or an encoder that is missing or of other genes.
-    """
-    if row["kind"] == "baseline":
-        method = methods.method(row.get("method", row["name"]))
-        return Runner(method, fill(method.settings, settings), seed)
-    # PyTorch is not loaded for a baseline.
-    from celllm.methods.celllm_labels import encoder_method
-
-    method, chosen, on_gpu = encoder_method(encoder, row, settings, data.cells, data.genes, data.vocabulary)
-    return Runner(method, chosen, seed, on_gpu)
-
-
-def run_annotate(
-    cells: str | Path,
-    data_set: str,
-    genes: str | Path,
-    splits: Sequence[str | Path],
-    model: Mapping[str, Any] | str,
-    protocols: Sequence[str],
-    out: str | Path,
-    encoder: str | Path | None = None,
-    settings: Mapping[str, Any] | str | None = None,
-    seed: int = 0,
-    table: str = "table1",
-) -> None:
-    """Run one method on all folds of a data set.
-
-    Parameters
-    ----------
-    cells
-        Prepared ``.h5ad`` with ``obs["label"]``.
-    data_set
-        Its name in splits and scores.
-    genes
-        The vocabulary, ``genes.tsv``.
-    splits
-        Files of saved folds of these cells, one for each task.
-    model
-        The model's row with its ``name``, as mapping or JSON.
-    protocols
-        ``strict``, ``paper`` or both, see :func:`celllm.tasks.folds.offer`. Together they share what the
-        frozen layers of an encoder make of a cell, and a method that chooses nothing is fitted once for both.
-    out
-        Folder of all scores: ``<task>/<data set>/<model>/<protocol>.csv`` in it are those of this row
-        (:mod:`celllm.scores.scores`), ``<protocol>.predictions.csv`` beside them the predicted labels.
-    encoder
-        The pre-trained encoder, for rows of that kind.
-    settings
-        Of fine-tuning (:class:`celllm.training.finetune.FinetuneSettings`) or of the baseline, as mapping or
-        JSON.
-    seed
-        Of the method; each fold gets its own from it.
-    table
-        The paper's table that the scores are made for.
-
-    Raises
-    ------
-    UserError
-        For bad input. What happens while a fold is fitted is a row instead.
-    """
-    row = read_row(model)
-    check_protocols(protocols)
-    base = scores.of_row(table, data_set, row["name"], seed)
-    data = DataSet.read(cells, Vocabulary.read(genes))
-    tasks = read_tasks(splits, data_set, data.ids.tolist(), ["annotation"])
-    run_tasks(data, tasks, row, base, protocols, out, encoder, settings)
-
-
-def run_tasks(
-    data: DataSet,
-    tasks: Mapping[str, Sequence[Parts]],
-    row: Mapping[str, Any],
-    base: Score,
-    protocols: Sequence[str],
-    out: str | Path,
-    encoder: str | Path | None = None,
-    settings: Mapping[str, Any] | str | None = None,
-) -> None:
-    """Run a row's method on the folds of all tasks, which share what its frozen layers make of a cell.
-
-    Raises
-    ------
-    UserError
-        For an unknown method, wrong settings, or an encoder that is missing or of other genes.
-    """
-    runner = make_runner(row, encoder, settings, base.seed, data)
-    runner.run(data, tasks, base, protocols, out)
+TASK = Annotation

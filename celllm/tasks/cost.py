@@ -5,18 +5,22 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 # Writing 5 here sets the high-water mark of the process back to what it holds now (Linux, proc(5)).
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
-class Meter:
-    """Measures what is done inside ``with Meter(...) as meter``.
+def _gpu_in_use() -> Any:
+    """``torch.cuda`` when a method has loaded PyTorch and put something on a GPU, else None."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and torch.cuda.is_initialized() else None
 
-    Parameters
-    ----------
-    on_gpu : bool
-        Measure the memory of the current GPU instead of that of the process.
+
+class Meter:
+    """Measures what is done inside ``with Meter() as meter``.
+
+    Memory is that of the current GPU where this process uses one, else that of the process.
 
     Attributes
     ----------
@@ -29,10 +33,8 @@ class Meter:
     seconds: float = 0.0
     peak_mib: float = 0.0
 
-    def __init__(self, on_gpu: bool = False) -> None:
-        self.on_gpu = on_gpu
-
     def __enter__(self) -> "Meter":
+        self._gpu = _gpu_in_use()
         self._reset()
         self._start = time.perf_counter()
         return self
@@ -44,10 +46,8 @@ class Meter:
         self.peak_mib = self._peak() / 2**20
 
     def _reset(self) -> None:
-        if self.on_gpu:
-            import torch
-
-            torch.cuda.reset_peak_memory_stats()
+        if self._gpu is not None:
+            self._gpu.reset_peak_memory_stats()
         elif _CLEAR_REFS.exists():
             try:
                 _CLEAR_REFS.write_text("5")
@@ -56,9 +56,7 @@ class Meter:
 
     def _peak(self) -> float:
         """Bytes."""
-        if self.on_gpu:
-            import torch
-
-            return float(torch.cuda.max_memory_allocated())
+        if self._gpu is not None:
+            return float(self._gpu.max_memory_allocated())
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 2**10

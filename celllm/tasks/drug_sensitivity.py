@@ -5,9 +5,8 @@ the F1 of the sensitive cells, and how the training side is drawn: 5 % (few-shot
 cells, five times each.
 """
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -15,33 +14,33 @@ from celllm.cells.genes import Vocabulary
 from celllm.corpus.splits import Rows
 from celllm.errors import UserError
 from celllm.methods.method import Labels
-from celllm.scores import metrics, scores
-from celllm.tasks.annotation import DataSet, run_tasks
-from celllm.tasks.folds import read_tasks
-from celllm.tasks.runner import check_protocols, read_row
+from celllm.scores import metrics
+from celllm.tasks.annotation import Annotation
 
 POSITIVE, NEGATIVE = "sensitive", "resistant"
-TASKS = ("drug_few_shot", "drug_full")
 
 
-class DrugDataSet(DataSet):
-    """Cells labelled as sensitive or resistant to a drug, with the genes of the run.
+class DrugSensitivity(Annotation):
+    """Cells labelled as sensitive or resistant to a drug.
 
     The paper prints ``f1`` only. Calling every cell sensitive scores well in it (0.67 where half of them
-    are), so macro F1 and accuracy are told beside it.
+    are), so macro F1 and accuracy stand beside it.
     """
 
+    table: ClassVar[str] = "table2"
     metrics: ClassVar[tuple[str, ...]] = ("f1", "macro_f1", "accuracy")
 
     @classmethod
-    def read(cls, path: str | Path, vocabulary: Vocabulary) -> Self:
+    def read(
+        cls, cells: str | Path, responses: str | Path | None = None, vocabulary: Vocabulary | None = None
+    ) -> Self:
         """Read a prepared ``.h5ad``; other labels than the two are a :class:`UserError`."""
-        data = super().read(path, vocabulary)
+        data = super().read(cells, responses, vocabulary)
         found = np.unique(data.truth).tolist()
         if found != sorted((POSITIVE, NEGATIVE)):
-            told = ", ".join(found[:5])
+            some = ", ".join(found[:5])
             raise UserError(
-                f"{path}: obs['label'] holds {told}; drug sensitivity needs {POSITIVE} and {NEGATIVE}"
+                f"{cells}: obs['label'] holds {some}; drug sensitivity needs {POSITIVE} and {NEGATIVE}"
             )
         return data
 
@@ -51,33 +50,4 @@ class DrugDataSet(DataSet):
         return {name: values[name] for name in self.metrics}
 
 
-def run_drug_sensitivity(
-    cells: str | Path,
-    data_set: str,
-    genes: str | Path,
-    splits: Sequence[str | Path],
-    model: Mapping[str, Any] | str,
-    protocols: Sequence[str],
-    out: str | Path,
-    encoder: str | Path | None = None,
-    settings: Mapping[str, Any] | str | None = None,
-    seed: int = 0,
-    table: str = "table2",
-) -> None:
-    """Run one method on all splits of a data set of sensitive and resistant cells.
-
-    The parameters are those of :func:`celllm.tasks.annotation.run_annotate`, with splits that were drawn for
-    the tasks ``drug_few_shot`` and ``drug_full``, or for one of them. Where Table F.1 has other numbers than
-    for cell annotation, they come with ``settings`` (config/paper.yaml).
-
-    Raises
-    ------
-    UserError
-        For bad input. What happens while a split is fitted is a row instead.
-    """
-    row = read_row(model)
-    check_protocols(protocols)
-    base = scores.of_row(table, data_set, row["name"], seed)
-    data = DrugDataSet.read(cells, Vocabulary.read(genes))
-    tasks = read_tasks(splits, data_set, data.ids.tolist(), TASKS)
-    run_tasks(data, tasks, row, base, protocols, out, encoder, settings)
+TASK = DrugSensitivity

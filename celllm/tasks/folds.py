@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from celllm.corpus.splits import Parts, Rows, read_splits, rows_of
+from celllm.corpus.splits import Parts, Rows, Splits, check_cells, read_splits, rows_of
 from celllm.errors import UserError
+from celllm.tasks.task import TASKS, task_of
 
 
 class LeakError(AssertionError):
@@ -58,33 +59,41 @@ def refuse_leak(fold: Parts, protocol: str, offered: Offer) -> None:
             raise LeakError(f"{n_leaked} test cells among those to {purpose} under '{protocol}'")
 
 
-def read_tasks(
-    paths: Sequence[str | Path], data_set: str, ids: Sequence[str], tasks: Sequence[str]
-) -> dict[str, list[Parts]]:
-    """Read the saved splits of some tasks of a data set, as places in ``ids``, by the task.
+def saved_splits(paths: Sequence[str | Path], data_set: str) -> dict[str, Splits]:
+    """Read files of splits, by the file; the first decides which task all of them are for.
 
     Raises
     ------
     UserError
-        For splits of other cells, another data set or another task, for two files of one task, and for a cell
-        that is in two parts of a fold.
+        For splits of another data set or another task, and for two files of one name.
     """
-    found: dict[str, list[Parts]] = {}
-    for path in paths:
-        task, folds = read_folds(path, data_set, ids)
-        if task not in tasks:
-            raise UserError(f"{path}: splits for the task '{task}', expected those for {' or '.join(tasks)}")
-        if task in found:
-            raise UserError(f"{path}: a second file of splits for the task '{task}'; give one for each task")
-        found[task] = folds
+    found: dict[str, Splits] = {}
+    for path in map(str, paths):
+        splits = read_splits(path)
+        name, before = splits.task, [other.task for other in found.values()]
+        if splits.data_set != data_set:
+            raise UserError(f"{path}: splits of '{splits.data_set}', expected those of '{data_set}'")
+        if name in before:
+            raise UserError(f"{path}: a second file of splits for the task '{name}'; give one for each task")
+        kind = task_of(name, path)
+        if before and kind is not task_of(before[0]):
+            expected = " or ".join(other for other in TASKS if TASKS[other] == TASKS[before[0]])
+            raise UserError(f"{path}: splits for the task '{name}', expected those for {expected}")
+        found[path] = splits
+    if not found:
+        raise UserError("splits: no file; give one that `celllm splits` wrote")
     return found
 
 
-def read_folds(path: str | Path, data_set: str, ids: Sequence[str]) -> tuple[str, list[Parts]]:
-    """Read one file of splits, as :func:`read_tasks` does: its task, and the folds as places in ``ids``."""
-    splits = read_splits(path, ids)
-    if splits.data_set != data_set:
-        raise UserError(f"{path}: splits of '{splits.data_set}', expected those of '{data_set}'")
+def places(path: str | Path, splits: Splits, ids: Sequence[str]) -> list[Parts]:
+    """Folds of splits, read from ``path``, as places in ``ids``.
+
+    Raises
+    ------
+    UserError
+        For splits of other cells, and for a cell that is in two parts of a fold.
+    """
+    check_cells(path, splits, ids)
     folds = [rows_of(fold, ids) for fold in splits.folds]
     for number, fold in enumerate(folds):
         rows, times = np.unique(np.concatenate(fold), return_counts=True)
@@ -93,4 +102,4 @@ def read_folds(path: str | Path, data_set: str, ids: Sequence[str]) -> tuple[str
             raise UserError(
                 f"{path}: fold {number} has the cell '{cell}' in two parts; draw the splits again"
             )
-    return splits.task, folds
+    return folds

@@ -1,4 +1,4 @@
-"""One method on all folds of a data set, under one protocol or more: what the tasks have in common.
+"""One method on all folds of a data set, under one protocol or more.
 
 Each fold is fitted, its test part is predicted once and scored. Where two protocols offer a method the same
 (one that chooses nothing), it is fitted once and the result stands under both. A fold that fails is a row of
@@ -12,44 +12,22 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from celllm.corpus.splits import Parts, Rows
+from celllm import methods
+from celllm.corpus.splits import Parts
 from celllm.errors import UserError
 from celllm.methods.method import Method, NotApplicableError
 from celllm.scores import scores
 from celllm.scores.scores import Score
+from celllm.settings import fill
 from celllm.tasks.cost import Meter
 from celllm.tasks.folds import Offer, offer, refuse_leak
+from celllm.tasks.task import Task, Values
 
 log = logging.getLogger(__name__)
-
-Values = NDArray[Any]
-
-
-class Data(Protocol):
-    """What a task offers of its data: rows are cells, or pairs of a cell line and a drug."""
-
-    @property
-    def ids(self) -> NDArray[np.str_]:
-        """Names of the rows."""
-
-    @property
-    def truth(self) -> Values:
-        """What is to be predicted of each row: labels or numbers."""
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of the values that :meth:`measure` returns."""
-
-    def part(self, rows: Rows, labelled: bool = True) -> Any:
-        """Some of the rows as the methods take them, with what is known of them or without."""
-
-    def measure(self, rows: Rows, predicted: Values) -> dict[str, float]:
-        """Metrics of the predictions of some rows."""
 
 
 @dataclass(frozen=True)
@@ -65,22 +43,36 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Runner:
-    """A method with its settings, ready for the folds of a data set."""
+    """A method, and what it made of its settings, ready for the folds of a data set."""
 
     method: Method[Any, Any]
-    settings: Any
+    prepared: Any
     seed: int
-    on_gpu: bool = False
 
-    def predict(self, data: Data, fold: Parts, offered: Offer, number: int) -> Values:
+    @classmethod
+    def of_row(
+        cls, row: Mapping[str, Any], settings: Mapping[str, Any] | str | None, seed: int, task: Task
+    ) -> Self:
+        """The method of a model's row: its key ``method``, else ``encoder`` or, for a baseline, its name.
+
+        Raises
+        ------
+        UserError
+            For an unknown method, wrong settings, or an encoder that is missing or of other genes.
+        """
+        name = row.get("method", "encoder" if row["kind"] == "encoder" else row["name"])
+        method = methods.method(name, task.methods)
+        return cls(method, method.prepare(task.whole, fill(method.settings, settings), row), seed)
+
+    def predict(self, data: Task, fold: Parts, offered: Offer, number: int) -> Values:
         """Fit on what is offered and predict the test part, once."""
         selection = None if offered.selection is None else data.part(offered.selection)
         predict = self.method.fit(
-            data.part(offered.train), selection, self.settings, seed_of(self.seed, number)
+            data.part(offered.train), selection, self.prepared, seed_of(self.seed, number)
         )
         return _checked(predict(data.part(fold.test, labelled=False)), data.truth, len(fold.test))
 
-    def attempt(self, data: Data, fold: Parts, offered: Offer, number: int) -> tuple[Values | None, str, str]:
+    def attempt(self, data: Task, fold: Parts, offered: Offer, number: int) -> tuple[Values | None, str, str]:
         """Predictions, status and reason of a fold; no predictions where it failed."""
         try:
             return self.predict(data, fold, offered, number), scores.OK, ""
@@ -91,13 +83,13 @@ class Runner:
             log.exception("fold %d failed", number)
             return None, *status_of(error)
 
-    def outcome(self, data: Data, fold: Parts, offered: Offer, number: int) -> Outcome:
+    def outcome(self, data: Task, fold: Parts, offered: Offer, number: int) -> Outcome:
         """Fit and predict a fold, and measure what it costs."""
-        with Meter(self.on_gpu) as meter:
+        with Meter() as meter:
             predicted, status, reason = self.attempt(data, fold, offered, number)
         return Outcome(predicted, status, reason, meter.seconds, meter.peak_mib)
 
-    def outcomes(self, data: Data, fold: Parts, number: int, protocols: Sequence[str]) -> list[Outcome]:
+    def outcomes(self, data: Task, fold: Parts, number: int, protocols: Sequence[str]) -> list[Outcome]:
         """Outcome of a fold under each protocol; equal offers are fitted once.
 
         Raises
@@ -113,66 +105,67 @@ class Runner:
             found.append((offered, before[0] if before else self.outcome(data, fold, offered, number)))
         return [outcome for _, outcome in found]
 
-    def run(
-        self,
-        data: Data,
-        tasks: Mapping[str, Sequence[Parts]],
-        base: Score,
-        protocols: Sequence[str],
-        out: str | Path,
-    ) -> None:
-        """Go through all folds of each task.
 
-        Scores go to ``<out>/<task>/<data set>/<model>/<protocol>.csv``, predictions beside them to
-        ``<protocol>.predictions.csv``.
+def run_task(
+    task: Task,
+    folds: Mapping[str, Sequence[Parts]],
+    runner: Runner,
+    base: Score,
+    protocols: Sequence[str],
+    out: str | Path,
+) -> None:
+    """Go through all folds of a data set and write scores and predictions.
 
-        Parameters
-        ----------
-        data, tasks
-            The rows, and their saved folds by the task.
-        base : Score
-            Table, data set, model and seed of all scores.
-        protocols : sequence of str
-            See :func:`celllm.tasks.folds.offer`.
-        out : path
-            A folder. Nothing of a task is written before all its folds are done.
-        """
-        for task, folds in tasks.items():
-            here = dataclasses.replace(base, task=task)
-            self.run_task(data, folds, here, protocols, Path(out, task, base.data_set, base.model))
+    Scores go to ``<out>/<name>/<data set>/<model>/<protocol>.csv``, predictions beside them to
+    ``<protocol>.predictions.csv``. Nothing is written of a name before all its folds are done.
 
-    def run_task(
-        self, data: Data, folds: Sequence[Parts], base: Score, protocols: Sequence[str], out: Path
-    ) -> None:
-        """Go through the folds of one task and write their scores and predictions."""
+    Parameters
+    ----------
+    task, folds
+        The rows, and their saved folds by the name of the task they were drawn for.
+    runner : Runner
+        The method.
+    base : Score
+        Data set, model and seed of all scores.
+    protocols : sequence of str
+        See :func:`celllm.tasks.folds.offer`.
+    out : path
+        A folder.
+
+    Raises
+    ------
+    LeakError
+        When test rows are offered where a protocol forbids it.
+    """
+    for name, drawn in folds.items():
         rows: dict[str, list[Score]] = {protocol: [] for protocol in protocols}
-        told: dict[str, list[tuple[str, ...]]] = {protocol: [] for protocol in protocols}
-        for number, fold in enumerate(folds):
-            for protocol, outcome in zip(
-                protocols, self.outcomes(data, fold, number, protocols), strict=True
-            ):
-                here = dataclasses.replace(base, protocol=protocol, split=str(number))
-                rows[protocol] += _scored(data, fold, outcome, here)
-                told[protocol] += _told(data, fold, outcome, number)
+        predicted: dict[str, list[tuple[str, ...]]] = {protocol: [] for protocol in protocols}
+        for number, fold in enumerate(drawn):
+            found = runner.outcomes(task, fold, number, protocols)
+            for protocol, outcome in zip(protocols, found, strict=True):
+                here = dataclasses.replace(base, task=name, protocol=protocol, split=str(number))
+                rows[protocol] += _scored(task, fold, outcome, here)
+                predicted[protocol] += _predicted(task, fold, outcome, number)
+        folder = Path(out, name, base.data_set, base.model)
         for protocol in protocols:
-            scores.write_predictions(out / f"{protocol}.predictions.csv", told[protocol])
-            scores.write(out / f"{protocol}.csv", rows[protocol])
+            scores.write_predictions(folder / f"{protocol}.predictions.csv", predicted[protocol])
+            scores.write(folder / f"{protocol}.csv", rows[protocol])
 
 
-def _scored(data: Data, fold: Parts, outcome: Outcome, base: Score) -> list[Score]:
+def _scored(data: Task, fold: Parts, outcome: Outcome, base: Score) -> list[Score]:
     """Scores of a fold, or rows that say why there are none."""
     costs = {name: getattr(outcome, name) for name in ("status", "reason", "seconds", "peak_mib")}
     base = dataclasses.replace(base, **costs)
     if outcome.predicted is None:
         return [dataclasses.replace(base, metric=name) for name in data.metrics]
     values = data.measure(fold.test, outcome.predicted)
-    told = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+    numbers = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
     where = f"{base.task}, fold {base.split}, {base.protocol}"
-    log.info("%s: %s (%.1f s, %.0f MiB)", where, told, base.seconds, base.peak_mib)
+    log.info("%s: %s (%.1f s, %.0f MiB)", where, numbers, base.seconds, base.peak_mib)
     return scores.with_values(base, values)
 
 
-def _told(data: Data, fold: Parts, outcome: Outcome, number: int) -> list[tuple[str, ...]]:
+def _predicted(data: Task, fold: Parts, outcome: Outcome, number: int) -> list[tuple[str, ...]]:
     """Rows of the file of predictions: name of the row, fold, truth, prediction."""
     if outcome.predicted is None:
         return []

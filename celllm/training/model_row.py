@@ -138,6 +138,8 @@ def read_embedder(
     if file is not None:
         return Embedder.read(file, vocabulary.sha256, device)
     if row.get("pretrained", True):
-        raise UserError(f"model {row.get('name')}: no encoder; pass --encoder, or say pretrained: false")
+        raise UserError(
+            f"model {row.get('name')}: no encoder; name its file as `encoder`, or say pretrained: false"
+        )
     model = fill(ModelRow, {key: value for key, value in row.items() if key != "pretrained"}, "model")
     return model.untrained(len(vocabulary)).to(device)

@@ -15,12 +15,12 @@ from celllm.corpus.splits import (
     pair_folds,
     read_splits,
     rows_of,
-    run_splits,
     stratified_folds,
     stratified_fractions,
     write_splits,
 )
 from celllm.errors import UserError
+from celllm.tasks.score import run_splits
 
 SIZES = {"alpha": 83, "beta": 101, "delta": 24, "epsilon": 3, "mast": 1}
 LABELS = [name for name, n in SIZES.items() for _ in range(n)]
@@ -247,24 +247,24 @@ def cells(tmp_path, monkeypatch):
     pandas = pytest.importorskip("pandas")
     obs = pandas.DataFrame({"label": pandas.Categorical(LABELS)}, index=IDS)
     adata = anndata.AnnData(np.zeros((len(IDS), 1), dtype=np.float32), obs=obs)
-    monkeypatch.setattr("celllm.cells.h5ad.read", lambda path: adata)
+    monkeypatch.setattr("celllm.cells.h5ad.read", lambda path, vocabulary: adata)
     return adata
 
 
 def test_command_writes_folds_and_names_rare_classes(cells, tmp_path, caplog) -> None:
     out = tmp_path / "splits" / "baron.json"
     with caplog.at_level(logging.WARNING):
-        run_splits("baron.h5ad", "baron", {"n_folds": 5, "seed": 0, "validation_fraction": 0.1}, out)
+        run_splits("annotation", "baron.h5ad", "baron", out)
     assert read_splits(out, IDS).folds == tuple(named(fold, IDS) for fold in folds_of())
     assert caplog.messages == ["baron: classes with fewer cells than the 5 folds: epsilon (3), mast (1)"]
 
 
 def test_command_draws_fractions(cells, tmp_path) -> None:
     cells.obs["label"] = ["x" if label == "beta" else "y" for label in LABELS]
-    settings = {"n_folds": 3, "train_fraction": 0.05, "task": "single_cell_drug", "seed": 2}
-    run_splits("c.h5ad", "gse", json.dumps(settings), tmp_path / "s.json")
+    settings = {"n_folds": 3, "train_fraction": 0.05, "seed": 2}
+    run_splits("annotation", "c.h5ad", "gse", tmp_path / "s.json", settings=json.dumps(settings))
     splits = read_splits(tmp_path / "s.json", IDS)
-    assert splits.task == "single_cell_drug" and len(splits.folds) == 3
+    assert len(splits.folds) == 3
     assert [len(fold.train) + len(fold.validation) for fold in splits.folds] == [11, 11, 11]
 
 
@@ -280,7 +280,7 @@ def test_command_draws_fractions(cells, tmp_path) -> None:
 )
 def test_command_refuses_settings(cells, tmp_path, settings, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        run_splits("c.h5ad", "baron", settings, tmp_path / "s.json")
+        run_splits("annotation", "c.h5ad", "baron", tmp_path / "s.json", settings=settings)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -288,17 +288,17 @@ def test_command_refuses_settings(cells, tmp_path, settings, message: str) -> No
 def test_command_needs_two_classes(cells, tmp_path, settings) -> None:
     cells.obs["label"] = "beta"
     with pytest.raises(UserError, match=r"c\.h5ad: needs cells of two labels at least to be split, has 1"):
-        run_splits("c.h5ad", "baron", settings, tmp_path / "s.json")
+        run_splits("annotation", "c.h5ad", "baron", tmp_path / "s.json", settings=settings)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_command_needs_a_label_for_every_cell(cells, tmp_path) -> None:
     cells.obs["label"] = [None, *LABELS[1:]]
-    with pytest.raises(UserError, match=r"c\.h5ad: needs a label for every cell"):
-        run_splits("c.h5ad", "baron", None, tmp_path / "s.json")
+    with pytest.raises(UserError, match=r"c\.h5ad: this task needs a label for every cell"):
+        run_splits("annotation", "c.h5ad", "baron", tmp_path / "s.json")
 
 
 def test_command_needs_labels(cells, tmp_path) -> None:
     del cells.obs["label"]
-    with pytest.raises(UserError, match=r"c\.h5ad: needs a label for every cell"):
-        run_splits("c.h5ad", "baron", None, tmp_path / "s.json")
+    with pytest.raises(UserError, match=r"c\.h5ad: this task needs a label for every cell"):
+        run_splits("annotation", "c.h5ad", "baron", tmp_path / "s.json")

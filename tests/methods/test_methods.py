@@ -6,9 +6,15 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from celllm.errors import UserError
-from celllm.methods import _MODULES, method
+from celllm.methods import CELLS
+from celllm.methods import method as look_up
 from celllm.methods.expression import log_normalised, variable_genes
-from celllm.methods.method import Part
+from celllm.methods.method import Method, Part
+
+
+def method(name: str) -> Method[Any, Any]:
+    return look_up(name, CELLS)
+
 
 CLASSES = np.array(["B", "Mono", "NK", "T"])
 
@@ -78,7 +84,7 @@ def test_methods_that_look_find_the_planted_classes(name: str) -> None:
     assert accuracy_of(name) > 0.85
 
 
-@pytest.mark.parametrize("name", list(_MODULES))
+@pytest.mark.parametrize("name", [name for name in CELLS if name != "encoder"])
 def test_two_runs_agree(name: str) -> None:
     assert (predictions(name, 5) == predictions(name, 5)).all()
 

@@ -14,9 +14,9 @@ from scipy.sparse import csr_matrix
 from celllm.cells import h5ad
 from celllm.cells.check import PROVENANCE
 from celllm.cells.genes import Vocabulary
-from celllm.corpus.splits import run_splits
 from celllm.corpus.tokens import Tokeniser
 from celllm.model import Encoder, EncoderConfig, save_encoder
+from celllm.tasks.score import run_splits
 
 N_CELLS, N_GENES = 150, 60
 SIZE = {"dim": 16, "depth": 2, "heads": 2, "dim_head": 8, "n_features": 16}
@@ -40,7 +40,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     vocabulary = Vocabulary(tuple(f"G{i:02d}" for i in range(N_GENES)), ("",) * N_GENES)
     vocabulary.write(made.genes)
     h5ad.write(planted(vocabulary), made.cells)
-    run_splits(made.cells, "planted", {"n_folds": 3, "validation_fraction": 0.2}, made.splits)
+    settings = {"n_folds": 3, "validation_fraction": 0.2}
+    run_splits("annotation", made.cells, "planted", made.splits, settings=settings)
     torch.manual_seed(0)
     encoder = Encoder(EncoderConfig(N_GENES, **SIZE), torch.randn(N_GENES, 16))
     meta = {"genes_sha256": vocabulary.sha256, "tokeniser": Tokeniser(N_GENES).to_json()}

@@ -17,12 +17,19 @@ from celllm.errors import UserError
 from celllm.methods.controls import fit_majority
 from celllm.methods.method import Method, NoSettings, NotApplicableError, Part, Predict
 from celllm.scores import scores
-from celllm.tasks import annotation, runner
+from celllm.tasks import runner
 from celllm.tasks.folds import LeakError, Offer
+from celllm.tasks.score import run_score
 from tests.tasks.conftest import SIZE, Files
 
 QUICK = {"epochs": 8, "accumulation": 1, "learning_rate": 0.005, "precision": "float32"}
 CELLLM = {"name": "celllm", "kind": "encoder", "size": SIZE, "title": "CellLM"}
+UNTRAINED = {**CELLLM, "name": "random_init", "pretrained": False}
+
+
+def trained(files: Files) -> dict[str, Any]:
+    """A row with a pre-trained encoder."""
+    return {**CELLLM, "encoder": str(files.encoder)}
 
 
 def baseline(name: str) -> dict[str, str]:
@@ -30,7 +37,7 @@ def baseline(name: str) -> dict[str, str]:
 
 
 def run(files: Files, folder: Path, model: Any, protocol: str = "strict", **more: Any) -> pd.DataFrame:
-    annotation.run_annotate(
+    run_score(
         **{
             "cells": files.cells,
             "data_set": "planted",
@@ -60,7 +67,7 @@ def mean(frame: pd.DataFrame, metric: str) -> float:
 
 def with_method(monkeypatch: pytest.MonkeyPatch, fit: Callable[..., Predict], chooses: bool = True) -> None:
     """Let every name of a baseline mean a method of this test."""
-    monkeypatch.setattr(methods, "method", lambda name: Method(fit, NoSettings, chooses))
+    monkeypatch.setattr(methods, "method", lambda name, modules: Method(fit, NoSettings, chooses))
 
 
 def test_logistic_regression_beats_majority(files: Files, tmp_path: Path) -> None:
@@ -227,10 +234,10 @@ def test_every_fold_has_a_seed_of_its_own() -> None:
 
 def test_an_encoder_learns_the_planted_classes_and_is_deterministic(files: Files, tmp_path: Path) -> None:
     majority = mean(run(files, tmp_path, baseline("majority")), "accuracy")
-    how = {"encoder": files.encoder, "settings": QUICK}
-    first = run(files, tmp_path, CELLLM, **how)
+    model, how = trained(files), {"settings": QUICK}
+    first = run(files, tmp_path, model, **how)
     assert mean(first, "accuracy") > majority + 0.3
-    again = run(files, tmp_path, CELLLM, **how)
+    again = run(files, tmp_path, model, **how)
     assert first["value"].tolist() == again["value"].tolist()
 
 
@@ -245,10 +252,10 @@ def run_both(files: Files, folder: Path, model: Any, **more: Any) -> tuple[pd.Da
 def test_protocols_run_together_score_as_each_alone_and_share_the_frozen_layers(
     files: Files, tmp_path: Path, encoded: list[int]
 ) -> None:
-    how = {"encoder": files.encoder, "settings": {**QUICK, "epochs": 2}}
-    alone = [run(files, tmp_path, CELLLM, p, **how)["value"].tolist() for p in ("strict", "paper")]
+    model, how = trained(files), {"settings": {**QUICK, "epochs": 2}}
+    alone = [run(files, tmp_path, model, p, **how)["value"].tolist() for p in ("strict", "paper")]
     encoded.clear()
-    together = [frame["value"].tolist() for frame in run_both(files, tmp_path, CELLLM, **how)]
+    together = [frame["value"].tolist() for frame in run_both(files, tmp_path, model, **how)]
     assert together == alone
     assert together[0] != together[1]
     assert sum(encoded) == 150
@@ -276,10 +283,9 @@ def test_a_method_that_chooses_nothing_is_fitted_once_for_both_protocols(
 
 
 def test_an_encoder_without_pretraining(files: Files, tmp_path: Path) -> None:
-    row = {**CELLLM, "name": "random_init", "pretrained": False}
-    frame = run(files, tmp_path, row, settings={**QUICK, "epochs": 1})
+    frame = run(files, tmp_path, UNTRAINED, settings={**QUICK, "epochs": 1})
     assert set(frame["status"]) == {"ok"}
-    with pytest.raises(UserError, match="model celllm: no encoder; pass --encoder"):
+    with pytest.raises(UserError, match="model celllm: no encoder"):
         run(files, tmp_path, CELLLM, settings=QUICK)
 
 
@@ -287,7 +293,7 @@ def test_an_encoder_of_other_genes_is_refused(files: Files, tmp_path: Path) -> N
     symbols = tuple(f"G{i:02d}" for i in range(61))
     Vocabulary(symbols, ("",) * 61).write(tmp_path / "genes.tsv")
     with pytest.raises(UserError, match="trained with another gene list"):
-        run(files, tmp_path, CELLLM, encoder=files.encoder, genes=tmp_path / "genes.tsv")
+        run(files, tmp_path, trained(files), genes=tmp_path / "genes.tsv")
 
 
 @pytest.mark.parametrize(
@@ -299,14 +305,14 @@ def test_an_encoder_of_other_genes_is_refused(files: Files, tmp_path: Path) -> N
         ({"settings": '{"neighbours": 5}'}, "unknown key 'neighbours'; allowed are n_components, k"),
         ({"protocol": "loose"}, "protocols: expected some of strict, paper, got 'loose'"),
         ({"data_set": "baron"}, "splits of 'planted', expected those of 'baron'"),
-        ({"model": CELLLM, "settings": {"epoch": 5}}, "unknown key 'epoch'"),
+        ({"model": UNTRAINED, "settings": {"epoch": 5}}, "unknown key 'epoch'"),
     ],
 )
 def test_bad_input_stops_in_one_line_and_writes_nothing(
     files: Files, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError) as error:
-        run(files, tmp_path, **{"model": baseline("knn_pca"), "encoder": files.encoder, **change})
+        run(files, tmp_path, **{"model": baseline("knn_pca"), **change})
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
@@ -316,14 +322,14 @@ def test_a_data_set_without_labels_is_refused(files: Files, tmp_path: Path) -> N
     data = h5ad.read(files.cells)
     del data.obs["label"]
     h5ad.write(data, tmp_path / "cells.h5ad")
-    with pytest.raises(UserError, match=r"cells\.h5ad: no obs\['label'\]"):
+    with pytest.raises(UserError, match=r"cells\.h5ad: this task needs a label for every cell"):
         run(files, tmp_path, baseline("majority"), cells=tmp_path / "cells.h5ad")
 
 
 def test_a_baseline_does_not_load_pytorch(files: Files, tmp_path: Path) -> None:
     code = (
-        "import sys; from celllm.tasks.annotation import run_annotate;"
-        f"run_annotate(cells={str(files.cells)!r}, data_set='planted', genes={str(files.genes)!r},"
+        "import sys; from celllm.tasks.score import run_score;"
+        f"run_score(cells={str(files.cells)!r}, data_set='planted', genes={str(files.genes)!r},"
         f" splits=[{str(files.splits)!r}], model={baseline('majority')}, protocols=['strict'],"
         f" out={str(tmp_path)!r});"
         "sys.exit('torch' in sys.modules)"

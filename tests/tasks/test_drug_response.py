@@ -30,11 +30,11 @@ from celllm.methods.response_controls import fit_means
 from celllm.model import Encoder, EncoderConfig, save_encoder
 from celllm.scores import metrics, scores
 from celllm.tasks import runner
-from celllm.tasks.drug_response import run_drug_response
+from celllm.tasks.drug_response import DrugResponse
 from celllm.tasks.folds import LeakError, Offer
-from celllm.tasks.pair_splits import run_pair_splits
-from celllm.tasks.screen import ScreenData
+from celllm.tasks.score import run_score, run_splits
 from tests.tasks.conftest import SIZE
+from tests.tasks.test_annotation import CELLLM, UNTRAINED
 
 N_LINES, N_GENES = 40, 60
 SMILES = ("CCO", "CC(=O)O", "c1ccccc1", "CCN", "C#N", "CC(C)O", "NCC(=O)O", "c1ccncc1")
@@ -49,7 +49,6 @@ QUICK = {
     "regression_layers": [16],
     "precision": "float32",
 }
-CELLLM = {"name": "celllm", "kind": "encoder", "size": SIZE, "title": "CellLM"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,11 @@ class Files:
     encoder: Path
     warm: Path
     cold: Path
+
+
+def trained(files: Files) -> dict[str, Any]:
+    """A row with a pre-trained encoder."""
+    return {**CELLLM, "encoder": str(files.encoder)}
 
 
 @pytest.fixture(scope="session")
@@ -81,8 +85,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     meta = {"genes_sha256": vocabulary.sha256, "tokeniser": Tokeniser(N_GENES).to_json()}
     save_encoder(made.encoder, encoder, meta)
     for kind, path in (("warm", made.warm), ("cold", made.cold)):
-        settings = {"kind": kind, "n_repeats": 2, "validation_fraction": 0.15, "test_fraction": 0.25}
-        run_pair_splits(made.cells, made.responses, "planted", settings, path)
+        settings = {"n_repeats": 2, "validation_fraction": 0.15, "test_fraction": 0.25}
+        run_splits(f"response_{kind}", made.cells, "planted", path, made.responses, settings)
     return made
 
 
@@ -122,7 +126,7 @@ def baseline(name: str) -> dict[str, str]:
 def run(
     files: Files, folder: Path, model: Any, kind: str = "warm", protocol: str = "strict", **more: Any
 ) -> pd.DataFrame:
-    run_drug_response(
+    run_score(
         **{
             "cells": files.cells,
             "responses": files.responses,
@@ -151,7 +155,7 @@ def mean(frame: pd.DataFrame, metric: str) -> float:
 
 
 def test_pairs_are_split_by_line_and_by_pair(files: Files) -> None:
-    ids = set(ScreenData.read(files.cells, files.responses).ids)
+    ids = set(DrugResponse.read(files.cells, files.responses).ids)
     assert "ACH-003|100|GDSC:50" in ids
     assert len(ids) == N_LINES * 9
     for kind in ("warm", "cold"):
@@ -177,8 +181,8 @@ def test_golden_splits(files: Files) -> None:
 
 
 def test_screens_of_one_pair_can_be_drawn_one_by_one(files: Files, tmp_path: Path) -> None:
-    settings = {"kind": "warm", "keep_repeats_together": False}
-    run_pair_splits(files.cells, files.responses, "planted", settings, tmp_path / "splits.json")
+    settings, out = {"keep_repeats_together": False}, tmp_path / "splits.json"
+    run_splits("response_warm", files.cells, "planted", out, files.responses, settings)
     fold = read_splits(tmp_path / "splits.json").folds[0]
     train, test = ({name.rsplit("|", 1)[0] for name in part} for part in (fold.train, fold.test))
     assert train & test
@@ -187,18 +191,18 @@ def test_screens_of_one_pair_can_be_drawn_one_by_one(files: Files, tmp_path: Pat
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "key 'kind' is missing"),
-        ({"kind": "hot"}, "kind: expected typing.Literal"),
-        ({"kind": "cold", "n_repeats": 0}, "n_repeats: expected at least 1"),
-        ({"kind": "cold", "test_fraction": 0.95}, "must be above 0 and below 1 together"),
-        ({"kind": "cold", "test_fraction": 0.0}, "must be above 0 and below 1 together"),
+        ({"kind": "hot"}, "unknown key 'kind'"),
+        ({"n_repeats": 0}, "n_repeats: expected at least 1"),
+        ({"test_fraction": 0.95}, "must be above 0 and below 1 together"),
+        ({"test_fraction": 0.0}, "must be above 0 and below 1 together"),
     ],
 )
 def test_settings_that_make_no_splits(
     files: Files, tmp_path: Path, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        run_pair_splits(files.cells, files.responses, "planted", settings, tmp_path / "splits.json")
+        out = tmp_path / "splits.json"
+        run_splits("response_cold", files.cells, "planted", out, files.responses, settings)
     assert not list(tmp_path.iterdir())
 
 
@@ -258,7 +262,7 @@ class Probe:
 
 def with_method(monkeypatch: pytest.MonkeyPatch, fit: Callable[..., Predict]) -> None:
     """Let every name of a baseline mean a method of this test."""
-    monkeypatch.setattr(methods, "response_method", lambda name: Method(fit, NoSettings, chooses=True))
+    monkeypatch.setattr(methods, "method", lambda name, modules: Method(fit, NoSettings, chooses=True))
 
 
 @pytest.mark.parametrize("protocol", ["strict", "paper"])
@@ -269,7 +273,7 @@ def test_what_a_method_is_shown_before_it_predicts(
     probe = Probe()
     with_method(monkeypatch, probe.fit)
     run(files, tmp_path, baseline("probe"), kind, protocol)
-    screen = ScreenData.read(files.cells, files.responses).pairs.screen
+    screen = DrugResponse.read(files.cells, files.responses).pairs.screen
     place = {name: i for names in (screen.lines, screen.drugs) for i, name in enumerate(names)}
     for fold, learned, chosen_on in zip(
         read_splits(getattr(files, kind)).folds, probe.learned, probe.chosen_on, strict=True
@@ -329,25 +333,24 @@ def test_a_constant_test_target_has_errors_and_no_correlation(files: Files, tmp_
 
 
 def test_an_encoder_learns_the_planted_screen_and_is_deterministic(files: Files, tmp_path: Path) -> None:
-    how = {"encoder": files.encoder, "settings": {**QUICK, "epochs": 25}}
+    model, how = trained(files), {"settings": {**QUICK, "epochs": 25}}
     means = run(files, tmp_path, baseline("drug_mean"), "cold")
-    first = run(files, tmp_path, CELLLM, "cold", **how)
+    first = run(files, tmp_path, model, "cold", **how)
     assert set(first["status"]) == {"ok"}
     assert mean(first, "rmse") < 0.9 * mean(means, "rmse")
-    assert run(files, tmp_path, CELLLM, "cold", **how)["value"].tolist() == first["value"].tolist()
+    assert run(files, tmp_path, model, "cold", **how)["value"].tolist() == first["value"].tolist()
 
 
 def test_protocols_and_encoders_without_pre_training(files: Files, tmp_path: Path) -> None:
     short = {**QUICK, "epochs": 2}
     strict, paper = (
-        run(files, tmp_path, CELLLM, "warm", protocol, encoder=files.encoder, settings=short)["value"]
+        run(files, tmp_path, trained(files), "warm", protocol, settings=short)["value"]
         for protocol in ("strict", "paper")
     )
     assert strict.tolist() != paper.tolist()
-    row = {**CELLLM, "name": "random_init", "pretrained": False}
-    untrained = run(files, tmp_path, row, settings={**short, "trainable_layers": 0})
+    untrained = run(files, tmp_path, UNTRAINED, settings={**short, "trainable_layers": 0})
     assert set(untrained["status"]) == {"ok"}
-    with pytest.raises(UserError, match="model celllm: no encoder; pass --encoder"):
+    with pytest.raises(UserError, match="model celllm: no encoder"):
         run(files, tmp_path, CELLLM, settings=short)
 
 
@@ -360,8 +363,8 @@ def test_deepcdr_runs_from_files(files: Files, tmp_path: Path) -> None:
 
 def test_controls_do_not_load_pytorch(files: Files, tmp_path: Path) -> None:
     code = (
-        "import sys; from celllm.tasks.drug_response import run_drug_response;"
-        f"run_drug_response(cells={str(files.cells)!r}, responses={str(files.responses)!r},"
+        "import sys; from celllm.tasks.score import run_score;"
+        f"run_score(cells={str(files.cells)!r}, responses={str(files.responses)!r},"
         f" data_set='planted', genes={str(files.genes)!r}, splits=[{str(files.cold)!r}],"
         f" model={baseline('ridge')}, protocols=['strict'], out={str(tmp_path)!r});"
         "sys.exit(any(name in sys.modules for name in ('torch', 'dgl', 'sklearn', 'scanpy')))"
@@ -421,13 +424,13 @@ def test_pairs_that_cannot_be_used_are_left_out_counted_and_named(
 ) -> None:
     path = changed(files, tmp_path, change)
     with caplog.at_level(logging.WARNING):
-        data = ScreenData.read(files.cells, path)
+        data = DrugResponse.read(files.cells, path)
     assert (len(data.pairs), len(data.ids), len(data.truth)) == (n_left,) * 3
     assert [record.getMessage() for record in caplog.records] == [f"{path}: {told}"]
     assert len(data.pairs.screen.drugs) == len(data.pairs.screen.molecules)
-    settings = {"kind": "cold", "n_repeats": 1}
-    run_pair_splits(files.cells, path, "planted", settings, tmp_path / "splits.json")
-    frame = run(files, tmp_path, baseline("ridge"), "cold", responses=path, splits=[tmp_path / "splits.json"])
+    out = tmp_path / "splits.json"
+    run_splits("response_cold", files.cells, "planted", out, path, {"n_repeats": 1})
+    frame = run(files, tmp_path, baseline("ridge"), "cold", responses=path, splits=[out])
     assert set(frame["status"]) == {"ok"}
 
 
@@ -438,7 +441,7 @@ def test_of_many_names_the_first_are_told(
         files, tmp_path, lambda t: t.__setitem__("cell_line", t["cell_line"].str.replace("-0", "-1"))
     )
     with pytest.raises(UserError, match="no pair is left that has a response, expression and a structure"):
-        ScreenData.read(files.cells, path)
+        DrugResponse.read(files.cells, path)
     assert "ACH-100, ACH-101, ACH-102, ACH-103, ACH-104 and 35 more" in caplog.text
 
 
@@ -459,7 +462,7 @@ def test_tables_that_are_refused(
 ) -> None:
     path = changed(files, tmp_path, change)
     with pytest.raises(UserError, match=message) as error:
-        ScreenData.read(files.cells, path)
+        DrugResponse.read(files.cells, path)
     assert "\n" not in str(error.value)
 
 
@@ -470,15 +473,17 @@ def test_tables_that_are_refused(
         ({"settings": '{"alpha": 5}'}, "unknown key 'alpha'; allowed are penalty"),
         ({"protocol": "loose"}, "protocols: expected some of strict, paper, got 'loose'"),
         ({"data_set": "gdsc2"}, "splits of 'planted', expected those of 'gdsc2'"),
-        ({"model": CELLLM, "settings": {"epoch": 5}}, "unknown key 'epoch'"),
+        ({"model": UNTRAINED, "settings": {"epoch": 5}}, "unknown key 'epoch'"),
         ({"responses": "nowhere.csv"}, "nowhere.csv: no such file"),
+        ({"responses": None}, "no table of responses; pass --responses"),
+        ({"splits": []}, "splits: no file"),
     ],
 )
 def test_bad_input_stops_in_one_line_and_writes_nothing(
     files: Files, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError) as error:
-        run(files, tmp_path, **{"model": baseline("ridge"), "encoder": files.encoder, **change})
+        run(files, tmp_path, **{"model": baseline("ridge"), **change})
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
@@ -494,4 +499,4 @@ def test_an_encoder_of_other_genes_is_refused(files: Files, tmp_path: Path) -> N
     symbols = tuple(f"G{i:02d}" for i in range(61))
     Vocabulary(symbols, ("",) * 61).write(tmp_path / "genes.tsv")
     with pytest.raises(UserError, match="trained with another gene list"):
-        run(files, tmp_path, CELLLM, encoder=files.encoder, genes=tmp_path / "genes.tsv")
+        run(files, tmp_path, trained(files), genes=tmp_path / "genes.tsv")

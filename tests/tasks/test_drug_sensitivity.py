@@ -12,19 +12,20 @@ from celllm import methods
 from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
 from celllm.cli import main
-from celllm.corpus.splits import read_splits, run_splits
+from celllm.corpus.splits import read_splits
 from celllm.errors import UserError
 from celllm.methods.method import Method, NoSettings, NotApplicableError
 from celllm.scores import scores
-from celllm.tasks import drug_sensitivity, runner
+from celllm.tasks import runner
 from celllm.tasks.folds import LeakError, Offer
-from tests.tasks.conftest import N_CELLS, SIZE, Files, planted
+from celllm.tasks.score import run_score, run_splits
+from tests.tasks.conftest import N_CELLS, Files, planted
+from tests.tasks.test_annotation import trained
 
 SPLITS = {
     "drug_few_shot": {"n_folds": 5, "train_fraction": 0.2, "validation_fraction": 0.2},
     "drug_full": {"n_folds": 5, "train_fraction": 0.8, "validation_fraction": 0.1},
 }
-CELLLM = {"name": "celllm", "kind": "encoder", "size": SIZE, "title": "CellLM"}
 HEAD = {"head": [32, 16], "activation": "leaky_relu", "batch_size": 4, "weight_decay": 0.001}
 QUICK = HEAD | {"epochs": 4, "accumulation": 1, "learning_rate": 0.005, "precision": "float32"}
 
@@ -38,7 +39,7 @@ def drug(files: Files, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Fi
     cells = folder / "cells.h5ad"
     h5ad.write(data, cells)
     for task, settings in SPLITS.items():
-        run_splits(cells, "drugged", settings | {"task": task}, folder / f"{task}.json")
+        run_splits(task, cells, "drugged", folder / f"{task}.json", settings=settings)
     return {task: replace(files, cells=cells, splits=folder / f"{task}.json") for task in SPLITS}
 
 
@@ -54,7 +55,7 @@ def run(
         "protocols": [protocol],
         "out": folder,
     }
-    drug_sensitivity.run_drug_sensitivity(**arguments | more)
+    run_score(**arguments | more)
     return scores.read_many([place(folder, task, model) / f"{protocol}.csv"])
 
 
@@ -97,7 +98,7 @@ def test_calling_all_resistant_scores_zero(
     def fit(*_: Any) -> Any:
         return lambda part: np.full(len(part), "resistant")
 
-    monkeypatch.setattr(methods, "method", lambda name: Method(fit, NoSettings))
+    monkeypatch.setattr(methods, "method", lambda name, modules: Method(fit, NoSettings))
     frame = run(drug["drug_full"], tmp_path, "drug_full", baseline("resistant"))
     assert f1(frame) == [0.0] * 5
     assert (frame.loc[frame["metric"] == "accuracy", "value"] > 0.3).all()
@@ -116,8 +117,7 @@ def test_draws_have_the_size_of_their_task_and_differ(
 @pytest.mark.parametrize("protocol", ["strict", "paper"])
 def test_an_encoder_with_the_papers_head(drug: dict[str, Files], tmp_path: Path, protocol: str) -> None:
     files = drug["drug_full"]
-    more = {"encoder": files.encoder, "settings": QUICK}
-    frame = run(files, tmp_path, "drug_full", CELLLM, protocol, **more)
+    frame = run(files, tmp_path, "drug_full", trained(files), protocol, settings=QUICK)
     assert set(frame["status"]) == {"ok"}
     assert np.mean(f1(frame)) > 0.75
 
@@ -128,7 +128,7 @@ def test_a_failed_split_is_rows_with_a_reason(
     def fit(*_: Any) -> Any:
         raise NotApplicableError("too few cells")
 
-    monkeypatch.setattr(methods, "method", lambda name: Method(fit, NoSettings))
+    monkeypatch.setattr(methods, "method", lambda name, modules: Method(fit, NoSettings))
     frame = run(drug["drug_few_shot"], tmp_path, "drug_few_shot", baseline("none"))
     assert len(frame) == 15
     assert set(frame["status"]) == {"not-applicable"}
@@ -147,14 +147,14 @@ def test_a_planted_leak_stops_the_command(
 def test_tasks_run_together_score_as_each_alone_and_encode_a_cell_once(
     drug: dict[str, Files], tmp_path: Path, encoded: list[int]
 ) -> None:
-    how = {"encoder": drug["drug_full"].encoder, "settings": {**QUICK, "epochs": 2}}
-    alone = [run(drug[task], tmp_path / "alone", task, CELLLM, **how) for task in SPLITS]
+    model, how = trained(drug["drug_full"]), {"settings": {**QUICK, "epochs": 2}}
+    alone = [run(drug[task], tmp_path / "alone", task, model, **how) for task in SPLITS]
     encoded.clear()
     together = tmp_path / "together"
     both = [files.splits for files in drug.values()]
-    run(drug["drug_full"], together, "drug_full", CELLLM, splits=both, **how)
+    run(drug["drug_full"], together, "drug_full", model, splits=both, **how)
     for task, frame in zip(SPLITS, alone, strict=True):
-        again = scores.read_many([place(together, task, CELLLM) / "strict.csv"])
+        again = scores.read_many([place(together, task, model) / "strict.csv"])
         assert again["value"].tolist() == frame["value"].tolist()
     assert sum(encoded) == N_CELLS
 
@@ -163,10 +163,11 @@ def test_splits_of_another_task_and_two_of_one_are_refused(
     drug: dict[str, Files], files: Files, tmp_path: Path
 ) -> None:
     made = tmp_path / "annotation.json"
-    run_splits(drug["drug_full"].cells, "drugged", {}, made)
-    told = "annotation.json: splits for the task 'annotation', expected those for drug_few_shot or drug_full"
-    with pytest.raises(UserError, match=told):
-        run(drug["drug_full"], tmp_path, "drug_full", baseline("majority"), splits=[made])
+    run_splits("annotation", drug["drug_full"].cells, "drugged", made)
+    other = "annotation.json: splits for the task 'annotation', expected those for drug_few_shot or drug_full"
+    with pytest.raises(UserError, match=other):
+        both = [drug["drug_full"].splits, made]
+        run(drug["drug_full"], tmp_path, "drug_full", baseline("majority"), splits=both)
     twice = [drug["drug_full"].splits] * 2
     with pytest.raises(UserError, match="a second file of splits for the task 'drug_full'"):
         run(drug["drug_full"], tmp_path, "drug_full", baseline("majority"), splits=twice)
@@ -174,7 +175,7 @@ def test_splits_of_another_task_and_two_of_one_are_refused(
 
 def test_other_labels_are_refused(files: Files, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds B cell, NK, dim, T cell; drug sensitivity needs") as caught:
-        run(files, tmp_path, "drug_full", baseline("majority"))
+        run_splits("drug_full", files.cells, "planted", tmp_path / "splits.json")
     assert "\n" not in str(caught.value)
 
 
@@ -189,7 +190,7 @@ def test_the_command(drug: dict[str, Files], tmp_path: Path) -> None:
         "--protocols": "paper",
         "--out": tmp_path,
     }
-    assert not main(["drug-sensitivity", *(str(text) for pair in flags.items() for text in pair)])
+    assert not main(["score", *(str(text) for pair in flags.items() for text in pair)])
     folder = place(tmp_path, "drug_few_shot", {"name": "random"})
     assert len(scores.read_many([folder / "paper.csv"])) == 15
     assert len(scores.read_predictions(folder / "paper.predictions.csv")) == 5 * (N_CELLS - 30)

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from celllm.corpus.splits import Fold, Parts, Splits, write_splits
+from celllm.corpus.splits import Fold, Parts, Splits, read_splits, write_splits
 from celllm.errors import UserError
-from celllm.tasks.folds import LeakError, Offer, offer, read_folds, refuse_leak
+from celllm.tasks.folds import LeakError, Offer, offer, places, refuse_leak, saved_splits
 
 FOLD = Parts(np.arange(0, 6), np.arange(6, 8), np.arange(8, 10))
 
@@ -59,21 +59,22 @@ def saved(tmp_path: Path, fold: Fold) -> Path:
 
 def test_folds_are_places_in_the_file_of_cells(tmp_path: Path) -> None:
     path = saved(tmp_path, Fold(("a", "d"), ("c",), ("b",)))
-    task, (fold,) = read_folds(path, "baron", ["d", "c", "b", "a"])
-    assert task == "annotation"
+    ((name, splits),) = saved_splits([path], "baron").items()
+    assert (name, splits.task) == (str(path), "annotation")
+    (fold,) = places(name, splits, ["d", "c", "b", "a"])
     assert [part.tolist() for part in fold] == [[0, 3], [1], [2]]
 
 
 def test_a_cell_in_two_parts_is_told(tmp_path: Path) -> None:
     path = saved(tmp_path, Fold(("a", "d"), ("b",), ("b",)))
     with pytest.raises(UserError, match="fold 0 has the cell 'b' in two parts"):
-        read_folds(path, "baron", ["d", "b", "a"])
+        places(path, read_splits(path), ["d", "b", "a"])
 
 
 def test_splits_of_another_data_set_are_told(tmp_path: Path) -> None:
     path = saved(tmp_path, Fold(("a",), ("b",), ("c",)))
     with pytest.raises(UserError, match="splits of 'baron', expected those of 'zheng68k'"):
-        read_folds(path, "zheng68k", ["a", "b", "c"])
+        saved_splits([path], "zheng68k")
 
 
 def test_a_fold_edited_by_hand_is_told(tmp_path: Path) -> None:
@@ -82,4 +83,4 @@ def test_a_fold_edited_by_hand_is_told(tmp_path: Path) -> None:
     content["folds"][0]["train"].append("c")
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="changed after they were drawn"):
-        read_folds(path, "baron", ["a", "b", "c", "d"])
+        saved_splits([path], "baron")

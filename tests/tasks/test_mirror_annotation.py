@@ -7,10 +7,9 @@ import pytest
 from celllm.cells.genes import run_genes
 from celllm.cells.prepare import run_prepare
 from celllm.config import ROOT
-from celllm.corpus.splits import run_splits
 from celllm.io import read_yaml
 from celllm.scores import metrics, scores
-from celllm.tasks.annotation import run_annotate
+from celllm.tasks.score import run_score, run_splits
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +40,8 @@ def test_logistic_regression_on_measured_cells(
     row = read_yaml(ROOT / "config/data_sets.yaml")[data_set]
     raw = {name: mirror / file["path"] for name, file in row["files"].items() if "only_with" not in file}
     run_prepare(data_set, raw, *genes, row["options"], tmp_path / "cells.h5ad")
-    run_splits(tmp_path / "cells.h5ad", data_set, None, tmp_path / "splits.json")
-    run_annotate(
+    run_splits("annotation", tmp_path / "cells.h5ad", data_set, tmp_path / "splits.json")
+    run_score(
         cells=tmp_path / "cells.h5ad",
         data_set=data_set,
         genes=genes[0],

@@ -14,11 +14,10 @@ from celllm.config import ROOT
 from celllm.corpus.splits import pair_folds
 from celllm.io import read_yaml
 from celllm.scores import scores
-from celllm.tasks.drug_response import run_drug_response
+from celllm.tasks.drug_response import DrugResponse
 from celllm.tasks.folds import offer
-from celllm.tasks.pair_splits import run_pair_splits
 from celllm.tasks.runner import Runner
-from celllm.tasks.screen import ScreenData
+from celllm.tasks.score import run_score, run_splits
 
 # Pearson correlation over all test pairs, mean of five splits: CCLE's 460 lines x DeepCDR's pairs.
 WARM = {
@@ -45,14 +44,13 @@ def screen(mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_prepare("ccle", files["ccle"], *genes, rows["ccle"]["options"], folder / "ccle.h5ad")
     run_responses("gdsc", files["gdsc"], rows["gdsc"]["options"], folder / "gdsc.csv")
     for kind in ("warm", "cold"):
-        run_pair_splits(
-            folder / "ccle.h5ad", folder / "gdsc.csv", "gdsc_ccle", {"kind": kind}, folder / f"{kind}.json"
-        )
+        out = folder / f"{kind}.json"
+        run_splits(f"response_{kind}", folder / "ccle.h5ad", "gdsc_ccle", out, folder / "gdsc.csv")
     return folder
 
 
 def pearson(screen: Path, folder: Path, kind: str, method: str) -> float:
-    run_drug_response(
+    run_score(
         cells=screen / "ccle.h5ad",
         responses=screen / "gdsc.csv",
         data_set="gdsc_ccle",
@@ -72,7 +70,7 @@ def pearson(screen: Path, folder: Path, kind: str, method: str) -> float:
 @pytest.mark.mirror
 @pytest.mark.slow
 def test_the_screen_is_the_one_that_was_counted(screen: Path) -> None:
-    data = ScreenData.read(screen / "ccle.h5ad", screen / "gdsc.csv")
+    data = DrugResponse.read(screen / "ccle.h5ad", screen / "gdsc.csv")
     assert len(data.pairs) == 89_288
     assert (len(data.pairs.screen.lines), len(data.pairs.screen.drugs)) == (460, 223)
 
@@ -86,9 +84,9 @@ def test_the_screen_is_the_one_that_was_counted(screen: Path) -> None:
 def test_means_on_all_pairs_of_deepcdr(screen: Path, kind: str, method: str, expected: float) -> None:
     """Of 107,446 pairs of 561 lines: what looks at no expression needs none."""
     lines = pd.Index(sorted(set(read_responses(screen / "gdsc.csv")["cell_line"])))
-    data = ScreenData.join(csr_matrix((len(lines), 1)), lines, screen / "gdsc.csv")
+    data = DrugResponse.join(csr_matrix((len(lines), 1)), lines, screen / "gdsc.csv")
     assert (len(data.pairs), len(lines)) == (107_446, 561)
-    chosen = methods.response_method(method)
+    chosen = methods.method(method, methods.PAIRS)
     runner = Runner(chosen, chosen.settings(), 0)
     found = [
         data.measure(fold.test, runner.predict(data, fold, offer(fold, "strict", chooses=False), 0))

@@ -1,6 +1,7 @@
 """Under ``strict`` no test row has a part in any choice: whatever is written there, the predictions stay."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,15 @@ from numpy.typing import NDArray
 
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.splits import Parts
-from celllm.methods import _MODULES, _RESPONSE_MODULES
-from celllm.tasks import annotation, drug_response
-from celllm.tasks.annotation import DataSet
-from celllm.tasks.folds import Offer, offer, read_folds
+from celllm.methods import CELLS, PAIRS
+from celllm.tasks.annotation import Annotation
+from celllm.tasks.drug_response import DrugResponse
+from celllm.tasks.folds import Offer, offer, places, saved_splits
 from celllm.tasks.runner import Runner
-from celllm.tasks.screen import ScreenData
+from celllm.tasks.task import Task
 from tests.tasks import test_drug_response as screen
 from tests.tasks.conftest import Files
+from tests.tasks.test_annotation import trained
 
 files_of_screen = screen.files
 
@@ -28,24 +30,29 @@ ENCODERS: dict[str, dict[str, Any]] = {
 }
 QUICK = {"epochs": 3, "accumulation": 1, "learning_rate": 0.005, "precision": "float32"}
 RESPONSE_ENCODERS = {"fine-tuned": {}, "frozen": {"trainable_layers": 0}}
+BASELINES, RESPONSE_BASELINES = ([name for name in names if name != "encoder"] for names in (CELLS, PAIRS))
 QUICK_DEEPCDR = {"epochs": 2, "drug_layers": [8, 8], "cell_layers": [8, 8], "batch_size": 32}
 
 
-def annotator(name: str, files: Files, data: DataSet) -> Runner:
+def annotator(name: str, files: Files, data: Annotation) -> Runner:
     """A registered method, or one of the ways to use an encoder."""
-    encoder = files.encoder if name in ENCODERS else None
-    row = screen.CELLLM if encoder else {"name": name, "kind": "baseline"}
-    settings = QUICK | ENCODERS[name] if encoder else None
-    return annotation.make_runner(row, encoder, settings, 0, data)
+    if name in ENCODERS:
+        return Runner.of_row(trained(files), QUICK | ENCODERS[name], 0, data)
+    return Runner.of_row({"name": name, "kind": "baseline"}, None, 0, data)
 
 
-def cells(files: Files) -> tuple[DataSet, Parts]:
+def first_fold(path: Path, data: Task) -> Parts:
+    ((name, splits),) = saved_splits([path], "planted").items()
+    return places(name, splits, data.ids.tolist())[0]
+
+
+def cells(files: Files) -> tuple[Annotation, Parts]:
     """The planted data set and its first fold."""
-    data = DataSet.read(files.cells, Vocabulary.read(files.genes))
-    return data, read_folds(files.splits, "planted", data.ids.tolist())[1][0]
+    data = Annotation.read(files.cells, vocabulary=Vocabulary.read(files.genes))
+    return data, first_fold(files.splits, data)
 
 
-def poisoned_cells(data: DataSet, rows: NDArray[np.int64]) -> DataSet:
+def poisoned_cells(data: Annotation, rows: NDArray[np.int64]) -> Annotation:
     """The same with the labels of some cells turned round: each has another class than before."""
     labels = data.truth.copy()
     classes = np.unique(labels)
@@ -53,29 +60,29 @@ def poisoned_cells(data: DataSet, rows: NDArray[np.int64]) -> DataSet:
     return dataclasses.replace(data, cells=dataclasses.replace(data.cells, labels=labels))
 
 
-def screen_runner(name: str, files: screen.Files, data: ScreenData) -> Runner:
+def screen_runner(name: str, files: screen.Files, data: DrugResponse) -> Runner:
     """The same for drug response."""
-    encoder = files.encoder if name in RESPONSE_ENCODERS else None
-    row = screen.CELLLM if encoder else {"name": name, "kind": "baseline"}
-    quick = screen.QUICK | {"epochs": 2}
-    settings = quick | RESPONSE_ENCODERS[name] if encoder else QUICK_DEEPCDR if name == "deepcdr" else None
-    return drug_response.make_runner(row, encoder, settings, 0, data, Vocabulary.read(files.genes))
+    if name in RESPONSE_ENCODERS:
+        quick = screen.QUICK | {"epochs": 2}
+        return Runner.of_row(screen.trained(files), quick | RESPONSE_ENCODERS[name], 0, data)
+    settings = QUICK_DEEPCDR if name == "deepcdr" else None
+    return Runner.of_row({"name": name, "kind": "baseline"}, settings, 0, data)
 
 
-def pairs(files: screen.Files, kind: str) -> tuple[ScreenData, Parts]:
+def pairs(files: screen.Files, kind: str) -> tuple[DrugResponse, Parts]:
     """The planted screen and its first split."""
-    data = ScreenData.read(files.cells, files.responses, Vocabulary.read(files.genes))
-    return data, read_folds(getattr(files, kind), "planted", data.ids.tolist())[1][0]
+    data = DrugResponse.read(files.cells, files.responses, Vocabulary.read(files.genes))
+    return data, first_fold(getattr(files, kind), data)
 
 
-def poisoned_pairs(data: ScreenData, rows: NDArray[np.int64]) -> ScreenData:
+def poisoned_pairs(data: DrugResponse, rows: NDArray[np.int64]) -> DrugResponse:
     """The same with other responses to some pairs."""
     responses = data.truth.copy()
     responses[rows] = 20 - 3 * responses[rows]
     return dataclasses.replace(data, pairs=dataclasses.replace(data.pairs, responses=responses))
 
 
-@pytest.mark.parametrize("name", [*_MODULES, *ENCODERS])
+@pytest.mark.parametrize("name", [*BASELINES, *ENCODERS])
 def test_labels_of_test_cells_have_no_part_in_a_prediction(files: Files, name: str) -> None:
     data, fold = cells(files)
     found = []
@@ -98,13 +105,14 @@ def test_a_planted_leak_shows(files: Files, name: str) -> None:
     assert (found[0] != found[1]).any()
 
 
+WARM = [*RESPONSE_BASELINES, *RESPONSE_ENCODERS]
 # There is no mean of a line that was never seen.
-COLD = [name for name in (*_RESPONSE_MODULES, *RESPONSE_ENCODERS) if "line_mean" not in name]
+COLD = [name for name in WARM if "line_mean" not in name]
 
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [(name, "warm") for name in (*_RESPONSE_MODULES, *RESPONSE_ENCODERS)] + [(name, "cold") for name in COLD],
+    [(name, "warm") for name in WARM] + [(name, "cold") for name in COLD],
 )
 def test_responses_of_test_pairs_have_no_part_in_a_prediction(
     files_of_screen: screen.Files, name: str, kind: str
@@ -129,7 +137,7 @@ def test_a_planted_leak_of_responses_shows(files_of_screen: screen.Files, name: 
     assert np.abs(found[0] - found[1]).max() > 0.1
 
 
-@pytest.mark.parametrize("name", [*_MODULES, *ENCODERS])
+@pytest.mark.parametrize("name", [*BASELINES, *ENCODERS])
 def test_a_class_of_one_cell_and_one_that_is_only_tested(files: Files, name: str) -> None:
     """Every method trains beside them; the class that no training cell has is wrong, not a failure."""
     data, fold = cells(files)

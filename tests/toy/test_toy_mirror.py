@@ -21,8 +21,9 @@ from scipy import sparse
 from celllm.cells import h5ad
 from celllm.cells.genes import run_genes
 from celllm.cells.prepare import run_prepare
-from celllm.corpus.splits import read_splits, rows_of, run_splits
+from celllm.corpus.splits import read_splits, rows_of
 from celllm.errors import UserError
+from celllm.tasks.score import run_splits
 from celllm.toy import run_toy_mirror, toy_files, write_toy_mirror
 from celllm.toy.baron import CLASSES
 from celllm.toy.biology import build_biology, stream
@@ -529,7 +530,7 @@ def test_splits_of_prepared_toy_cells(toy: Path, tmp_path: Path, caplog: pytest.
     genes, aliases, cells = tmp_path / "genes.tsv", tmp_path / "aliases.tsv", tmp_path / "baron.h5ad"
     run_genes(toy / "hgnc" / "hgnc_complete_set_2024-08-01.txt", genes, aliases)
     run_prepare("baron", {"matrix": toy / "baron" / "GSE84133_RAW.tar"}, genes, aliases, None, cells)
-    run_splits(cells, "baron", {"n_folds": 7}, tmp_path / "baron.json")
+    run_splits("annotation", cells, "baron", tmp_path / "baron.json", settings={"n_folds": 7})
     adata = h5ad.read(cells)
     assert adata.shape == (388, 1383) and adata.uns["celllm"]["n_merged_symbols"] == 2
     splits = read_splits(tmp_path / "baron.json", adata.obs_names)

@@ -98,7 +98,7 @@ def test_drug_sensitivity_is_as_table_f1_and_the_paper_say() -> None:
 def test_drug_response_is_as_table_f1_says() -> None:
     from celllm.report import published
     from celllm.settings import fill
-    from celllm.tasks.pair_splits import PairSplitSettings
+    from celllm.tasks.drug_response import PairSplitSettings
     from celllm.training.finetune_response import ResponseSettings
 
     config = complete(read_yaml(ROOT / "config/paper.yaml"), environ={})["drug_response"]
@@ -107,7 +107,7 @@ def test_drug_response_is_as_table_f1_says() -> None:
     assert (chosen.regression_layers, chosen.activation) == ((512, 512), "elu")
     assert (chosen.batch_size, chosen.learning_rate, chosen.dropout) == (16, 1e-4, 0.2)
     for task, splits in config["splits"].items():
-        drawn = fill(PairSplitSettings, {"kind": task.removeprefix("response_"), **splits})
+        drawn = fill(PairSplitSettings, splits)
         assert (drawn.n_repeats, drawn.validation_fraction, drawn.test_fraction) == (5, 0.1, 0.1)
         # The training side holds the validation part: methods that choose nothing learn from both.
         assert published.load().tasks[task].test_over_train == pytest.approx(0.1 / 0.9)
@@ -136,10 +136,10 @@ def test_rows_without_pre_training_of_their_own(snakemake, tmp_path: Path) -> No
     )
     assert plan.returncode == 0, plan.stderr[-3000:]
     told = (plan.stdout + plan.stderr).splitlines()
-    commands = [" ".join(line.split()) for line in told if "celllm annotate" in line]
+    commands = [" ".join(line.split()) for line in told if "celllm score" in line]
     encoders = {
         name: {
-            command.partition("--encoder ")[2].split(" ")[0]
+            command.partition('"encoder": "')[2].partition('"')[0]
             for command in commands
             if f'"name": "{name}"' in command
         }

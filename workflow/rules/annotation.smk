@@ -1,12 +1,14 @@
-# Cell annotation: saved splits, one job per data set and model for all protocols, tidy scores.
+# Cell annotation: saved splits, one job per data set and model for all protocols, tidy scores. The rules of the
+# other tasks are these two with other files.
 def encoder_of(wildcards):
     name = pretrained_for(wildcards.model)
     return results(f"checkpoints/{name}/encoder.safetensors") if name else []
 
 
-def encoder_flag(wildcards):
-    path = encoder_of(wildcards)
-    return ["--encoder", path] if path else []
+def scored_row(wildcards):
+    """A model's row, with the file of its encoder where it has one."""
+    row, path = sized_row(wildcards.model), encoder_of(wildcards)
+    return as_json(row | {"encoder": path} if path else row)
 
 
 def method_settings(section, model):
@@ -19,8 +21,11 @@ def method_settings(section, model):
     return as_json(lay_over(settings, special))
 
 
-def annotation_settings(wildcards):
-    return method_settings("annotation", wildcards.model)
+def settings_in(section):
+    def settings(wildcards):
+        return method_settings(section, wildcards.model)
+
+    return settings
 
 
 def score_files(section, tasks, data_set, kinds=("csv", "predictions.csv")):
@@ -43,7 +48,7 @@ def annotation_scores():
 
 rule annotation_splits:
     input:
-        results("prepared/{data_set}.h5ad"),
+        cells=results("prepared/{data_set}.h5ad"),
     output:
         results("splits/annotation/{data_set}.json"),
     log:
@@ -54,10 +59,13 @@ rule annotation_splits:
         "../../envs/cpu.yaml"
     threads: 1
     params:
+        task="annotation",
+        data_set="{data_set}",
+        responses=[],
         settings=as_json(config["annotation"]["splits"] | {"seed": config["seed"]}),
     shell:
-        "exec python -m celllm splits --cells {input:q} --data-set {wildcards.data_set:q}"
-        " --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"
+        "exec python -m celllm splits --task {params.task:q} --cells {input.cells:q} {params.responses:q}"
+        " --data-set {params.data_set:q} --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"
 
 
 rule annotate:
@@ -76,14 +84,15 @@ rule annotate:
         "../../envs/gpu.yaml"
     threads: 8
     params:
-        encoder=encoder_flag,
-        model=model_row,
-        settings=annotation_settings,
+        data_set="{data_set}",
+        responses=[],
+        model=scored_row,
+        settings=settings_in("annotation"),
         protocols=config["annotation"]["protocols"],
         seed=config["seed"],
         out=results("scores"),
     shell:
-        "exec python -m celllm annotate --cells {input.cells:q} --genes {input.genes:q} --splits {input.splits:q}"
-        " {params.encoder:q} --model {params.model:q} --settings {params.settings:q}"
-        " --protocols {params.protocols:q} --seed {params.seed:q} --data-set {wildcards.data_set:q}"
+        "exec python -m celllm score --cells {input.cells:q} {params.responses:q} --genes {input.genes:q}"
+        " --splits {input.splits:q} --model {params.model:q} --settings {params.settings:q}"
+        " --protocols {params.protocols:q} --seed {params.seed:q} --data-set {params.data_set:q}"
         " --out {params.out:q} >> {log:q} 2>&1"

@@ -3,14 +3,9 @@
 SCREEN = "gdsc_ccle"
 
 
-def drug_response_settings(wildcards):
-    return method_settings("drug_response", wildcards.model)
-
-
 def pair_splits_settings(wildcards):
     chosen = config["drug_response"]["splits"][wildcards.response_task]
-    kind = wildcards.response_task.removeprefix("response_")
-    return as_json(chosen | {"kind": kind, "seed": config["seed"]})
+    return as_json(chosen | {"seed": config["seed"]})
 
 
 def drug_response_scores():
@@ -27,14 +22,17 @@ def screen_file(role, pattern):
     return [results(pattern).format(name=name) for name in config["data_sets"][role]]
 
 
+RESPONSES = screen_file("response", "prepared/{name}.responses.csv")
+
+
 wildcard_constraints:
     response_task="response_warm|response_cold",
 
 
-rule pair_splits:
+use rule annotation_splits as pair_splits with:
     input:
+        RESPONSES,
         cells=screen_file("expression", "prepared/{name}.h5ad"),
-        responses=screen_file("response", "prepared/{name}.responses.csv"),
     output:
         results("splits/{response_task}/gdsc_ccle.json"),
     log:
@@ -43,21 +41,19 @@ rule pair_splits:
         times_of("splits/{response_task}/gdsc_ccle")
     conda:
         "../../envs/response.yaml"
-    threads: 1
     params:
+        task="{response_task}",
+        data_set=SCREEN,
+        responses=["--responses", *RESPONSES],
         settings=pair_splits_settings,
-        screen=SCREEN,
-    shell:
-        "exec python -m celllm pair-splits --cells {input.cells:q} --responses {input.responses:q} --data-set {params.screen:q}"
-        " --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"
 
 
 # Warm and cold in one job: they share what the frozen layers make of a cell line.
-rule drug_response:
+use rule annotate as drug_response with:
     input:
         encoder_of,
+        RESPONSES,
         cells=screen_file("expression", "prepared/{name}.h5ad"),
-        responses=screen_file("response", "prepared/{name}.responses.csv"),
         genes=rules.genes.output.genes,
         splits=expand(
             rules.pair_splits.output, response_task=config["drug_response"]["splits"]
@@ -70,17 +66,8 @@ rule drug_response:
         times_of("drug_response/{model}")
     conda:
         "../../envs/response.yaml"
-    threads: 8
     params:
-        encoder=encoder_flag,
-        model=model_row,
-        settings=drug_response_settings,
+        data_set=SCREEN,
+        responses=["--responses", *RESPONSES],
+        settings=settings_in("drug_response"),
         protocols=config["drug_response"]["protocols"],
-        seed=config["seed"],
-        screen=SCREEN,
-        out=results("scores"),
-    shell:
-        "exec python -m celllm drug-response --cells {input.cells:q} --responses {input.responses:q}"
-        " --genes {input.genes:q} --splits {input.splits:q} {params.encoder:q} --model {params.model:q}"
-        " --settings {params.settings:q} --protocols {params.protocols:q} --seed {params.seed:q}"
-        " --data-set {params.screen:q} --out {params.out:q} >> {log:q} 2>&1"

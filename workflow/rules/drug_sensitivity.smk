@@ -1,11 +1,7 @@
 # Single-cell drug sensitivity: 5 % (few-shot) or 80 % (full data) of the cells to train on, otherwise as cell annotation.
-def drug_sensitivity_settings(wildcards):
-    return method_settings("drug_sensitivity", wildcards.model)
-
-
 def drug_splits_settings(wildcards):
     chosen = config["drug_sensitivity"]["splits"][wildcards.drug_task]
-    return as_json(chosen | {"task": wildcards.drug_task, "seed": config["seed"]})
+    return as_json(chosen | {"seed": config["seed"]})
 
 
 def drug_sensitivity_scores():
@@ -25,27 +21,20 @@ wildcard_constraints:
     drug_task="drug_few_shot|drug_full",
 
 
-rule drug_splits:
-    input:
-        results("prepared/{data_set}.h5ad"),
+use rule annotation_splits as drug_splits with:
     output:
         results("splits/{drug_task}/{data_set}.json"),
     log:
         log_of("splits/{drug_task}/{data_set}"),
     benchmark:
         times_of("splits/{drug_task}/{data_set}")
-    conda:
-        "../../envs/cpu.yaml"
-    threads: 1
     params:
+        task="{drug_task}",
         settings=drug_splits_settings,
-    shell:
-        "exec python -m celllm splits --cells {input:q} --data-set {wildcards.data_set:q}"
-        " --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"
 
 
 # Few-shot and full data in one job: they share what the frozen layers make of a cell.
-rule drug_sensitivity:
+use rule annotate as drug_sensitivity with:
     input:
         encoder_of,
         cells=results("prepared/{data_set}.h5ad"),
@@ -63,17 +52,6 @@ rule drug_sensitivity:
         log_of("drug_sensitivity/{data_set}/{model}"),
     benchmark:
         times_of("drug_sensitivity/{data_set}/{model}")
-    conda:
-        "../../envs/gpu.yaml"
-    threads: 8
     params:
-        encoder=encoder_flag,
-        model=model_row,
-        settings=drug_sensitivity_settings,
+        settings=settings_in("drug_sensitivity"),
         protocols=config["drug_sensitivity"]["protocols"],
-        seed=config["seed"],
-        out=results("scores"),
-    shell:
-        "exec python -m celllm drug-sensitivity --cells {input.cells:q} --genes {input.genes:q}"
-        " --splits {input.splits:q} {params.encoder:q} --model {params.model:q} --settings {params.settings:q}"
-        " --protocols {params.protocols:q} --seed {params.seed:q} --data-set {wildcards.data_set:q} --out {params.out:q} >> {log:q} 2>&1"

@@ -32,13 +32,17 @@ def gene_embedding_flag(wildcards):
     return ["--gene-embeddings", path] if path else []
 
 
-def row_of(name):
+def sized_row(name):
     """A model's row with its size spelled out."""
     row = dict(config["models"][name])
     if "size" in row:
         row["size"] = config["sizes"][row["size"]]
         row["tokens"] = row["tokens"] | config["tokens"]
-    return as_json(row | {"name": name})
+    return row | {"name": name}
+
+
+def row_of(name):
+    return as_json(sized_row(name))
 
 
 def model_row(wildcards):
