@@ -1,5 +1,196 @@
+"""``python -m celllm``: a command, in an environment put right, whose failures are one line each.
+
+What a shell, a notebook or a scheduler leaves in the environment must not change or break a command, and what
+still goes wrong is said in one line, with the traceback in a file.
+"""
+
+import contextlib
+import errno
+import os
+import re
+import socket
 import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn
 
-from celllm.cli import main
+# The machine's fault, to be mended by whoever owns it; exit status 2 as for every other error of the user.
+FAULTS = {
+    errno.ENOSPC: "the disk is full; make room, then run the same command again",
+    errno.EDQUOT: "the disk quota is used up; make room, then run the same command again",
+    errno.EROFS: "the file system is read-only; choose a place that can be written to",
+    errno.EACCES: "permission denied; choose a place that you may read and write",
+    errno.EPERM: "operation not permitted; choose a place that you may read and write",
+    errno.EMFILE: "too many open files; raise the limit (ulimit -n 4096)",
+    errno.EIO: "the disk reports an input/output error",
+    errno.ESTALE: "the network file system lost the file; run the same command again",
+}
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
-sys.exit(main())
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns
+    -------
+    Its exit status: 0, 2 for what the user can mend, 75 interrupted (the same command goes on), 1 for a fault
+    of ours, 130 after Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    verb = next((word for word in arguments if not word.startswith("-")), "")
+    name = f"celllm {verb}".rstrip()
+    settle(os.environ)
+    sys.unraisablehook, sys.excepthook = _ignore_faults, _ignore_printed_faults
+    _mark_attempt(name)
+    stale = _stale_torchrun(os.environ)
+    if stale:
+        print(f"{name}: {stale}", file=sys.stderr)
+        return 2
+    try:
+        from celllm import cli  # here, for what it imports may fail too
+
+        return cli.main(arguments)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader (`| head`) has gone
+        return 1
+    except Exception as error:  # noqa: BLE001 - the last line of defence
+        return _explain(name, arguments, error)
+
+
+def settle(environ: MutableMapping[str, str]) -> None:
+    """Put right what other programs leave in the environment, before anything reads it."""
+    environ["MPLBACKEND"] = "agg"  # figures go to files; a notebook's kernel exports a back end of its own
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8
+    for variable in THREADS:
+        if variable in environ and not re.fullmatch(r"\s*[1-9]\d*\s*(,\s*[1-9]\d*\s*)*", environ[variable]):
+            del environ[variable]
+    home = environ.get("HOME")
+    if not home or not os.access(home, os.W_OK):
+        for variable in ("MPLCONFIGDIR", "NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+            environ.setdefault(variable, str(Path(tempfile.gettempdir(), f"celllm-cache-{os.getuid()}")))
+    if "TORCHELASTIC_RUN_ID" not in environ and environ.get("WORLD_SIZE", "1") != "1":
+        print(f"WORLD_SIZE={environ['WORLD_SIZE']} without torchrun: ignored, one process", file=sys.stderr)
+        for variable in RANKS:
+            environ.pop(variable, None)
+    sys.path[:] = [entry for entry in sys.path if not _is_of_another_python(entry)]
+
+
+def _stale_torchrun(environ: Mapping[str, str]) -> str | None:
+    """What to do where the variables of a torchrun that has ended are still set: joining it would hang."""
+    if "TORCHELASTIC_RUN_ID" not in environ or environ.get("WORLD_SIZE", "1") == "1":
+        return None
+    address, port = environ.get("MASTER_ADDR", ""), environ.get("MASTER_PORT", "")
+    try:
+        socket.create_connection((address, int(port)), timeout=30).close()
+    except (OSError, ValueError, OverflowError):
+        names = " ".join(name for name in (*RANKS, "TORCHELASTIC_RUN_ID") if name in environ)
+        return f"no torchrun answers at {address}:{port}; unset what an earlier one has left: unset {names}"
+    return None
+
+
+def _is_of_another_python(entry: str) -> bool:
+    """A PYTHONPATH with the packages of another Python: none of them can be imported here."""
+    found = re.search(r"python(\d+\.\d+)/(?:site|dist)-packages/?$", entry)
+    return found is not None and found[1] != f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def _mark_attempt(name: str) -> None:
+    """In a log that holds an earlier attempt: a line between the two."""
+    log = _log_file()
+    if log is not None and log.stat().st_size:
+        job = os.environ.get("SLURM_JOB_ID")
+        place = socket.gethostname() + (f", SLURM job {job}" if job else "")
+        print(f"--- {name} again, {time.strftime('%Y-%m-%d %H:%M:%S')} on {place} ---", file=sys.stderr)
+
+
+def _log_file() -> Path | None:
+    """The file that standard error goes to, where it goes to one."""
+    try:
+        path = Path(os.readlink("/proc/self/fd/2"))
+    except OSError:
+        return None
+    return path if path.is_file() else None
+
+
+def _ignore_faults(unraisable: "sys.UnraisableHookArgs") -> None:
+    """On a full disk HDF5 complains once for each object it closes; the last line says it all."""
+    if unraisable.exc_value is None or _errno(unraisable.exc_value) not in FAULTS:
+        sys.__unraisablehook__(unraisable)
+
+
+def _ignore_printed_faults(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Cython prints what it ignores as if it had ended the program."""
+    if _errno(error) not in FAULTS:
+        sys.__excepthook__(kind, error, trace)
+
+
+def _explain(name: str, arguments: Sequence[str], error: Exception) -> int:
+    fault = next((e for e in _chain(error) if _errno(e) in FAULTS), None)
+    if fault is not None:
+        out = arguments[arguments.index("--out") + 1] if "--out" in arguments[:-1] else ""
+        path = getattr(fault, "filename", None) or out
+        place = Path(path).parent if Path(path).name.startswith(".partial-") else path
+        print(f"{name}: {place}: {FAULTS[_errno(fault) or 0]}", file=sys.stderr)
+        return 2
+    told = " ".join(str(error).split())[:300]
+    hint = ""
+    if isinstance(error, ImportError) and os.environ.get("PYTHONPATH"):
+        hint = f"; PYTHONPATH={os.environ['PYTHONPATH']} comes before the installed packages: unset it"
+    elif isinstance(error, ImportError):
+        hint = "; is the environment complete? (make setup, or --use-conda)"
+    place = _save_traceback(name, error)
+    print(f"{name}: unexpected {type(error).__name__}: {told}{hint} (traceback: {place})", file=sys.stderr)
+    return 1
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _errno(error: BaseException) -> int | None:
+    """Its number; HDF5 and Arrow keep theirs in the text."""
+    if not isinstance(error, OSError):
+        found = re.search(r"\b(?:os error |errno = )(\d+)", str(error))
+        return int(found[1]) if found else None
+    found = re.search(r"\berrno = (\d+)", str(error))
+    return int(found[1]) if found else error.errno
+
+
+def _save_traceback(name: str, error: Exception) -> str:
+    """Beside the log where there is one, else in the folder for temporary files."""
+    text = f"{name}\n{' '.join(sys.argv)}\n" + "".join(traceback.format_exception(error))
+    log, stamp = _log_file(), time.strftime("%Y%m%d-%H%M%S")
+    places = [Path(f"{log}.traceback")] if log else []
+    with contextlib.suppress(OSError):
+        places.append(Path(tempfile.gettempdir(), f"celllm-traceback-{stamp}-{os.getpid()}.txt"))
+    for place in places:
+        with contextlib.suppress(OSError):
+            place.write_text(text, encoding="utf-8", errors="backslashreplace")
+            return str(place)
+    return f"nowhere to write it\n{text}"
+
+
+def run() -> NoReturn:
+    """Run the command line's command and leave with its status."""
+    status = main()
+    if status == 2:
+        # Without the clean-up at exit: HDF5 closes its files once more there, and crashes on a full disk.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    run()
