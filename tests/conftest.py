@@ -4,7 +4,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+# The same examples in every run, and nothing kept between runs.
+hypothesis.settings.register_profile(
+    "celllm", deadline=None, derandomize=True, database=None, max_examples=60
+)
+hypothesis.settings.load_profile("celllm")
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from celllm.errors import UserError
 from celllm.io import write_text
 from celllm.sources import delimited
+from celllm.sources.delimited import Row
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -284,13 +285,13 @@ def run_genes(hgnc: str | Path, genes: str | Path, aliases: str | Path) -> None:
     )
 
 
-def _refuse_repeats(hgnc: str | Path, rows: list[dict[str, str]]) -> None:
+def _refuse_repeats(hgnc: str | Path, rows: Sequence[Row]) -> None:
     symbol, n = Counter(row["symbol"] for row in rows).most_common(1)[0]
     if n > 1:
         raise UserError(f"{hgnc}: the symbol '{symbol}' is approved {n} times; take HGNC's own complete set")
 
 
-def _names(rows: list[dict[str, str]], coding: set[str]) -> Iterator[tuple[str, str, str]]:
+def _names(rows: Sequence[Row], coding: set[str]) -> Iterator[tuple[str, str, str]]:
     """Rows of ``aliases.tsv``: what each name means, and nothing for a name that means more than one gene.
 
     All locus groups take part, so that the symbol of a non-coding gene is never read as an alias of a coding
@@ -311,7 +312,7 @@ def _names(rows: list[dict[str, str]], coding: set[str]) -> Iterator[tuple[str, 
     yield from sorted(kept, key=lambda row: (order[row[2]], row[0]))
 
 
-def _owners(rows: list[dict[str, str]], column: str) -> dict[str, set[str]]:
+def _owners(rows: Sequence[Row], column: str) -> dict[str, set[str]]:
     owners: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         for name in row[column].split("|"):

@@ -170,7 +170,9 @@ def _listed(options: CellOptions, files: Mapping[str, Path], source: str) -> fro
         raise UserError(
             f"{source}: filter_genes is 'list', but the file '{GENE_LIST}' is missing (one name a line)"
         )
-    return frozenset(name for name, *_ in delimited.records(files[GENE_LIST], 1, delimiter=None))
+    return frozenset(
+        row["name"] for row in delimited.rows(files[GENE_LIST], ("name",), delimiter=None, header=False)
+    )
 
 
 def _check_orientation(raw: RawCells, symbol_map: SymbolMap, where: str | Path) -> None:

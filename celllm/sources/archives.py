@@ -23,6 +23,8 @@ MAX_MEMBERS = 100_000
 MAX_HEADER = 2**20
 """Long names and PAX records are read into memory by ``tarfile``: a megabyte is far above any honest one."""
 MAX_PADDING = 2**24
+MAX_LINE = 2**27
+"""Bytes of one line of text: a row of 40,000 cells has a megabyte, a bomb has no end."""
 
 _HEADERS = (
     tarfile.XHDTYPE,
@@ -32,6 +34,25 @@ _HEADERS = (
     tarfile.GNUTYPE_LONGLINK,
 )
 _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError, UnicodeDecodeError)
+_MAGIC = {
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file (.h5ad, .h5, .loom)",
+    b"PK\x03\x04": "an Excel workbook (.xlsx) or another zip archive",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook (.xls); save it as CSV",
+    b"RDX": "an R workspace (.RData)",
+    b"RDA": "an R workspace (.RData)",
+    b"X\n\0\0": "an R object written by saveRDS (.rds)",
+    b"A\n2\n": "an R object written by saveRDS (.rds)",
+    b"A\n3\n": "an R object written by saveRDS (.rds)",
+    b"\x1f\x8b": "compressed twice with gzip; unpack it once",
+    b"BZh": "compressed with bzip2; unpack it",
+    b"\xfd7zXZ": "compressed with xz; unpack it",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it",
+    b"%PDF": "a PDF document",
+    b"PAR1": "a Parquet file",
+    b"\x93NUMPY": "a NumPy array (.npy)",
+    b"SQLite format 3": "a SQLite database",
+}
+_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
 def members(
@@ -76,12 +97,46 @@ def members(
         raise UserError(f"{path}: no member matches '{pattern}'; it holds {found}")
 
 
-def open_text(source: str | Path | IO[bytes], encoding: str = "utf-8", max_bytes: int = MAX_TOTAL) -> IO[str]:
-    """Open a plain or gzip-compressed text for reading; see :func:`open_bytes`."""
-    return io.TextIOWrapper(open_bytes(source, max_bytes), encoding=encoding)
+def open_text(
+    source: str | Path | IO[bytes],
+    encoding: str | None = None,
+    max_bytes: int = MAX_TOTAL,
+    errors: str = "strict",
+) -> IO[str]:
+    """Open a plain or gzip-compressed text for reading; see :func:`open_bytes`.
+
+    UTF-16 and a byte order mark are recognised; any other text is read as UTF-8 unless ``encoding`` is given.
+
+    Raises
+    ------
+    UserError
+        For a file of another kind, and, when the reading gets there, for a line longer than ``MAX_LINE``.
+    """
+    stream = open_bytes(source, max_bytes, MAX_LINE)
+    start = stream.peek(512)[:512]
+    where = getattr(stream.raw, "where", "the text")
+    if encoding is None:
+        encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
+    zeros = [start[i::2].count(0) for i in (0, 1)]  # Latin letters of UTF-16 have a zero in one half
+    if encoding is None and min(zeros) == 0 and max(zeros) > len(start) / 4:
+        encoding = "utf-16-be" if zeros[0] else "utf-16-le"
+    if encoding is None and (kind := kind_of(start)) is not None:
+        stream.close()
+        raise UserError(f"{where}: is {kind}; a text is expected")
+    return io.TextIOWrapper(stream, encoding=encoding or "utf-8", errors=errors)
 
 
-def open_bytes(source: str | Path | IO[bytes], max_bytes: int = MAX_TOTAL) -> io.BufferedReader:
+def kind_of(start: bytes) -> str | None:
+    """Name the kind of a file that is no text by its first bytes; None for what can be a text."""
+    found = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
+    if found is None and start[257:262] == b"ustar":
+        return "a tar archive"
+    return "binary data" if found is None and b"\0" in start else found
+
+
+def open_bytes(
+    source: str | Path | IO[bytes], max_bytes: int = MAX_TOTAL, max_line: int | None = None
+) -> io.BufferedReader:
     """Open a plain or gzip-compressed file for reading; its first two bytes tell which, not its name.
 
     Parameters
@@ -90,6 +145,8 @@ def open_bytes(source: str | Path | IO[bytes], max_bytes: int = MAX_TOTAL) -> io
         A path, or a stream given by :func:`members` (a compressed file inside an archive).
     max_bytes
         Cap on the size after decompression.
+    max_line
+        Cap on the bytes between two line ends, for texts.
 
     Raises
     ------
@@ -100,12 +157,12 @@ def open_bytes(source: str | Path | IO[bytes], max_bytes: int = MAX_TOTAL) -> io
     raw: Any = own or source
     where = str(source) if own else getattr(getattr(raw, "raw", raw), "where", "archive member")
     inner = gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
-    return io.BufferedReader(_Guarded(inner, where, max_bytes, own), 2**20)
+    return io.BufferedReader(_Guarded(inner, where, max_bytes, own, max_line), 2**20)
 
 
 @contextmanager
 def damage(where: str | Path) -> Iterator[None]:
-    """Tell the errors of truncated or damaged data as one :class:`UserError` that names ``where``."""
+    """Turn the errors of truncated or damaged data into one :class:`UserError` that names ``where``."""
     try:
         yield
     except _DAMAGE as error:
@@ -114,11 +171,19 @@ def damage(where: str | Path) -> Iterator[None]:
 
 
 class _Guarded(io.RawIOBase):
-    """A stream whose damage is told by name and that ends in an error beyond ``max_bytes``."""
+    """A stream whose damage is reported by name and that ends in an error beyond its caps."""
 
-    def __init__(self, inner: Any, where: str, max_bytes: int, owned: IO[bytes] | None = None) -> None:
+    def __init__(
+        self,
+        inner: Any,
+        where: str,
+        max_bytes: int,
+        owned: IO[bytes] | None = None,
+        max_line: int | None = None,
+    ) -> None:
         self.where = where
         self._inner, self._left, self._max, self._owned = inner, max_bytes, max_bytes, owned
+        self._max_line, self._line = max_line, 0
 
     def readable(self) -> bool:
         return True
@@ -129,6 +194,11 @@ class _Guarded(io.RawIOBase):
         self._left -= n_read
         if self._left < 0:
             raise UserError(f"{self.where}: unpacks to more than {self._max} bytes; refused")
+        if self._max_line is not None:
+            end = bytes(buffer[:n_read]).rfind(b"\n")
+            self._line = self._line + n_read if end < 0 else n_read - end
+            if self._line > self._max_line:
+                raise UserError(f"{self.where}: has a line of more than {self._max_line} bytes; refused")
         return n_read
 
     def close(self) -> None:

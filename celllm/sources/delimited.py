@@ -1,11 +1,19 @@
-"""Delimited texts: tables of strings, and big tables of numbers read row by row into a sparse matrix."""
+"""Delimited texts and workbooks: the one place where a line becomes fields.
+
+A row of another number of fields than its header is never shifted or padded: it is a :class:`UserError` with
+file, line and both numbers. What is harmless is accepted everywhere: blank last lines, a separator behind
+every row, a byte order mark, CRLF, a missing last newline, quoted fields, a header that lacks the field above
+the row names as R writes it, a semicolon or a tab in place of the comma.
+"""
 
 import contextlib
 import csv
+import itertools
+import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -16,7 +24,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from celllm.errors import UserError
-from celllm.sources.archives import damage, open_text
+from celllm.sources.archives import damage, open_bytes, open_text
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -24,91 +32,291 @@ if TYPE_CHECKING:
 AGAIN = "delete the file and get it again"
 MAX_WORKBOOK = 2**31
 """Bytes that a workbook may unpack to; the largest one among the sources has 21 MB packed."""
+MISSING = frozenset(("", "na", "n/a", "#n/a", "nan", "null", "none", "-", "\\n"))
+"""What stands for a missing value, in lower case."""
+
+_INVISIBLE = " \t\r\n\ufeff\u200b\u00a0"
+_LONE_BYTE = re.compile("[\udc80-\udcff]")
+_FLOATED = re.compile(r"\d+\.0*")
+_GROUPED = re.compile(r"\d{1,3}(,\d{3})+(\.0*)?")
+_ROUNDED = re.compile(r"\d+(\.\d+)?[eE]\+?\d+")
+
+
+class Row(dict[str, str]):
+    """Fields of a row by column, stripped; ``where`` is its file and line, for messages."""
+
+    def __init__(self, fields: Iterable[tuple[str, str]], where: str) -> None:
+        super().__init__(fields)
+        self.where = where
 
 
 def rows(
-    path: str | Path, columns: Sequence[str], delimiter: str = "\t", encoding: str = "utf-8-sig"
-) -> Iterator[dict[str, str]]:
-    """Iterate the rows of a table with a header line, as dictionaries of the named ``columns``.
+    source: str | Path | IO[bytes],
+    columns: Sequence[str] | None,
+    delimiter: str | None = "\t",
+    encoding: str | None = None,
+    header: bool = True,
+    where: str | Path | None = None,
+) -> Iterator[Row]:
+    """Iterate the rows of a table: plain or gzip-compressed text, or an Excel workbook.
 
-    Cells may be double-quoted; the file may be gzip-compressed; columns not named are left out.
-
-    Raises
-    ------
-    UserError
-        For a web page in place of the table, a missing column, or a row that ends early.
-    """
-    with damage(path), open_text(path, encoding=encoding) as handle:
-        reader = csv.DictReader(refuse_pages(handle, path), delimiter=delimiter)
-        missing = [c for c in columns if c not in (reader.fieldnames or ())]
-        if missing:
-            raise UserError(
-                f"{path}: the column '{missing[0]}' is missing; expected a table with the columns "
-                f"{', '.join(columns)}"
-            )
-        for row in reader:
-            if None in row.values():
-                raise UserError(f"{path}: line {reader.line_num} ends early; {AGAIN}")
-            yield {c: row[c].strip() for c in columns}
-
-
-def records(
-    path: str | Path, n_fields: int, delimiter: str | None = ",", encoding: str = "utf-8-sig"
-) -> Iterator[list[str]]:
-    """Iterate the rows of a table without a header line; ``delimiter`` None means any white space.
+    Parameters
+    ----------
+    source
+        A path, or a stream of an archive's member.
+    columns
+        The columns wanted; others are left out. None: all that the header names. Without a header, the names
+        of all columns.
+    delimiter
+        Between fields; None means any white space. A first line without it may be separated by a tab, comma
+        or semicolon instead.
+    encoding
+        Of the text; UTF-8 or UTF-16 when not given.
+    header
+        Whether the first line names the columns.
+    where
+        The file, for messages; ``source`` when not given.
 
     Raises
     ------
     UserError
-        For a web page in place of the table, or a row of another number of fields.
+        For a file of another kind, a missing or doubled column, or a row of another number of fields.
     """
-    with damage(path), open_text(path, encoding=encoding) as handle:
-        lines = refuse_pages(handle, path)
-        parsed = csv.reader(lines, delimiter=delimiter) if delimiter else (line.split() for line in lines)
-        for number, fields in enumerate(parsed, start=1):
-            if len(fields) != n_fields:
-                raise UserError(
-                    f"{path}: line {number} has {len(fields)} fields, expected {n_fields}; {AGAIN}"
-                )
-            yield fields
+    where = where or str(source)
+    is_text = not isinstance(source, str | Path) or not _is_workbook(source)
+    if is_text:
+        records = _text_records(source, where, delimiter, encoding)
+    else:
+        records = _sheet_records(Path(str(source)), columns or ())
+    names = [name.strip(_INVISIBLE) for name in next(records)[1]] if header else list(columns or ())
+    first = next(records, None)
+    layout = _Layout.of(names, first[1], header) if is_text and first else _Layout(names)
+    records = itertools.chain([first] if first else [], records)
+    places = _places(layout.names, layout.names if columns is None else columns, where)
+    seen: set[str] = set()
+    for number, fields in records:
+        if layout.has_row_names:  # R's are unique; what repeats is a column, and the rows are too long
+            layout = layout if fields[0] not in seen else _Layout(layout.names[1:])
+            seen.add(fields[0])
+        fields = layout.fit(number, fields, where)
+        yield Row(
+            ((name, fields[i].strip(_INVISIBLE)) for name, i in places.items()), f"{where}: line {number}"
+        )
 
 
-def header(path: str | Path, delimiter: str = "\t", encoding: str = "utf-8-sig") -> list[str]:
+def header(source: str | Path, delimiter: str | None = "\t") -> list[str]:
     """Return the fields of the first line."""
-    with damage(path), open_text(path, encoding=encoding) as handle:
-        return next(csv.reader(refuse_pages(handle, path), delimiter=delimiter))
+    return next(_text_records(source, str(source), delimiter, None))[1]
 
 
-def refuse_pages(lines: IO[str] | Iterator[str], where: str | Path) -> Iterator[str]:
-    """Pass lines on; an empty text or one that starts like a web page is a :class:`UserError`."""
-    first = next(iter(lines), "")
-    if not first.strip():
-        raise UserError(f"{where}: the file is empty; {AGAIN}")
-    if first.lstrip("\ufeff \t").startswith("<"):
-        raise UserError(f"{where}: a web page (HTML) in place of the data; {AGAIN}")
-    yield first
-    yield from lines
-
-
-def sheet(path: str | Path, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Iterate the rows of an Excel workbook's first sheet: the cells under ``columns``, empty ones as ``""``.
+def identifier(text: str, where: str) -> str:
+    """Undo what a spreadsheet did to a whole number that is a name (``1010.0``, ``1,046``); "" when missing.
 
     Raises
     ------
     UserError
-        For a file that is no workbook, a damaged or a giant one, or a missing column.
+        For ``9.05E+05``, which has lost digits.
     """
+    if text.lower() in MISSING:
+        return ""
+    if _GROUPED.fullmatch(text):
+        text = text.replace(",", "")
+    if _ROUNDED.fullmatch(text):
+        raise UserError(
+            f"{where}: the id '{text}' is rounded; write ids as whole numbers (format the column as text)"
+        )
+    return text.partition(".")[0] if _FLOATED.fullmatch(text) else text
+
+
+def number(text: str, where: str) -> float | None:
+    """Read a finite number; None for one of :data:`MISSING`, anything else is a :class:`UserError`."""
+    if text.lower() in MISSING:
+        return None
+    if not _is_number(text):
+        raise UserError(f"{where}: {_what_is_wrong(text)}")
+    if not np.isfinite(float(text)):
+        raise UserError(f"{where}: '{text}' is not a finite number")
+    return float(text)
+
+
+def _text_records(
+    source: str | Path | IO[bytes], where: str | Path, delimiter: str | None, encoding: str | None
+) -> Iterator[tuple[int, list[str]]]:
+    with damage(where), open_text(source, encoding, errors="surrogateescape") as handle:
+        lines, delimiter = _table_lines(handle, where, delimiter)
+        for place, line in lines:
+            yield place, _split(line, delimiter, f"{where}: line {place}")
+
+
+def _table_lines(
+    handle: Iterable[str], where: str | Path, delimiter: str | None
+) -> tuple[Iterator[tuple[int, str]], str | None]:
+    """Numbered lines of a table without a comment in front, and the delimiter that its first line has."""
+    lines = _lines(handle, where)
+    first = next(lines, None)
+    if first is None:
+        raise UserError(f"{where}: the file is empty; {AGAIN}")
+    if first[1].startswith("<"):
+        raise UserError(f"{where}: a web page (HTML) in place of the data; {AGAIN}")
+    second = next(lines, None)
+    while second is not None and _is_comment(first[1], second[1], delimiter):
+        first, second = second, next(lines, None)
+    if delimiter is not None and delimiter not in first[1]:
+        others = [other for other in (",", "\t", ";") if other in first[1]]
+        delimiter = max(others, key=first[1].count, default=delimiter)
+    return itertools.chain([first], [second] if second else [], lines), delimiter
+
+
+def _lines(handle: Iterable[str], where: str | Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines, blank ones at the end left out."""
+    blank = 0
+    for place, line in enumerate(handle, start=1):
+        if place == 1:
+            line = line.removeprefix("\ufeff")
+        if not line.strip(" \t\r\n,;"):
+            blank = blank or place
+            continue
+        if blank:
+            raise UserError(f"{where}: line {blank} is empty, but line {place} is not; {AGAIN}")
+        if not line.isascii() and (byte := _LONE_BYTE.search(line)):
+            raise UserError(
+                f"{where}: line {place} is no UTF-8 text (byte {ord(byte[0]) - 0xDC00:#x} at character "
+                f"{byte.start() + 1}); save it as UTF-8 if it is Latin-1 or Windows-1252, else fetch it again"
+            )
+        yield place, line
+
+
+def _is_comment(first: str, second: str, delimiter: str | None) -> bool:
+    if not first.startswith("#"):
+        return False
+    if delimiter is None:
+        return len(first.split()) != len(second.split())
+    return first.count(delimiter) == 0 or abs(first.count(delimiter) - second.count(delimiter)) > 1
+
+
+def _split(line: str, delimiter: str | None, where: str) -> list[str]:
+    line = line.rstrip("\r\n")
+    if delimiter is None:
+        return line.split()
+    if '"' not in line:
+        return line.split(delimiter)
+    try:
+        fields = next(csv.reader([line + "\n"], delimiter=delimiter))
+    except csv.Error as error:
+        raise UserError(f"{where}: {error}; {AGAIN}") from error
+    if not fields[-1].endswith("\n"):
+        return fields
+    if delimiter == "\t":  # a quotation mark that belongs to a name
+        return line.split(delimiter)
+    raise UserError(
+        f"{where}: a quoted field does not end in its line; close the quote or remove line breaks"
+    )
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How the rows of a table lie under its header."""
+
+    names: list[str]
+    open_end: bool = False
+    has_row_names: bool = False
+
+    @classmethod
+    def of(cls, header: list[str], first: list[str], is_header: bool = True) -> "_Layout":
+        """Find out from header and first row; names that are no header of the file can lack no name."""
+        extra, is_open = len(first) - len(header), first[-1].strip() == ""
+        if not is_header:
+            return cls(header, open_end=extra == 1 and is_open)
+        unnamed_end = len(header) > 1 and not header[-1].strip()
+        if extra == 1 and is_open and first[0].strip('"') != "1":
+            return cls(header, open_end=True)
+        if extra == 1 and not is_open and header[0].strip():
+            return cls(["", *header], has_row_names=True)
+        if extra == 0 and is_open and unnamed_end:
+            return cls(header[:-1], open_end=True)
+        return cls(header[:-1] if extra == -1 and unnamed_end else header)
+
+    def fit(self, place: int, fields: list[str], where: str | Path) -> list[str]:
+        """Return one field per name, or refuse the row."""
+        if len(fields) != len(self.names) + self.open_end or (self.open_end and fields[-1].strip()):
+            raise wrong_width(where, place, len(fields), len(self.names) + self.open_end)
+        return fields[:-1] if self.open_end else fields
+
+
+def wrong_width(where: str | Path, place: int, n_found: int, n_expected: int) -> UserError:
+    """Say that a row is longer or shorter than its header."""
+    cause = (
+        "a separator inside a field needs quotes" if n_found > n_expected else "is the file cut short there?"
+    )
+    return UserError(f"{where}: line {place} has {n_found} fields, expected {n_expected}; {cause}")
+
+
+def _places(names: Sequence[str], columns: Sequence[str], where: str | Path) -> dict[str, int]:
+    missing = [c for c in columns if c not in names]
+    if missing:
+        raise UserError(
+            f"{where}: the column '{missing[0]}' is missing; expected a table with the columns "
+            f"{', '.join(columns)}, found {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
+        )
+    doubled = (
+        next((c for c in columns if names.count(c) > 1), None) if len(columns) < 100 else first_repeat(names)
+    )
+    if doubled is not None:
+        raise UserError(f"{where}: the column '{doubled}' is there twice; remove one of the two")
+    return {c: names.index(c) for c in columns}
+
+
+def _is_workbook(path: str | Path) -> bool:
+    with open_bytes(path) as stream:
+        return stream.peek(4)[:4] == b"PK\x03\x04"
+
+
+def _sheet_records(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Rows of an Excel workbook, of the first sheet with these columns; empty cells are ""."""
     from openpyxl import load_workbook
     from openpyxl.utils.exceptions import InvalidFileException
 
+    place = 0
     try:
         _check_unpacked(path)
-        book = load_workbook(path, read_only=True, data_only=True)
-        with contextlib.closing(book):
-            yield from _columns(book.worksheets[0].iter_rows(values_only=True), columns, path)
-    except (zipfile.BadZipFile, zlib.error, ParseError, InvalidFileException, KeyError, OSError) as error:
-        detail = " ".join(str(error).split())
-        raise UserError(f"{path}: not an Excel workbook, or a damaged one ({detail}); {AGAIN}") from error
+        with (
+            open(path, "rb") as handle,  # an open file: openpyxl refuses names that do not end in .xlsx
+            contextlib.closing(load_workbook(handle, read_only=True, data_only=True)) as book,
+        ):
+            sheets = [_sheet_rows(sheet, path) for sheet in book.worksheets]
+            heads = [next(rows, (1, [])) for rows in sheets]
+            fitting = [i for i, (_, head) in enumerate(heads) if set(columns) <= set(head)]
+            chosen = fitting[0] if fitting else 0
+            place, head = heads[chosen]
+            yield place, head
+            for place, fields in sheets[chosen]:
+                yield place, fields + [""] * (len(head) - len(fields))
+    except (zipfile.BadZipFile, zlib.error, ParseError, InvalidFileException, OSError, EOFError) as error:
+        raise UserError(
+            f"{path}: not an Excel workbook, or a damaged one ({_detail(error)}); {AGAIN}"
+        ) from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path}: row {place + 1} or a part behind it cannot be read ({_detail(error)}); "
+            "save the workbook anew, or as CSV"
+        ) from error
+
+
+def _sheet_rows(sheet: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
+    sheet.reset_dimensions()  # rows and columns outside the declared range are read too
+    blank = 0
+    for place, cells in enumerate(sheet.iter_rows(values_only=True), start=1):
+        fields = ["" if cell is None else str(cell).strip(_INVISIBLE) for cell in cells]
+        while fields and not fields[-1]:
+            fields.pop()
+        if not fields:
+            blank = blank or place
+            continue
+        if blank > 1:
+            raise UserError(
+                f"{path}: sheet '{sheet.title}': row {blank} is empty, but row {place} is not; remove it"
+            )
+        yield place, fields
 
 
 def _check_unpacked(path: str | Path) -> None:
@@ -120,15 +328,8 @@ def _check_unpacked(path: str | Path) -> None:
             raise zipfile.BadZipFile(f"bad checksum of {name}")
 
 
-def _columns(cells: Iterator[Any], columns: Sequence[str], path: str | Path) -> Iterator[tuple[str, ...]]:
-    """Rows of a sheet below its header, as far as ``columns`` name them."""
-    header = list(next(cells, ()))
-    missing = [c for c in columns if c not in header]
-    if missing:
-        raise UserError(f"{path}: the column '{missing[0]}' is missing; expected {', '.join(columns)}")
-    places = [header.index(c) for c in columns]
-    for row in cells:
-        yield tuple("" if row[i] is None else str(row[i]).strip() for i in places)
+def _detail(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -152,73 +353,93 @@ class NumberTable:
 
 
 def read_numbers(
-    handle: IO[str],
-    where: str | Path,
+    source: str | Path | IO[bytes],
     delimiter: str,
-    count_text: Callable[[list[str]], int] = lambda header: 0,
+    where: str | Path | None = None,
+    count_text: Callable[[list[str], list[str]], int] = lambda header, first: 0,
 ) -> NumberTable:
     """Read a table whose first column names the rows and whose other columns are numbers, mostly zeros.
 
-    One row is held at a time; only values other than zero are kept. The header may lack the (empty) field
-    above the row names, as R writes it.
+    One row is held at a time; only values other than zero are kept. pandas would fill short rows with NaN
+    and take ``NA`` for a number, so the fields are parsed here.
 
     Parameters
     ----------
-    handle
-        Text of the table.
-    where
-        The file, for messages.
+    source
+        A path, or a stream of an archive's member.
     delimiter
-        ``","`` or a tab.
+        ``","`` or a tab; see :func:`rows`.
+    where
+        The file, for messages; ``source`` when not given.
     count_text
-        Tells from the fields of the header how many columns of text stand between row names and numbers.
+        Says from the fields of the header and of the first row how many columns of text stand between row
+        names and numbers.
 
     Raises
     ------
     UserError
         For an empty text, a web page, a row of another length than the header, or a field that is no number.
     """
-    with damage(where):
-        lines = refuse_pages(handle, where)
-        header = next(csv.reader(lines, delimiter=delimiter))
-        header[0] = header[0].lstrip("\ufeff")
-        return _collect(lines, where, delimiter, header, count_text(header))
+    where = where or str(source)
+    with damage(where), open_text(source, errors="surrogateescape") as handle:
+        lines, found = _table_lines(handle, where, delimiter)
+        return _collect(lines, where, found or delimiter, count_text)
 
 
 def _collect(
-    lines: Iterator[str], where: str | Path, delimiter: str, header: list[str], n_text: int
+    lines: Iterator[tuple[int, str]],
+    where: str | Path,
+    delimiter: str,
+    count_text: Callable[[list[str], list[str]], int],
 ) -> NumberTable:
     names: list[str] = []
     text: list[list[str]] = []
     columns, values = [], []
-    for number, line in enumerate(tqdm(lines, desc=str(where), unit=" rows", disable=None), start=2):
-        *labels, numbers = line.rstrip("\r\n").split(delimiter, n_text + 1)
-        row = _numbers(numbers, delimiter, f"{where}: line {number}")
-        if number == 2 and len(header) == len(row) and not n_text:
-            header = ["", *header]
-        if len(labels) != n_text + 1 or len(row) != len(header) - n_text - 1:
-            n_expected = len(header) - n_text - 1
-            raise UserError(f"{where}: line {number} has {len(row)} values, expected {n_expected}; {AGAIN}")
-        names.append(labels[0].strip('"'))
-        text.append([label.strip('"') for label in labels[1:]])
+    header = [name.strip(_INVISIBLE) for name in _split(next(lines)[1], delimiter, f"{where}: line 1")]
+    layout, n_text = _Layout(header), 0
+    for place, line in tqdm(lines, desc=str(where), unit=" rows", disable=None):
+        label = f"{where}: line {place}"
+        fields = _split(line, delimiter, label) if '"' in line or not names else None
+        if fields is not None and not names:
+            layout = _Layout.of(header, fields)
+            n_text = count_text(layout.names, fields)
+        if fields is None:
+            *labels, numbers = line.rstrip("\r\n").split(delimiter, n_text + 1)
+            n_fields = line.count(delimiter) + 1
+        else:
+            labels, quoted, n_fields = fields[: n_text + 1], fields[n_text + 1 :], len(fields)
+            if wrong := next((field for field in quoted if delimiter in field), None):
+                raise UserError(f"{label}: {_what_is_wrong(wrong)}")
+            numbers = delimiter.join(quoted)
+        if layout.open_end:
+            layout.fit(place, [""] * (n_fields - 1) + [numbers.rpartition(delimiter)[2]], where)
+            numbers = numbers.rpartition(delimiter)[0]
+        elif n_fields != len(layout.names):
+            raise wrong_width(where, place, n_fields, len(layout.names))
+        row = _numbers(numbers, delimiter, len(layout.names) - n_text - 1, label)
+        names.append(labels[0].strip(_INVISIBLE))
+        text.append([field.strip(_INVISIBLE) for field in labels[1:]])
         columns.append(np.flatnonzero(row).astype(np.int32))
         values.append(row[columns[-1]])
     if not names:
         raise UserError(f"{where}: a header and no rows; {AGAIN}")
-    labels_of = {name: [t[i] for t in text] for i, name in enumerate(header[1 : n_text + 1])}
-    return NumberTable(
-        names, header[n_text + 1 :], labels_of, _matrix(columns, values, len(header) - n_text - 1)
-    )
+    labels_of = {name: [t[i] for t in text] for i, name in enumerate(layout.names[1 : n_text + 1])}
+    number_columns = layout.names[n_text + 1 :]
+    return NumberTable(names, number_columns, labels_of, _matrix(columns, values, len(number_columns)))
 
 
-def _numbers(text: str, delimiter: str, where: str) -> NDArray[np.float32]:
+def _numbers(text: str, delimiter: str, n_expected: int, where: str) -> NDArray[np.float32]:
+    # A comma is the one separator that numpy does not also find in spaces.
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)
         try:
-            return np.fromstring(text, dtype=np.float32, sep=delimiter)
-        except (DeprecationWarning, ValueError) as error:
-            field = next((f for f in text.split(delimiter) if not _is_number(f)), "")
-            raise UserError(f"{where}: {field!r} is not a number") from error
+            row = np.fromstring(text.replace(delimiter, ","), dtype=np.float32, sep=",")
+        except (DeprecationWarning, ValueError):
+            row = np.empty(0, dtype=np.float32)
+    if len(row) != n_expected:
+        field = next((f for f in text.split(delimiter) if not _is_number(f)), "")
+        raise UserError(f"{where}: {_what_is_wrong(field)}")
+    return row
 
 
 def _is_number(field: str) -> bool:
@@ -226,7 +447,17 @@ def _is_number(field: str) -> bool:
         float(field)
     except ValueError:
         return False
-    return True
+    return "_" not in field
+
+
+def _what_is_wrong(field: str) -> str:
+    if not field.strip():
+        return "a field is empty where a number is expected"
+    if re.fullmatch(r"-?\d+(,\d+)+(\.\d+)?", field):
+        return (
+            f"'{field}' has a decimal or thousands comma; write numbers with a point and without separators"
+        )
+    return f"'{field}' is not a number"
 
 
 def _matrix(

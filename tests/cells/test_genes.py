@@ -157,7 +157,7 @@ def test_a_damaged_vocabulary_is_refused(tmp_path, content, message):
         ("", "the file is empty"),
         ("<!DOCTYPE html><html>moved</html>", r"a web page \(HTML\) in place of the data"),
         (HGNC.replace("locus_group", "group") + ROW, "the column 'locus_group' is missing"),
-        (HGNC + ROW[:20], "line 2 ends early"),
+        (HGNC + ROW[:20], "line 2 has 3 fields, expected 7"),
         (HGNC + ROW.replace("protein-coding gene", "pseudogene"), "no approved entry of the locus group"),
         (HGNC + ROW + ROW, "the symbol 'A1BG' is approved 2 times"),
     ],

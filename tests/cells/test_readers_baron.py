@@ -49,7 +49,7 @@ def test_the_human_members_are_read_and_no_mouse(tmp_path):
             HUMAN3.replace("A1BG", "A1CF"),
             "human3_umifm_counts.csv.gz: its genes are not those of GSM2230700_human1",
         ),
-        (HUMAN3.replace(",9", ""), "line 2 has 2 values, expected 3"),
+        (HUMAN3.replace(",9", ""), "line 2 has 5 fields, expected 6"),
         (HUMAN3.replace("barcode", "id"), "expected the columns barcode, assigned_cluster after the cell id"),
         (HEADER, "a header and no rows"),
         (HUMAN3.replace(",9", ",x9"), "line 2: 'x9' is not a number"),

@@ -60,7 +60,7 @@ def test_bad_labels_are_one_line_that_names_their_file(tmp_path, meta, message):
 
 
 def test_a_truncated_matrix_is_refused(tmp_path):
-    with pytest.raises(UserError, match="line 4 has 2 values, expected 3"):
+    with pytest.raises(UserError, match="line 4 has 3 fields, expected 4"):
         read(_write(tmp_path, matrix=MATRIX[:-3]), Options())
 
 

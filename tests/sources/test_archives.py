@@ -199,10 +199,41 @@ def test_a_gzip_bomb_is_capped(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(b"0" * 10_000_000))
     assert path.stat().st_size < 20_000
     with (
-        open_text(path, max_bytes=1_000_000) as handle,
         pytest.raises(UserError, match="more than 1000000 bytes"),
+        open_text(path, max_bytes=1_000_000) as handle,
     ):
         handle.read()
+
+
+def test_a_line_without_an_end_is_capped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("celllm.sources.archives.MAX_LINE", 5_000_000)
+    path = tmp_path / "x.gz"
+    path.write_bytes(gzip.compress(b"a\n" + b"0" * 4_999_000 + b"\n" + b"1" * 4_999_000))
+    with open_text(path) as handle:
+        assert [len(line) for line in handle] == [2, 4_999_001, 4_999_000]
+    path.write_bytes(gzip.compress(b"a\n" + b"0" * 9_000_000))
+    with pytest.raises(UserError, match="has a line of more than 5000000 bytes"), open_text(path) as handle:
+        list(handle)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"\x89HDF\r\n\x1a\n" + bytes(99), "an HDF5 file"),
+        (b"PK\x03\x04" + bytes(99), "an Excel workbook"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "an old Excel workbook"),
+        (gzip.compress(b"RDX3\nX\n\0\0\0\3"), "an R workspace"),
+        (gzip.compress(b"X\n\0\0\0\3\0\4\1\0"), "an R object written by saveRDS"),
+        (gzip.compress(gzip.compress(b"a")), "compressed twice"),
+        (b"BZh91AY", "compressed with bzip2"),
+        (b"%PDF-1.7", "a PDF document"),
+        (b"a\0\1\2\3\0\0\0zz", "binary data"),
+    ],
+)
+def test_a_file_of_another_kind_is_named(tmp_path: Path, content: bytes, kind: str) -> None:
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(UserError, match=f"x: is {kind}.*; a text is expected"):
+        open_text(tmp_path / "x")
 
 
 def test_an_empty_text_is_read_as_empty(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from scipy.sparse import vstack
 
 from celllm.cells.raw import CellOptions, RawCells
 from celllm.errors import UserError
-from celllm.sources.archives import members, open_text
+from celllm.sources.archives import members
 from celllm.sources.delimited import NumberTable, read_numbers
 
 FILES = ("matrix",)
@@ -37,7 +37,7 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
     donors: list[tuple[str, NumberTable]] = []
     for name, stream in members(archive, "*_human*_umifm_counts.csv.gz"):
         where = f"{archive}: {name}"
-        table = read_numbers(open_text(stream), where, ",", count_text=partial(_count_text, where))
+        table = read_numbers(stream, ",", where, count_text=partial(_count_text, where))
         if donors and table.columns != donors[0][1].columns:
             raise UserError(f"{where}: its genes are not those of {donors[0][0]}")
         donors.append((name, table))
@@ -46,7 +46,7 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
     return RawCells(matrix, donors[0][1].columns, obs, report={"n_donors": len(donors)})
 
 
-def _count_text(where: str, header: list[str]) -> int:
+def _count_text(where: str, header: list[str], first: list[str]) -> int:
     if tuple(header[1 : 1 + len(_TEXT)]) != _TEXT:
         raise UserError(f"{where}: expected the columns {', '.join(_TEXT)} after the cell id")
     return len(_TEXT)

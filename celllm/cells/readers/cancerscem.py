@@ -17,7 +17,6 @@ from scipy.sparse import csr_matrix
 from celllm.cells.raw import CellOptions, RawCells
 from celllm.errors import UserError
 from celllm.sources import delimited
-from celllm.sources.archives import open_text
 
 FILES = ("matrix",)
 OPTIONAL_FILES = ("cell_types", "metadata")
@@ -57,8 +56,7 @@ class Options(CellOptions):
 def read(files: Mapping[str, Path], options: Options) -> RawCells:
     """Read the cells of one sample."""
     path = files["matrix"]
-    with open_text(path) as handle:
-        table = delimited.read_numbers(handle, path, "\t")
+    table = delimited.read_numbers(path, "\t")
     if cells_in_rows(table.row_names, table.columns, path):
         matrix, cells, genes = table.matrix, table.row_names, table.columns
     else:
@@ -84,7 +82,8 @@ def cells_in_rows(row_names: Sequence[str], columns: Sequence[str], where: str |
 
 def _cell_types(path: Path, cells: Sequence[str]) -> list[str]:
     """Type of each cell, empty where the file has none; it writes ``.`` for the ``-`` of the barcodes."""
-    types = {_plain(barcode): cell_type for barcode, cell_type in delimited.records(path, 2, delimiter="\t")}
+    rows = delimited.rows(path, ("barcode", "type"), header=False)
+    types = {_plain(row["barcode"]): row["type"] for row in rows}
     found = [types.get(_plain(cell), "") for cell in cells]
     if not any(found):
         raise UserError(
@@ -108,7 +107,7 @@ def sample_table(files: Mapping[str, Path], options: Options) -> pd.DataFrame:
         For a sample type other than Tumour, Normal and PBMC: it must be decided on, not guessed.
     """
     columns = ("Project ID", "Sample ID", "Sample Type", "Cancer type", "Cell count")
-    rows = list(delimited.sheet(files["metadata"], columns))
+    rows = [tuple(row.values()) for row in delimited.rows(files["metadata"], columns)]
     table = pd.DataFrame([row[1:] for row in rows], columns=["sample", "sample_type", "tissue", "n_cells"])
     unknown = sorted(set(table["sample_type"]) - _TYPES)
     if unknown:

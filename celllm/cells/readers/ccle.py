@@ -7,7 +7,6 @@ a line can have several profiles, one of them marked as default. Ghandi et al. 2
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,13 +17,17 @@ from celllm.cells.raw import CellOptions, RawCells
 from celllm.cells.readers.depmap import read_lines
 from celllm.cells.values import value_problem
 from celllm.errors import UserError
-from celllm.sources.archives import open_text
 from celllm.sources.delimited import NumberTable, read_numbers
 
 FILES = ("expression",)
 OPTIONAL_FILES = ("lines",)
-_GENE = re.compile(r"(.+) \(\d+\)")
+_GENE = re.compile(r".+ \((?:\d+|Unknown|ENSG\d+(?:\.\d+)?)\)")
+_ENTREZ = re.compile(r"(.+) \((?:\d+|Unknown)\)")
+_PROFILE = re.compile(r"(PR|CDS|MC)-\w+$")
+_MODEL = ("ModelID", "DepMap_ID", "depmap_id")
 _DEFAULT = ("is_default_entry", "IsDefaultEntryForModel")
+_MARKS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False, "": False}
+_IDS = frozenset((*_MODEL, *_DEFAULT, "SequencingID", "ModelConditionID", "IsDefaultEntryForMC", "ProfileID"))
 
 
 @dataclass(frozen=True)
@@ -44,32 +47,54 @@ class Options(CellOptions):
 def read(files: Mapping[str, Path], options: Options) -> RawCells:
     """Read the cell lines, values as TPM."""
     path = files["expression"]
-    with open_text(path) as handle:
-        table = read_numbers(handle, path, ",", count_text=partial(_count_ids, path))
+    table = read_numbers(path, ",", count_text=_count_ids)
     problem = value_problem(table.matrix, "log2_tpm", True, table.row_names, table.columns)
     if problem:
         raise UserError(f"{path}: {problem}")
-    kept = _default_rows(table)
-    lines = [table.text.get("ModelID", table.row_names)[i] for i in kept]
+    kept = _default_rows(table, path)
+    lines = [next((table.text[n] for n in _MODEL if n in table.text), table.row_names)[i] for i in kept]
+    if wrong := next((line for line in lines if _PROFILE.match(line)), None):
+        raise UserError(
+            f"{path}: the row '{wrong}' is a profile, and no column ModelID says of which cell line; take "
+            "the file whose rows are models, such as OmicsExpressionProteinCodingGenesTPMLogp1.csv"
+        )
     matrix = table.matrix[kept]
     matrix.data = np.expm1(matrix.data * np.log(2, dtype=np.float32))
-    genes = [match[1] if (match := _GENE.fullmatch(name)) else name for name in table.columns]
-    return RawCells(matrix, genes, _obs(files, lines), "tpm", take_log=options.values == "log2_tpm")
+    genes = [match[1] if (match := _ENTREZ.fullmatch(name)) else name for name in table.columns]
+    report: dict[str, int | str] = {"n_profiles_not_default": len(table.row_names) - len(kept)}
+    take_log = options.values == "log2_tpm"
+    return RawCells(matrix, genes, _obs(files, lines), "tpm", take_log=take_log, report=report)
 
 
-def _count_ids(path: Path, header: list[str]) -> int:
-    """Columns between the row names and the first one named like a gene."""
-    found = next((i for i, name in enumerate(header[1:]) if _GENE.fullmatch(name)), None)
-    if found is None:
-        raise UserError(f"{path}: no column is named 'SYMBOL (entrez)', such as 'TSPAN6 (7105)'")
-    return found
+def _count_ids(header: list[str], first: list[str]) -> int:
+    """Columns of ids between the row names and the genes: known by name, or text where genes have numbers."""
+    n_ids = 0
+    for name, value in zip(header[1:], first[1:], strict=False):
+        is_gene = _GENE.fullmatch(name) or (name not in _IDS and (_is_number(value) or not value.strip()))
+        if is_gene:
+            break
+        n_ids += 1
+    return n_ids
 
 
-def _default_rows(table: NumberTable) -> list[int]:
-    column = next((table.text[name] for name in _DEFAULT if name in table.text), None)
-    if column is None:
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"-?\d+(\.\d*)?([eE][-+]?\d+)?|NA|nan", text.strip()) is not None
+
+
+def _default_rows(table: NumberTable, path: Path) -> list[int]:
+    """Rows that DepMap marks as the default of their line; all where no column marks any."""
+    name = next((name for name in _DEFAULT if name in table.text), None)
+    if name is None:
         return list(range(len(table.row_names)))
-    return [i for i, mark in enumerate(column) if mark.lower() in ("yes", "true", "1")]
+    marks = [mark.lower().removesuffix(".0") for mark in table.text[name]]
+    if wrong := next((mark for mark in marks if mark not in _MARKS), None):
+        raise UserError(f"{path}: the column {name} holds '{wrong}', expected Yes or No")
+    kept = [i for i, mark in enumerate(marks) if _MARKS[mark]]
+    if not kept:
+        raise UserError(
+            f"{path}: none of the {len(marks)} rows has Yes in the column {name}: no cell line is left"
+        )
+    return kept
 
 
 def _obs(files: Mapping[str, Path], lines: list[str]) -> pd.DataFrame:

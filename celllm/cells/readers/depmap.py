@@ -25,5 +25,6 @@ def read_lines(path: Path) -> dict[str, CellLine]:
     lines = {}
     for row in delimited.rows(path, columns, ","):
         model, name, disease, cosmic, sanger = row.values()
-        lines[model] = CellLine(name, disease, cosmic.removesuffix(".0"), sanger)
+        cosmic = delimited.identifier(cosmic, f"{row.where}: COSMICID")
+        lines[model] = CellLine(name, disease, cosmic, sanger)
     return lines

@@ -4,7 +4,6 @@ Both end in the same table, one row per screen of a drug on a line. Yang et al. 
 41:D955; Liu et al. 2020, Bioinformatics 36:i911 (DeepCDR).
 """
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -65,14 +64,20 @@ def read_deepcdr(files: Mapping[str, Path], options: Options) -> tuple[pd.DataFr
     """
     drugs = _drugs_by_screen(files)
     annotated = _annotated(files["annotation"])
-    lines = {line for line, _, label in delimited.records(files["lines"], 3, "\t") if _wanted(label, options)}
+    listed = delimited.rows(files["lines"], ("line", "name", "label"), header=False)
+    lines = {row["line"] for row in listed if _wanted(row["label"], options)}
     lines &= annotated
     pairs = [
         (line, drug.cid, drug.name, drug.smiles, f"GDSC:{screen}", value)
         for screen, line, value in _matrix(files["ic50"])
         if line in lines and (drug := drugs.get(screen)) is not None
     ]
-    return _table(pairs, files["ic50"], options), {"n_drug_ids": len(drugs), "n_lines_listed": len(lines)}
+    if not pairs:
+        raise UserError(
+            f"{files['ic50']}: no response is left: no line of it is listed in {files['lines']} and "
+            f"{files['annotation']}, or no drug in {files['drugs']}"
+        )
+    return _table(pairs, options), {"n_drug_ids": len(drugs), "n_lines_listed": len(lines)}
 
 
 def read_release(files: Mapping[str, Path], options: Options) -> tuple[pd.DataFrame, dict[str, int]]:
@@ -90,20 +95,28 @@ def read_release(files: Mapping[str, Path], options: Options) -> tuple[pd.DataFr
     line_of = _line_ids(files["lines"])
     by_screen = _drugs_by_screen(files)
     by_name = {_plain(drug.name): drug for drug in by_screen.values()}
-    pairs, lost = [], {"n_without_line": 0, "n_without_drug": 0}
-    for cosmic, sanger, screen, name, value in _release_rows(files["response"]):
-        line = line_of.get(sanger) or line_of.get(cosmic)
+    pairs, lost = [], {"n_without_value": 0, "n_without_line": 0, "n_without_drug": 0}
+    columns = ("COSMIC_ID", "SANGER_MODEL_ID", "DRUG_ID", "DRUG_NAME", "LN_IC50")
+    for row in delimited.rows(files["response"], columns, ","):
+        value = delimited.number(row["LN_IC50"], f"{row.where}: LN_IC50")
+        cosmic, screen = (delimited.identifier(row[c], f"{row.where}: {c}") for c in ("COSMIC_ID", "DRUG_ID"))
+        name = row["DRUG_NAME"]
+        if value is None:
+            lost["n_without_value"] += 1
+            continue
+        line = line_of.get(row["SANGER_MODEL_ID"]) or line_of.get(cosmic)
         drug = by_screen.get(screen) or by_name.get(_plain(name))
         if line and drug:
             pairs.append((line, drug.cid, drug.name, drug.smiles, f"GDSC:{screen}", value))
         lost["n_without_line"] += not line
         lost["n_without_drug"] += not drug
-    return _table(pairs, files["response"], options), lost
-
-
-def _table(pairs: list[tuple[str, str, str, str, str, float]], where: Path, options: Options) -> pd.DataFrame:
     if not pairs:
-        raise UserError(f"{where}: no response left, no line or no drug of it is known; wrong files?")
+        counts = ", ".join(f"{name} {n}" for name, n in lost.items())
+        raise UserError(f"{files['response']}: no response is left ({counts}); are lines and drugs its own?")
+    return _table(pairs, options), lost
+
+
+def _table(pairs: list[tuple[str, str, str, str, str, float]], options: Options) -> pd.DataFrame:
     table = pd.DataFrame(pairs, columns=list(COLUMNS))
     if not options.deduplicate:
         return table
@@ -123,39 +136,35 @@ def _annotated(path: Path) -> set[str]:
 
 def _drugs_by_screen(files: Mapping[str, Path]) -> dict[str, Drug]:
     """Drugs with one PubChem id and a structure, by GDSC's id of the drug."""
-    smiles = dict(delimited.records(files["smiles"], 2, "\t"))
-    rows = delimited.rows(files["drugs"], ("drug_id", "Name", "PubCHEM"), ",")
-    return {
-        row["drug_id"]: Drug(row["PubCHEM"], row["Name"], smiles[row["PubCHEM"]])
-        for row in rows
-        if row["PubCHEM"].isdigit() and row["PubCHEM"] in smiles
-    }
+    smiles: dict[str, str] = {}
+    for row in delimited.rows(files["smiles"], ("cid", "smiles"), header=False):
+        cid = delimited.identifier(row["cid"], f"{row.where}: PubChem id")
+        if smiles.setdefault(cid, row["smiles"]) != row["smiles"]:
+            raise UserError(f"{row.where}: the PubChem id {cid} has two structures; keep one")
+    drugs = {}
+    for row in delimited.rows(files["drugs"], ("drug_id", "Name", "PubCHEM"), ","):
+        screen, cid = (delimited.identifier(row[c], f"{row.where}: {c}") for c in ("drug_id", "PubCHEM"))
+        if cid.isdigit() and cid in smiles:
+            drugs[screen] = Drug(cid, row["Name"], smiles[cid])
+    if not drugs:
+        raise UserError(
+            f"{files['drugs']}: none of its PubChem ids (PubCHEM) has a structure in {files['smiles']}; "
+            "expected are lines of a PubChem id and a SMILES"
+        )
+    return drugs
 
 
 def _matrix(path: Path) -> Iterator[tuple[str, str, float]]:
     """Screen, line and ln IC50 of every measured field of DeepCDR's matrix."""
-    header = delimited.header(path, ",")
-    if (line := delimited.first_repeat(header)) is not None:
-        raise UserError(f"{path}: the cell line '{line}' has two columns")
-    for number, (name, *fields) in enumerate(delimited.records(path, len(header)), start=1):
-        if number == 1:
-            continue
+    for row in delimited.rows(path, None, ","):
+        (_, name), *fields = row.items()
         prefix, _, screen = name.partition(":")
         if prefix != "GDSC" or not screen.isdigit():
-            raise UserError(f"{path}: line {number} starts with '{name}', expected an id such as GDSC:1")
-        for line, field in zip(header[1:], fields, strict=True):
-            if field != "NA":
-                yield screen, line, _number(field, f"{path}: line {number}, {line}")
-
-
-def _number(field: str, where: str) -> float:
-    try:
-        value = float(field)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise UserError(f"{where}: '{field}' is not a ln IC50; a finite number or NA is expected")
-    return value
+            raise UserError(f"{row.where} starts with '{name}', expected an id such as GDSC:1")
+        for line, field in fields:
+            value = delimited.number(field, f"{row.where}: {line}")
+            if value is not None:
+                yield screen, line, value
 
 
 def _line_ids(path: Path) -> dict[str, str]:
@@ -164,16 +173,6 @@ def _line_ids(path: Path) -> dict[str, str]:
     for model, line in read_lines(path).items():
         ids |= {other: model for other in (line.sanger, line.cosmic) if other}
     return ids
-
-
-def _release_rows(path: Path) -> Iterator[tuple[str, str, str, str, float]]:
-    columns = ("COSMIC_ID", "SANGER_MODEL_ID", "DRUG_ID", "DRUG_NAME", "LN_IC50")
-    if path.suffix == ".xlsx":
-        found: Iterator[tuple[str, ...]] = delimited.sheet(path, columns)
-    else:
-        found = (tuple(row.values()) for row in delimited.rows(path, columns, ","))
-    for number, (cosmic, sanger, screen, name, value) in enumerate(found, start=2):
-        yield cosmic.removesuffix(".0"), sanger, screen, name, _number(value, f"{path}: line {number}")
 
 
 def _plain(name: str) -> str:

@@ -16,13 +16,12 @@ from scipy.sparse import csr_matrix
 from celllm.cells.raw import CellOptions, RawCells, check_labels
 from celllm.errors import UserError
 from celllm.sources import delimited
-from celllm.sources.archives import open_text
 
 FILES = ("matrix", "labels")
 OPTIONAL_FILES = ()
 STATUS = ("Sensitive", "Resistant", "Holiday")
 _HEADER = ("groups", "cell_color", "patient_id", "origin", "drug_status", "cluster")
-_COLUMNS = ("cell", "sample", "colour", "patient", "site", "drug_status")
+_COLUMNS = ("cell", "sample", "colour", "patient", "site", "drug_status", "cluster", "pca", "pagoda")
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,7 @@ class Options(CellOptions):
 
 def read(files: Mapping[str, Path], options: Options) -> RawCells:
     """Read the cells, labels joined by cell id."""
-    with open_text(files["matrix"]) as handle:
-        table = delimited.read_numbers(handle, files["matrix"], "\t")
+    table = delimited.read_numbers(files["matrix"], "\t")
     obs = _cells(files["labels"]).reindex(table.columns)
     status = obs["drug_status"]
     obs["label"] = status.str.lower().where(status != "Holiday", options.holiday)
@@ -55,11 +53,11 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
 
 def _cells(path: Path) -> pd.DataFrame:
     """Sample, patient, site and drug status by cell id."""
-    lines = delimited.records(path, 9, delimiter="\t")
-    header = tuple(next(lines)[: len(_HEADER)])
+    rows = delimited.rows(path, _COLUMNS, header=False)
+    header = tuple(next(rows).values())[: len(_HEADER)]
     if header != _HEADER:
         raise UserError(f"{path}: the header starts with {', '.join(header)}; expected {', '.join(_HEADER)}")
-    found = pd.DataFrame([row[: len(_COLUMNS)] for row in lines], columns=list(_COLUMNS)).set_index("cell")
+    found = pd.DataFrame(list(rows), columns=list(_COLUMNS[: len(_HEADER)])).set_index("cell")
     if (cell := delimited.first_repeat(found.index)) is not None:
         raise UserError(f"{path}: the cell '{cell}' is there twice")
     unknown = sorted(set(found["drug_status"]) - set(STATUS))

@@ -15,7 +15,6 @@ from scipy.sparse import csr_matrix
 from celllm.cells.raw import CellOptions, RawCells, check_labels
 from celllm.errors import UserError
 from celllm.sources import delimited
-from celllm.sources.archives import open_text
 
 FILES = ("matrix", "labels")
 OPTIONAL_FILES = ()
@@ -29,8 +28,7 @@ class Options(CellOptions):
 
 def read(files: Mapping[str, Path], options: Options) -> RawCells:
     """Read the cells, labels joined by cell id."""
-    with open_text(files["matrix"]) as handle:
-        table = delimited.read_numbers(handle, files["matrix"], ",")
+    table = delimited.read_numbers(files["matrix"], ",")
     groups = _groups(files["labels"])
     obs = pd.DataFrame(index=pd.Index(table.columns, dtype=object))
     obs["sample"] = [groups.get(cell, ("", None))[0] for cell in table.columns]
@@ -43,10 +41,11 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
 def _groups(path: Path) -> dict[str, tuple[str, str]]:
     """Group and label of each cell; as in scDEAL a group with ``res`` in its name is resistant."""
     groups: dict[str, tuple[str, str]] = {}
-    for number, (cell, group, _, label) in enumerate(delimited.records(path, 4), start=1):
+    for row in delimited.rows(path, ("cell", "group", "n_counts", "label"), ",", header=False):
+        cell, group, label = row["cell"], row["group"], row["label"]
         if label not in LABELS or ("res" in group) != (label == "resistant"):
             raise UserError(
-                f"{path}: line {number}: the group '{group}' and the label '{label}' do not go together; "
+                f"{row.where}: the group '{group}' and the label '{label}' do not go together; "
                 "expected erl, sensitive or erlres, resistant"
             )
         if cell in groups:

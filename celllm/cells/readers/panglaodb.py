@@ -143,10 +143,10 @@ def symbols(names: list[str], where: str | Path = "the matrix") -> list[str]:
 def read_clusters(path: Path) -> dict[str, str]:
     """Cluster of each barcode that PanglaoDB counts as a cell."""
     clusters: dict[str, str] = {}
-    for barcode, cluster in delimited.records(path, 2, delimiter=None):
-        if barcode in clusters:
-            raise UserError(f"{path}: the barcode '{barcode}' is there twice")
-        clusters[barcode] = cluster
+    for row in delimited.rows(path, ("barcode", "cluster"), delimiter=None, header=False):
+        if row["barcode"] in clusters:
+            raise UserError(f"{row.where}: the barcode '{row['barcode']}' is there twice")
+        clusters[row["barcode"]] = row["cluster"]
     return clusters
 
 
@@ -158,7 +158,7 @@ def human_samples(metadata: Path, cluster_sizes: Path | None = None) -> pd.DataF
     The columns of ``metadata.txt``, ``flag`` (``1`` tumour, ``0`` not, ``""`` unknown), and with
     ``cluster_sizes`` the number of clustered cells, ``n_cells``.
     """
-    table = pd.DataFrame(list(delimited.records(metadata, len(_COLUMNS))), columns=list(_COLUMNS))
+    table = pd.DataFrame(list(delimited.rows(metadata, _COLUMNS, ",", header=False)), columns=list(_COLUMNS))
     table = table[table["species"] == "Homo sapiens"]
     table.index = pd.Index(
         [sample_name(a, b) for a, b in zip(table["sra"], table["srs"], strict=True)], name="sample"
@@ -166,8 +166,9 @@ def human_samples(metadata: Path, cluster_sizes: Path | None = None) -> pd.DataF
     table["flag"] = table["is_tumour"].replace(r"\N", "")
     if cluster_sizes is not None:
         sizes: dict[str, int] = {}
-        for sra, srs, _, n in delimited.records(cluster_sizes, 4):
-            sizes[sample_name(sra, srs)] = sizes.get(sample_name(sra, srs), 0) + int(n)
+        for row in delimited.rows(cluster_sizes, ("sra", "srs", "cluster", "n"), ",", header=False):
+            name, n = sample_name(row["sra"], row["srs"]), delimited.number(row["n"], row.where)
+            sizes[name] = sizes.get(name, 0) + int(n or 0)
         table["n_cells"] = [sizes.get(name, 0) for name in table.index]
     return table
 
