@@ -2,8 +2,8 @@
 
 import functools
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +86,31 @@ class ScoreTable:
         return next((r for r in self.rows if name in (r.name, r.title)), None)
 
     def number(self, row: str, key: str) -> Number | None:
-        """The printed number of a row in the column ``group/metric``."""
+        """The printed number of a row in the column ``group/metric``; None where the paper prints none."""
         found = self.row(row)
-        return found.numbers[self.index(key)] if found else None
+        return (
+            dict(zip((c.key for c in self.columns), found.numbers, strict=False)).get(key) if found else None
+        )
 
     def index(self, key: str) -> int:
         """Position of the column ``group/metric``."""
         return [c.key for c in self.columns].index(key)
+
+    def with_columns_of(self, scored: Iterable[tuple[str, str]]) -> "ScoreTable":
+        """The table with a group of columns more for each (task, data set) of its tasks that it lacks."""
+        known = {(c.task, c.data_set) for c in self.columns}
+        tasks = {c.task: c.group_title for c in reversed(self.columns)}  # the first group of a task
+        metrics = list(dict.fromkeys(c.metric for c in self.columns))
+        added = []
+        for task, data_set in dict.fromkeys(scored):
+            if task not in tasks or (task, data_set) in known:
+                continue
+            scenario = tasks[task].rpartition(", ")[2]
+            group, title = (
+                (f"{data_set}_{task}", f"{data_set}, {scenario}") if len(tasks) > 1 else (data_set,) * 2
+            )
+            added += [Column(group, title, task, data_set, metric) for metric in metrics]
+        return replace(self, columns=(*self.columns, *added))
 
 
 @dataclass(frozen=True)

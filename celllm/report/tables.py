@@ -16,7 +16,7 @@ from celllm.io import write_text
 from celllm.report import published as printed
 from celllm.report.fact_tables import fact_frame
 from celllm.report.lookup import Lookup, paired
-from celllm.report.published import DIGITS, SCALE, Column, FactTable, Number, Row, ScoreTable
+from celllm.report.published import CONTROL, DIGITS, SCALE, Column, FactTable, Number, Row, ScoreTable
 from celllm.report.render import fact_view, render, score_view
 from celllm.report.run import Model, read_models
 from celllm.scores import scores as score_files
@@ -25,6 +25,7 @@ from celllm.scores.statistics import summarise
 from celllm.settings import fill
 
 NOT_RUN = "not-run"
+ADDED = "added"
 PARTIAL = "partial"
 
 
@@ -100,6 +101,8 @@ def score_frame(
     """
     lookup = Lookup(scores)
     rows = lines(table, models)
+    scored = scores[["task", "data_set"]].drop_duplicates()
+    table = table.with_columns_of(scored.itertuples(index=False, name=None))
     known = [line.model for line in rows]
     cells = []
     for protocol in settings.protocols:
@@ -115,29 +118,20 @@ def score_frame(
 
 
 def lines(table: ScoreTable, models: Mapping[str, Model]) -> list[Line]:
-    """The paper's rows in printed order, then the run's other models: added ones, then controls."""
-    of_row = {row.name: _model_of(row, models) for row in table.rows}
-    rows = [
-        Line(m.name, row.title, "paper", row, True)
-        if (m := of_row[row.name])
-        else Line(row.model, row.title, "paper", row, False)
-        for row in table.rows
-    ]
-    taken = {line.model for line in rows} | _printed_elsewhere(table)
-    extra = [m for m in models.values() if m.name not in taken]
-    rows += [Line(m.name, m.title, "added", None, True) for m in extra if m.group != "control"]
-    return rows + [Line(m.name, m.title, "control", None, True) for m in extra if m.group == "control"]
+    """The paper's rows in printed order, then the run's other models by their group, controls last.
 
-
-def _model_of(row: Row, models: Mapping[str, Model]) -> Model | None:
-    named = [m for m in models.values() if m.paper_row in (row.name, row.title)]
-    return named[0] if named else models.get(row.model)
-
-
-def _printed_elsewhere(table: ScoreTable) -> set[str]:
-    """Models that the paper prints in another table of the same columns: they are no rows of this one."""
+    A model that the paper prints in another table of the same columns is no row of this one.
+    """
+    rows = []
+    for row in table.rows:
+        named = [m for m in models.values() if m.paper_row in (row.name, row.title)]
+        model = named[0] if named else models.get(row.model)
+        rows.append(Line(model.name if model else row.model, row.title, "paper", row, model is not None))
     others = (t for t in printed.load().tables.values() if t.columns == table.columns)
-    return {row.model for other in others for row in other.rows}
+    taken = {line.model for line in rows} | {row.model for other in others for row in other.rows}
+    extra = sorted((m for m in models.values() if m.name not in taken), key=lambda m: m.group == CONTROL)
+    groups = (ADDED if m.group == "paper" else m.group for m in extra)
+    return rows + [Line(m.name, m.title, group, None, True) for m, group in zip(extra, groups, strict=True)]
 
 
 def _cell(
@@ -148,7 +142,7 @@ def _cell(
     values = lookup.values(column, line.model, protocol, scale)
     status, reason = _status(line, lookup.rows(column, line.model, protocol), expected)
     summary = summarise(values.to_list()) if len(values) else None
-    number = line.paper.numbers[table.index(column.key)] if line.paper else None
+    number = table.number(line.paper.name, column.key) if line.paper else None
     return {
         "table": table.name,
         "group": line.group,

@@ -101,6 +101,40 @@ def test_rows_stand_in_printed_order_then_controls(table) -> None:
     ]  # fmt: skip
 
 
+def test_data_sets_and_groups_of_the_run_stand_beside_those_of_the_paper(
+    tmp_path, score_file, spread, models
+) -> None:
+    models["mine"] = {"title": "Mine", "group": "our lab"}
+    values = {
+        (model, data_set, "strict", metric): spread(0.6 + 0.1 * (model == "mine"), 0.01)
+        for model in ("celllm", "mine", "logistic")
+        for data_set in (ZHENG, "atlas_2025")
+        for metric in ("macro_f1", "weighted_f1", "accuracy")
+    }
+    run_table("table1", [score_file(values)], models, {"protocols": ["strict"]}, tmp_path / "table1")
+    frame = cells(tmp_path / "table1").loc["strict"]
+    assert list(dict.fromkeys(frame.index.get_level_values("column")))[6:] == [
+        "atlas_2025/macro_f1", "atlas_2025/weighted_f1", "atlas_2025/accuracy",
+    ]  # fmt: skip
+    ours = frame.loc[("celllm", "atlas_2025/accuracy")]
+    assert (ours["text"], ours["paper_value"], ours["difference"]) == ("60.0 ± 1.0", "", "")
+    assert str(frame.loc[("mine", "atlas_2025/macro_f1"), "best"]) == "True"
+    block = read_table(tmp_path / "table1.csv")["blocks"][0]
+    assert [group["title"] for group in block["groups"]] == ["Zheng68K", "Baron", "atlas_2025"]
+    assert [section["title"] for section in block["sections"]] == ["Rows of the paper", "Controls", "our lab"]
+    assert {len(row["cells"]) for section in block["sections"] for row in section["rows"]} == {9}
+    for suffix in ("md", "html", "tex"):
+        assert "atlas" in Path(f"{tmp_path}/table1.{suffix}").read_text()
+
+
+def test_a_further_drug_data_set_has_a_column_for_each_scenario(tmp_path, score_file, spread, models) -> None:
+    values = {("celllm", "gse1", "strict", "f1"): spread(0.6, 0.01)}
+    paths = [score_file(values, task=task, name=task) for task in ("drug_few_shot", "drug_full")]
+    run_table("table2", paths, models, {"protocols": ["strict"]}, tmp_path / "table2")
+    block = read_table(tmp_path / "table2.csv")["blocks"][0]
+    assert [group["title"] for group in block["groups"]][4:] == ["gse1, few-shot", "gse1, full data"]
+
+
 def test_all_formats_hold_both_protocols_and_the_reasons(table) -> None:
     out = table()
     for suffix in ("md", "tex", "html"):
