@@ -145,7 +145,12 @@ def same(a: str, b: str, tolerance: float) -> bool:
     if _NUMBER.sub("#", a) != _NUMBER.sub("#", b):
         return False
     pairs = zip(_NUMBER.findall(a), _NUMBER.findall(b), strict=True)
-    return all(_printed_alike(one, other, tolerance) for one, other in pairs)
+    for one_text, other_text in pairs:
+        numbers = [float(text.replace(",", "")) for text in (one_text, other_text)]
+        last_digit = 1.001 * 10.0 ** -len(one_text.partition(".")[2])
+        if not math.isclose(*numbers, rel_tol=tolerance, abs_tol=max(tolerance, last_digit)):
+            return False
+    return True
 
 
 def _number(text: str) -> float | None:
@@ -153,9 +158,3 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-def _printed_alike(a: str, b: str, tolerance: float) -> bool:
-    one, other = (float(text.replace(",", "")) for text in (a, b))
-    last_digit = 1.001 * 10.0 ** -len(a.partition(".")[2])
-    return math.isclose(one, other, rel_tol=tolerance, abs_tol=max(tolerance, last_digit))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from celllm.report.published import FactRow, FactTable
+from celllm.report.published import FactTable
 from celllm.scores.facts import find
 
 SAME = "same"
@@ -16,13 +16,21 @@ NOTHING = "nothing to measure"
 
 def fact_frame(table: FactTable, facts: Mapping[str, Any], run: str, toy: bool) -> pd.DataFrame:
     """The tidy form of a table of facts: one line per row and column with the paper's value and ours."""
-    total = _total(table, facts)
+    # Shares are of everything beside the first row's fact, classes that the paper lacks included; a class
+    # that is missing among counted classes has no cells.
+    beside = find(facts, (table.rows[0].fact or ())[:-1]) if any(table.shares) else None
+    total = sum(beside.values()) if isinstance(beside, Mapping) else 0
     cells = []
     for row in table.rows:
-        for position, column in enumerate(table.columns):
-            ours, reason = _ours(row, position, table.shares[position], facts, total)
-            paper = row.values[position]
-            verdict = _verdict(paper, ours)
+        fact = find(facts, row.fact) if row.fact else None
+        fact = 0 if fact is None and total else fact
+        for column, share, paper in zip(table.columns, table.shares, row.values, strict=True):
+            ours, reason = fact, "" if fact is not None else "not measured in this run"
+            if share and total and fact is not None:
+                ours = round(100 * fact / total, 2)
+            elif not share and column != table.columns[0]:
+                ours, reason = None, NOTHING
+            status = NOT_MEASURED if ours is None else SAME if as_text(paper) == as_text(ours) else DIFFERS
             cells.append(
                 {
                     "run": run,
@@ -34,35 +42,11 @@ def fact_frame(table: FactTable, facts: Mapping[str, Any], run: str, toy: bool) 
                     "paper": as_text(paper),
                     "ours": as_text(ours),
                     "difference": _difference(paper, ours) if table.differences else "",
-                    "status": verdict,
-                    "reason": row.note if verdict == DIFFERS and not toy else reason,
+                    "status": status,
+                    "reason": row.note if status == DIFFERS and not toy else reason,
                 }
             )
     return pd.DataFrame(cells)
-
-
-def _total(table: FactTable, facts: Mapping[str, Any]) -> float:
-    """Sum of everything that stands beside the first row's fact, classes that the paper lacks included."""
-    first = table.rows[0].fact
-    if not any(table.shares) or first is None:
-        return 0.0
-    siblings = find(facts, first[:-1])
-    return float(sum(siblings.values())) if isinstance(siblings, Mapping) else 0.0
-
-
-def _ours(
-    row: FactRow, position: int, share: bool, facts: Mapping[str, Any], total: float
-) -> tuple[Any, str]:
-    fact = _fact(row, facts, total) if position == 0 or share else None
-    if fact is None:
-        return None, NOTHING if position and not share else "not measured in this run"
-    return (round(100 * fact / total, 2) if share and total else fact), ""
-
-
-def _fact(row: FactRow, facts: Mapping[str, Any], total: float) -> Any:
-    """The fact of a row; a class that is missing among counted classes has no cells."""
-    fact = find(facts, row.fact) if row.fact else None
-    return 0 if fact is None and total else fact
 
 
 def _difference(paper: Any, ours: Any) -> str:
@@ -71,12 +55,6 @@ def _difference(paper: Any, ours: Any) -> str:
         return ""
     gap = round(ours - paper, 2)
     return f"{gap:+,}".replace("-", "−") if gap else "0"
-
-
-def _verdict(paper: Any, ours: Any) -> str:
-    if ours is None:
-        return NOT_MEASURED
-    return SAME if as_text(paper) == as_text(ours) else DIFFERS
 
 
 def as_text(value: Any) -> str:

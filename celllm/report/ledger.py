@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from celllm.io import read_csv
 from celllm.report import published as printed
 from celllm.report.fact_tables import as_text
 from celllm.report.published import DIGITS
@@ -142,7 +143,7 @@ def _native(value: Any) -> Any:
 
 def read_ledger(path: str | Path) -> dict[str, Any]:
     """The view of a ledger's CSV, as written by :func:`run_claims`."""
-    return ledger_view(pd.read_csv(path, dtype=str, keep_default_na=False))
+    return ledger_view(read_csv(path))
 
 
 def number_text(value: Any, unit: str) -> str:

@@ -172,35 +172,22 @@ def packages() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """Host, operating system, processor, memory in GiB and graphics processors."""
+    import torch
+
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "host": platform.node(),
         "system": platform.platform(),
-        "cpu": _cpu_name(),
-        "n_cpus": _n_cpus(),
+        "cpu": names[0] if names else platform.processor() or platform.machine(),
+        # Those that this process may use, where the system tells.
+        "n_cpus": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        **_gpus(),
+        "gpus": gpus,
+        "cuda": torch.version.cuda if gpus else None,
     }
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _n_cpus() -> int:
-    """Cores this process may use, where the system tells."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
-def _gpus() -> dict[str, Any]:
-    import torch
-
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {"gpus": names, "cuda": torch.version.cuda if names else None}
 
 
 def rule_times(folder: Path) -> dict[str, dict[Any, Any]]:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from celllm.errors import UserError
 from celllm.io import read_json, write_text
 from celllm.report import published as printed
@@ -81,9 +79,7 @@ def _read(reader: Any, path: str | Path) -> Any:
     """Read a CSV of this benchmark; another file in its place is told in one line."""
     try:
         return reader(path)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except (KeyError, IndexError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (KeyError, IndexError) as error:
         raise UserError(f"{path}: not a table or ledger of this version of celllm; make it again") from error
 
 

@@ -38,27 +38,24 @@ def read_models(source: str | Path | Mapping[str, Any]) -> dict[str, Model]:
     UserError
         When the text is no JSON or the document no mapping of models.
     """
-    document = _document(source)
+    document: Any = source
+    if isinstance(source, str) and source.lstrip().startswith("{"):
+        try:
+            document = json.loads(source)
+        except json.JSONDecodeError as error:
+            raise UserError(f"models: not valid JSON ({error})") from error
+    elif not isinstance(source, Mapping):
+        document = read_yaml(source)
     rows = document.get("models", document) if isinstance(document, Mapping) else document
     if not isinstance(rows, Mapping):
         raise UserError(
             f"models: expected a mapping of model name to title or row, got {type(rows).__name__}"
         )
-    return {str(name): _model(str(name), row) for name, row in rows.items()}
-
-
-def _document(source: str | Path | Mapping[str, Any]) -> Any:
-    if isinstance(source, str) and source.lstrip().startswith("{"):
-        try:
-            return json.loads(source)
-        except json.JSONDecodeError as error:
-            raise UserError(f"models: not valid JSON ({error})") from error
-    return source if isinstance(source, Mapping) else read_yaml(source)
-
-
-def _model(name: str, row: Any) -> Model:
-    if isinstance(row, str):
-        return Model(name, row, "paper", None)
-    if not isinstance(row, Mapping):
-        raise UserError(f"models: '{name}': expected a title or a row, got {row!r}")
-    return Model(name, str(row.get("title", name)), str(row.get("group", "paper")), row.get("paper_row"))
+    models = {}
+    for name, row in rows.items():
+        row = {"title": row} if isinstance(row, str) else row
+        if not isinstance(row, Mapping):
+            raise UserError(f"models: '{name}': expected a title or a row, got {row!r}")
+        title, group = str(row.get("title", name)), str(row.get("group", "paper"))
+        models[str(name)] = Model(str(name), title, group, row.get("paper_row"))
+    return models

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 CLASSIFICATION = ("macro_f1", "weighted_f1", "accuracy")
 REGRESSION = ("pearson", "r2", "rmse", "mae")
@@ -74,14 +74,8 @@ def regression(truth: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
     y, p = np.asarray(truth, dtype=float), np.asarray(predicted, dtype=float)
     error = y - p
     return {
-        "pearson": _pearson(y, p),
+        "pearson": math.nan if np.ptp(y) == 0 or np.ptp(p) == 0 else float(np.corrcoef(y, p)[0, 1]),
         "r2": float(1 - np.sum(error**2) / np.sum((y - y.mean()) ** 2)) if np.ptp(y) > 0 else math.nan,
         "rmse": float(np.sqrt(np.mean(error**2))),
         "mae": float(np.mean(np.abs(error))),
     }
-
-
-def _pearson(y: NDArray[np.float64], p: NDArray[np.float64]) -> float:
-    if np.ptp(y) == 0 or np.ptp(p) == 0:
-        return math.nan
-    return float(np.corrcoef(y, p)[0, 1])

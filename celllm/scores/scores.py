@@ -57,14 +57,14 @@ def of_row(table: str, data_set: str, model: str, seed: int) -> Score:
 
 def with_values(base: Score, values: Mapping[str, float]) -> list[Score]:
     """Rows like ``base``, one per metric; a value that does not exist (NaN) is "not-applicable"."""
-    return [_with_value(base, metric, value) for metric, value in values.items()]
-
-
-def _with_value(base: Score, metric: str, value: float) -> Score:
-    if math.isnan(value):
-        reason = f"{metric} is undefined for a constant target or prediction"
-        return dataclasses.replace(base, metric=metric, value=None, status=NOT_APPLICABLE, reason=reason)
-    return dataclasses.replace(base, metric=metric, value=value)
+    scores = []
+    for metric, value in values.items():
+        of_metric: dict[str, Any] = {"value": value}
+        if math.isnan(value):
+            reason = f"{metric} is undefined for a constant target or prediction"
+            of_metric = {"value": None, "status": NOT_APPLICABLE, "reason": reason}
+        scores.append(dataclasses.replace(base, metric=metric, **of_metric))
+    return scores
 
 
 def write(path: str | Path, scores: Iterable[Score]) -> None:
@@ -97,12 +97,9 @@ def read_many(paths: Iterable[str | Path]) -> pd.DataFrame:
     twice = scores.duplicated(_KEY)
     if twice.any():
         row = scores.loc[twice].iloc[0]
-        raise UserError(f"{row['file']}: the score {_named(row)} is there twice; keep one of the files")
+        named = " / ".join(str(row[column]) for column in _KEY)
+        raise UserError(f"{row['file']}: the score {named} is there twice; keep one of the files")
     return scores[list(COLUMNS)]
-
-
-def _named(row: "pd.Series[Any]") -> str:
-    return " / ".join(str(row[column]) for column in _KEY)
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -73,7 +73,7 @@ def test_a_large_svg_gives_way_to_its_pixels(report, tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("claims.csv", "a,b\n1,2\n", r"claims\.csv: not a table or ledger"),
-        ("table1.csv", "", r"table1\.csv: not a table or ledger"),
+        ("table1.csv", "", r"table1\.csv: not a CSV file"),
         ("manifest.json", "{", r"manifest\.json: not a JSON file"),
     ],
 )
