@@ -25,9 +25,8 @@ from celllm.corpus.tokens import Tokeniser
 from celllm.model import Encoder, cell_embedding, load_gene_embeddings
 from celllm.training.distributed import joined
 from celllm.training.masked_batches import Batch
-from celllm.training.model_row import ModelRow
 from celllm.training.objectives import hide_expressions
-from celllm.training.pretrain_settings import PretrainSettings
+from celllm.training.settings import ModelRow, PretrainSettings
 from celllm.training.trainer import Trainer
 
 BATCHES = (64, 256, 512, 4096)

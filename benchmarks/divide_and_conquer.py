@@ -28,9 +28,8 @@ from celllm.corpus.tokens import CellBatch
 from celllm.model import Encoder, sized
 from celllm.training.distributed import joined
 from celllm.training.masked_batches import Batch
-from celllm.training.model_row import ModelRow
 from celllm.training.objectives import hide_expressions
-from celllm.training.pretrain_settings import PretrainSettings
+from celllm.training.settings import ModelRow, PretrainSettings
 from celllm.training.trainer import Trainer
 
 N_GENES = 19_379

@@ -8,7 +8,6 @@ ratio, the cost of filling the store once, and the largest difference between th
 """
 
 import argparse
-import dataclasses
 import statistics
 import time
 from collections.abc import Callable
@@ -80,7 +79,9 @@ def main() -> None:
     clock = time.process_time if chosen.processor_time else time.perf_counter
     torch.set_num_threads(chosen.threads)
     torch.manual_seed(0)
-    config = EncoderConfig(N_GENES, chosen.dim, chosen.depth, chosen.heads, chosen.dim_head)
+    config = EncoderConfig(
+        n_genes=N_GENES, dim=chosen.dim, depth=chosen.depth, heads=chosen.heads, dim_head=chosen.dim_head
+    )
     encoder = Encoder(config, torch.randn(N_GENES, chosen.dim))
     n_selection = chosen.cells // 5
     cells, targets = made_up_cells(chosen.cells + n_selection, chosen.expressed)
@@ -89,7 +90,7 @@ def main() -> None:
         np.arange(chosen.cells, len(targets)),
     )
     kept = FinetuneSettings(learning_rate=1e-3, precision="float32")  # a step is 256 cells: Table F.1
-    without_store = dataclasses.replace(kept, store_mib=0)
+    without_store = kept.changed(store_mib=0)
     sides = [Side(encoder, cells, settings, clock) for settings in (kept, without_store)]
     start = clock()
     for chunk in sides[0].tuner.states.chunks(np.arange(len(targets)), 2048):

@@ -1,78 +1,198 @@
-"""Settings of a command: a typed dataclass filled from JSON or a mapping, every slip told in one line."""
+"""Settings: typed classes, each setting described once, every slip a one-line error with its whole path.
 
-import dataclasses
+To add a setting, write one line in the settings class of its room (``celllm/<room>/settings.py``)::
+
+    patience: int = setting(10, "epochs without a better selection score", ge=1)
+
+Type, default, description and limits stand there and nowhere else: the check of a run's configuration, the
+JSON schema and the tables of ``config/README.md`` follow from it. Limits are pydantic's: ``ge``, ``gt``,
+``le``, ``lt``, ``min_length``, ``pattern``. ``resource=True`` marks a setting that changes time and memory
+and no result. What two settings decide together is checked in a ``model_validator`` raising :func:`wrong`.
+Settings modules import neither torch nor scanpy: all of them are read before a run's first job.
+"""
+
+import difflib
 import json
+import math
 import types
 import typing
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from celllm.errors import UserError
 
-T = TypeVar("T")
+
+class Settings(BaseModel):
+    """Base of all settings classes: frozen, no unknown keys, no conversion but of whole numbers to float."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def science(self) -> dict[str, Any]:
+        """The settings that decide about the result."""
+        fields = type(self).model_fields
+        return {name: value for name, value in self.model_dump().items() if not is_resource(fields[name])}
+
+    def changed(self, **changes: Any) -> Self:
+        """The same with some settings changed, checked like any other."""
+        return as_settings(type(self), self.model_dump() | changes)
 
 
-def fill(kind: type[T], values: Mapping[str, Any] | str | None, where: str = "settings") -> T:
-    """Make an instance of the dataclass ``kind`` from a mapping or from JSON text.
+T = TypeVar("T", bound=Settings)
+Count = Annotated[int, Field(ge=1)]
+"""A whole number of things, at least one: the elements of a list of widths."""
+
+
+def setting(
+    default: Any = ..., description: str | None = None, *, resource: bool = False, **limits: Any
+) -> Any:
+    """Describe a setting; without a default (or with ``...``) it must be given."""
+    extra: Any = {"resource": True} if resource else None
+    return Field(default, description=description, json_schema_extra=extra, **limits)
+
+
+def is_resource(field: Any) -> bool:
+    """Whether a field of a settings class changes no result."""
+    return bool((field.json_schema_extra or {}).get("resource"))
+
+
+def wrong(key: str, expected: str, value: Any) -> PydanticCustomError:
+    """The error that a ``model_validator`` raises for the value of one of its settings."""
+    return PydanticCustomError(
+        "wrong", "expected {expected}, got {value}", {"key": key, "expected": expected, "value": value}
+    )
+
+
+def as_settings(
+    kind: type[T], values: T | Mapping[str, Any] | str | Path | None, where: str = "settings"
+) -> T:
+    """Make settings of a mapping, of JSON text or of a JSON or YAML file.
+
+    Parameters
+    ----------
+    kind : type
+        The settings class.
+    values : mapping, JSON text, path or an instance of ``kind``
+        None and empty text mean all defaults. Text that starts with neither ``{`` nor ``[`` is a path.
+    where : str
+        What messages put in front of a key: a path in the configuration.
 
     Raises
     ------
     UserError
-        For text that is not JSON, an unknown key, a missing key or a value of the wrong type; the message
-        names the key and what is allowed.
+        For the first slip: an unknown or missing key, a wrong type, a value out of bounds.
     """
+    if isinstance(values, kind):
+        return values
     values = _parsed(values, where)
-    fields = {f.name: f for f in dataclasses.fields(kind) if f.init}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-        raise UserError(f"{where}: unknown key '{unknown[0]}'; allowed are {', '.join(fields)}")
-    missing = [n for n, f in fields.items() if n not in values and _required(f)]
-    if missing:
-        raise UserError(f"{where}: key '{missing[0]}' is missing")
-    hints = typing.get_type_hints(kind)
-    return kind(**{n: _checked(v, hints[n], f"{where}.{n}") for n, v in values.items()})
+    try:
+        return kind.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        raise UserError(one_line(kind, error, where)) from None
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: {error}") from error
 
 
-def _parsed(values: Mapping[str, Any] | str | None, where: str) -> Mapping[str, Any]:
-    if isinstance(values, str):
+def _parsed(values: Any, where: str) -> Mapping[str, Any]:
+    if isinstance(values, Path) or (isinstance(values, str) and values.strip()[:1] not in ("", "{", "[")):
+        from celllm.io import read_yaml
+
+        values = read_yaml(values)
+    elif isinstance(values, str):
         try:
-            values = json.loads(values)
+            values = json.loads(values or "{}")
         except json.JSONDecodeError as error:
             raise UserError(f"{where}: not valid JSON ({error})") from error
     values = {} if values is None else values
     if not isinstance(values, Mapping):
-        raise UserError(f"{where}: expected a mapping, got {type(values).__name__}")
+        raise UserError(f"{where}: expected a mapping, got {_shown(values)}")
     return values
 
 
-def _required(field: "dataclasses.Field[Any]") -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+def one_line(kind: type[BaseModel], error: ValidationError, where: str = "") -> str:
+    """The first slip of a validation, unknown keys before all others, as ``path: what is wrong``."""
+    first, *_ = sorted(error.errors(include_url=False), key=lambda slip: slip["type"] != "extra_forbidden")
+    path, models = _walked(kind, first["loc"])
+    if "key" in first.get("ctx", {}):
+        path.append(str(first["ctx"]["key"]))
+    return f"{'.'.join([where, *path] if where else path)}: {_told(first, models)}"
 
 
-def _checked(value: Any, hint: Any, where: str) -> Any:
-    """Return ``value``, an int widened to float where a float is asked for, or raise naming the key."""
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not _fits(value, hint):
-        name = getattr(hint, "__name__", None) if not typing.get_args(hint) else None
-        raise UserError(f"{where}: expected {name or hint}, got {value!r}")
-    return tuple(value) if typing.get_origin(hint) is tuple else value
+def _told(slip: ErrorDetails, models: list[type[BaseModel]]) -> str:
+    if slip["type"] == "extra_forbidden":
+        return unknown(str(slip["loc"][-1]), models[-1].model_fields)
+    if slip["type"] == "missing":
+        return "is missing"
+    if slip["type"] in ("value_error", "wrong"):
+        return slip["msg"].removeprefix("Value error, ")
+    if slip["type"] in ("int_type", "float_type") and _is_number(slip["input"]):
+        return (
+            f"expected a number, got the text {_shown(slip['input'])}; in YAML write 1.0e-4, without quotes"
+        )
+    expected = slip["msg"].removeprefix("Input should be ").replace("a valid ", "a ")
+    for theirs, ours in _WORDS.items():
+        expected = expected.replace(theirs, ours)
+    return f"expected {expected}, got {_shown(slip['input'])}"
 
 
-def _fits(value: Any, hint: Any) -> bool:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return True
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, a) for a in args)
-    if origin is typing.Literal:
-        return value in args
-    if origin in (list, tuple):
-        return isinstance(value, list | tuple) and all(_fits(v, args[0]) for v in value)
-    if origin in (dict, Mapping):
-        return isinstance(value, Mapping)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
+_WORDS = {
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    "greater than": "more than",
+    "a array": "a list",
+    "a integer": "an integer",
+    "an object": "a mapping",
+    "a dictionary": "a mapping",
+}
+
+
+def _is_number(text: Any) -> bool:
+    try:
+        return isinstance(text, str) and math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def unknown(name: str, known: Iterable[str], what: str = "key") -> str:
+    """The message on a name that does not exist, with the nearest that does."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return f"unknown {what} '{name}'; {hint}known are {', '.join(names) or 'none'}"
+
+
+def _walked(kind: Any, loc: tuple[int | str, ...]) -> tuple[list[str], list[type[BaseModel]]]:
+    """The keys of a pydantic location, without the names of a union's members, and the models on the way."""
+    path: list[str] = []
+    models: list[type[BaseModel]] = []
+    for step in loc:
+        hint = _core(kind)
+        origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+        if origin in (typing.Union, types.UnionType):
+            kind = Any
+            continue
+        if isinstance(hint, type) and issubclass(hint, BaseModel):
+            models.append(hint)
+            kind = hint.model_fields[str(step)].annotation if step in hint.model_fields else Any
+        else:
+            kind = arguments[-1] if origin in (dict, Mapping) else (arguments or (Any,))[0]
+        path.append(str(step))
+    return path, models
+
+
+def _core(hint: Any) -> Any:
+    """A type without ``| None`` and without ``Annotated``."""
+    if typing.get_origin(hint) is typing.Annotated:
+        return _core(typing.get_args(hint)[0])
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        rest = [a for a in typing.get_args(hint) if a is not type(None)]
+        return _core(rest[0]) if len(rest) == 1 else hint
+    return hint

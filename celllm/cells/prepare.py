@@ -4,7 +4,6 @@ import importlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -16,9 +15,10 @@ from numpy.typing import NDArray
 from celllm import __version__
 from celllm.cells import h5ad
 from celllm.cells.genes import GeneReport, SymbolMap, Vocabulary, harmonise
-from celllm.cells.raw import CellOptions, RawCells, check_files
+from celllm.cells.raw import RawCells, check_files
+from celllm.cells.settings import CellOptions
 from celllm.errors import UserError
-from celllm.settings import fill
+from celllm.settings import as_settings
 from celllm.sources import delimited
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def run_prepare(
         For whatever is wrong with options, files or values, in one line; nothing is written then.
     """
     reader = _reader(source)
-    options = fill(reader.Options, settings, where=f"options of {source}")
+    options = as_settings(reader.Options, settings, where=f"options of {source}")
     paths = {name: Path(path) for name, path in files.items()}
     check_files(source, paths, reader.FILES, (*reader.OPTIONAL_FILES, GENE_LIST))
     symbol_map = SymbolMap.read(aliases, Vocabulary.read(genes))
@@ -125,7 +125,7 @@ def _provenance(raw: RawCells, obs: pd.DataFrame, report: GeneReport, options: C
         "source": "",
         "values": "log2_tpm" if raw.take_log else raw.values,
         "fractions": raw.fractions,
-        "options": json.dumps(asdict(options), sort_keys=True),
+        "options": json.dumps(options.model_dump(), sort_keys=True),
         "n_cells_in": len(raw.obs),
         "n_cells_out": len(obs),
         "n_genes_in": report.n_in,

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from celllm.cells.values import Kind, value_problem
 from celllm.errors import UserError
@@ -12,31 +12,6 @@ from celllm.sources.delimited import first_repeat
 if TYPE_CHECKING:
     import pandas as pd
     from scipy.sparse import csr_matrix
-
-
-@dataclass(frozen=True)
-class CellOptions:
-    """Which cells of a data set stay; every reader's options have these.
-
-    Attributes
-    ----------
-    min_genes
-        Fewest genes that a cell must express.
-    filter_genes
-        The genes that ``min_genes`` counts: ``vocabulary`` (after mapping to approved symbols), ``all`` genes
-        of the file, or ``list`` = names in the file ``gene_list`` of the data set (as scBERT's 16,906 genes).
-    drop_labels
-        Cells of these labels are left out.
-    """
-
-    min_genes: int = 0
-    filter_genes: Literal["vocabulary", "all", "list"] = "vocabulary"
-    drop_labels: tuple[str, ...] = ()
-
-    @property
-    def fewest_genes(self) -> int:
-        """The gene floor in force; 0 when the cells are chosen in another way."""
-        return self.min_genes
 
 
 @dataclass

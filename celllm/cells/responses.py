@@ -11,7 +11,7 @@ from celllm.cells.raw import check_files
 from celllm.cells.readers import gdsc
 from celllm.errors import UserError
 from celllm.io import atomic
-from celllm.settings import fill
+from celllm.settings import as_settings
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def run_responses(
     if source not in LAYOUTS:
         raise UserError(f"unknown source of responses '{source}'; known are {', '.join(LAYOUTS)}")
     read, needed = LAYOUTS[source]
-    options = fill(gdsc.Options, settings, where=f"options of {source}")
+    options = as_settings(gdsc.Options, settings, where=f"options of {source}")
     paths = {name: Path(path) for name, path in files.items()}
     check_files(source, paths, needed)
     table, report = read(paths, options)

@@ -6,7 +6,6 @@ gene; a cell that another pipeline counted anew is not. Memory holds eight bytes
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +16,11 @@ from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.expressed import blocks
 from celllm.corpus.hashes import cell_hashes
+from celllm.corpus.settings import LeakageSettings
 from celllm.corpus.shards import Shard
 from celllm.errors import UserError
 from celllm.io import write_json, write_text
-from celllm.settings import fill
+from celllm.settings import as_settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,15 +32,6 @@ SHOWN = 20
 """Pairs of a data set that the Markdown file shows; the CSV has them all."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class LeakageSettings:
-    """Name and size of the run, and whether its corpus leaves the cells out that the report lists."""
-
-    run: str = ""
-    toy: bool = False
-    drop: bool = False
 
 
 class Pretraining:
@@ -114,7 +105,7 @@ def run_leakage(
     """
     import pandas as pd
 
-    chosen = fill(LeakageSettings, settings, "leakage: settings")
+    chosen = as_settings(LeakageSettings, settings, "leakage: settings")
     vocabulary = Vocabulary.read(genes)
     pretraining = Pretraining(shards, vocabulary.sha256)
     pairs: list[tuple[str, str, str, str, int]] = []
@@ -124,7 +115,7 @@ def run_leakage(
         log.info("%s: %s", name, data_sets[name])
         pairs += found
     table = pd.DataFrame(pairs, columns=list(COLUMNS))
-    numbers = asdict(chosen) | {"pretraining": pretraining.summary(), "data_sets": data_sets}
+    numbers = chosen.model_dump() | {"pretraining": pretraining.summary(), "data_sets": data_sets}
     write_text(f"{out}.csv", table.to_csv(index=False, lineterminator="\n"))
     write_json(f"{out}.json", numbers)
     write_text(f"{out}.md", markdown(numbers, table))

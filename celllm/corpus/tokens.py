@@ -11,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from celllm.corpus.expressed import FRACTION_BITS, Cells, Ragged, truncate
+from celllm.corpus.settings import LogBase
 from celllm.errors import UserError
-
-LogBase = Literal["e", "2"]
 
 # Expression tokens: the bins 0 to 5, then these two. [PAD] is [MASK] too, as in scBERT.
 N_BINS = 6

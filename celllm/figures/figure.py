@@ -8,46 +8,17 @@ function that draws them. What a figure shows stands in :mod:`celllm.report.capt
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from celllm.errors import UserError
+from celllm.figures.settings import FigureSettings
 from celllm.figures.theme import save, theme
 from celllm.io import read_csv, write_text
 from celllm.report.captions import CAPTIONS, kind_of
-from celllm.settings import fill
-
-
-@dataclass(frozen=True, kw_only=True)
-class FigureSettings:
-    """What the figures of a run say of it.
-
-    Attributes
-    ----------
-    toy
-        Whether it is one.
-    titles
-        Titles of models by their names.
-    protocol
-        Of the predictions that are shown.
-    batch_size
-        Cells of a pre-training batch; a contrast that knows nothing has the loss ln(batch_size). 0: unknown.
-    data_set
-        Of a figure of one data set; :func:`run_figure` takes it from the figure's name.
-    """
-
-    toy: bool = False
-    titles: dict[str, str] = field(default_factory=dict)
-    protocol: str = ""
-    batch_size: int = 0
-    data_set: str = ""
-
-    def title(self, model: str) -> str:
-        """The title of a model, or its name."""
-        return self.titles.get(model, model)
+from celllm.settings import as_settings
 
 
 def run_figure(
@@ -76,7 +47,7 @@ def run_figure(
     if kind is None:
         known = (f"{key}_DATA_SET" if caption.by_data_set else key for key, caption in CAPTIONS.items())
         raise UserError(f"figure '{name}': no such figure; known are {', '.join(known)}")
-    chosen = replace(fill(FigureSettings, settings, f"figure {name}: settings"), data_set=data_set)
+    chosen = as_settings(FigureSettings, settings, f"figure {name}: settings").changed(data_set=data_set)
     draw = importlib.import_module(f"celllm.figures.{kind}").draw
     try:
         inspect.signature(draw).bind(chosen, **inputs)

@@ -20,12 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from celllm import io, settings
+from celllm import io
 from celllm.errors import UserError
 from celllm.graph.backend import Graph, GraphAttention, graph_with_loops
 from celllm.graph.embeddings import nearest_genes, save_gene_embeddings, standardised
 from celllm.graph.features import node_features
 from celllm.graph.network import GeneNetwork
+from celllm.graph.settings import GraphMAESettings
+from celllm.settings import as_settings
 
 if TYPE_CHECKING:
     from celllm.cells.genes import Vocabulary
@@ -35,64 +37,6 @@ WELL_KNOWN = ("CD3E", "MS4A1", "INS", "TP53", "EGFR", "CDK1", "RPL3", "MT-ND1", 
 
 LOG_LINES = 20
 log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class GraphMAESettings:
-    """Sizes and training of GraphMAE.
-
-    The CellLM paper fixes only ``dim`` (512). The rest follows GraphMAE's published settings for its own
-    protein network (residual connections, layer norm, half of the nodes masked), with fewer layers and a
-    higher learning rate for shorter training.
-    """
-
-    dim: int = 512
-    """Size of a gene's embedding."""
-    hidden: int | None = None
-    """Size of the inner layers of the encoder; null: the same as dim, as in GraphMAE."""
-    heads: int = 4
-    """Attention heads; a divisor of dim and hidden."""
-    layers: int = 2
-    """Layers of the encoder; the decoder has one."""
-    features: int = 128
-    """Size of the input features, made from the spectrum of the network."""
-    identity: float = 0.1
-    """Share of a gene's own random direction in its input features (squared length)."""
-    epochs: int = 200
-    learning_rate: float = 0.005
-    weight_decay: float = 2e-4
-    feature_dropout: float = 0.2
-    attention_dropout: float = 0.1
-    mask_rate: float = 0.5
-    """Share of the genes that is masked in an epoch."""
-    noise_rate: float = 0.05
-    """Share of the masked genes that get another gene's features in place of the [MASK] token."""
-    gamma: float = 3.0
-    """Exponent of the scaled cosine error; above 1 it gives less weight to what is nearly right."""
-    rms: float = 1.0
-    """Root mean square of each gene's embedding in the file."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("dim", "width", "heads", "layers", "features", "epochs"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for size in (self.dim, self.width):
-            _require(size % self.heads == 0, "heads", self.heads, f"a divisor of dim and hidden, here {size}")
-        for name in ("learning_rate", "rms", "mask_rate"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
-        for name in ("mask_rate", "noise_rate", "feature_dropout", "attention_dropout", "identity"):
-            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "at least 0 and below 1")
-        _require(self.gamma >= 1, "gamma", self.gamma, "at least 1")
-
-    @property
-    def width(self) -> int:
-        """Size of the inner layers of the encoder."""
-        return self.dim if self.hidden is None else self.hidden
-
-
-def _require(holds: bool, name: str, value: float, allowed: str) -> None:
-    if not holds:
-        raise UserError(f"graphmae settings: {name} is {value}, allowed is {allowed}")
 
 
 class Encoder(nn.Module):
@@ -248,13 +192,13 @@ def run_graphmae(
     """
     from celllm.cells.genes import Vocabulary
 
-    chosen = settings.fill(GraphMAESettings, options, "graphmae settings")
+    chosen = as_settings(GraphMAESettings, options, "graphmae settings")
     vocabulary = Vocabulary.read(genes)
     links = GeneNetwork.read(network, vocabulary.sha256)
     embeddings, record = embed_genes(links, chosen)
     log_neighbours(embeddings, vocabulary)
     write_record(metrics, record)
-    facts = {"settings": dataclasses.asdict(chosen), "network": links.facts}
+    facts = {"settings": chosen.model_dump(), "network": links.facts}
     save_gene_embeddings(out, embeddings, vocabulary.sha256, **facts)
     log.info("%s: %d genes x %d", out, *embeddings.shape)
 

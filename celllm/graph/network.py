@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from celllm import io, settings
+from celllm import io
 from celllm.errors import UserError
+from celllm.graph.settings import MAX_SCORE, NetworkSettings
+from celllm.settings import as_settings
 
 if TYPE_CHECKING:
     from celllm.cells.genes import SymbolMap
@@ -25,28 +27,9 @@ ID_COLUMNS = ("protein_external_id", "#string_protein_id", "string_protein_id")
 """Name of the first column of STRING's ``protein.info`` in version 11.0 and since 11.5."""
 
 ROWS_AT_ONCE = 500_000
-MAX_SCORE = 1000
 
 Ints = NDArray[np.int32]
 log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class NetworkSettings:
-    """What makes a protein link an edge of the gene network.
-
-    The paper names "the PPI network" and no source. STRING and the threshold of 0.95 are an assumption, taken
-    from the authors' released code for another of their tasks.
-    """
-
-    min_score: int = 950
-    """Links with a combined score above this, of at most 1000, become edges; the bound itself does not."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.min_score < MAX_SCORE:
-            raise UserError(
-                f"network settings: min_score is {self.min_score}, allowed is 0 to {MAX_SCORE - 1}"
-            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +138,7 @@ def run_network(
     """
     from celllm.cells.genes import SymbolMap, Vocabulary
 
-    chosen = settings.fill(NetworkSettings, options, "network settings")
+    chosen = as_settings(NetworkSettings, options, "network settings")
     vocabulary = Vocabulary.read(genes)
     symbols = SymbolMap.read(aliases, vocabulary)
     protein_genes = read_proteins(info, symbols)

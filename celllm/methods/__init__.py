@@ -2,10 +2,12 @@
 
 import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celllm.errors import UserError
-from celllm.methods.method import Method
+
+if TYPE_CHECKING:
+    from celllm.methods.method import Method
 
 # Name -> module of this package that declares the method in its METHODS; imported when it is asked for.
 # CELLS predict the label of a cell, PAIRS the response of a cell line to a drug.
@@ -32,7 +34,7 @@ PAIRS = {
 }
 
 
-def method(name: str, modules: Mapping[str, str]) -> Method[Any, Any]:
+def look_up(name: str, modules: Mapping[str, str]) -> "Method[Any, Any]":
     """Return the method of a name in :data:`CELLS` or :data:`PAIRS`.
 
     Raises

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from celllm.methods.method import Labels, Method, NoSettings, Part, Predict
+from celllm.methods.method import Labels, Method, Part, Predict
+from celllm.methods.settings import NoSettings
 
 
 def fit_majority(train: Part, selection: Part | None, settings: NoSettings, seed: int) -> Predict:

@@ -1,43 +1,22 @@
 """DeepCDR (Liu et al. 2020, Bioinformatics 36:i911) on expression alone, the row "DeepCDR" of Table 3."""
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from celllm.errors import UserError
 from celllm.graph.drugs import Drugs, GcnEncoder
 from celllm.methods.expression import centred
 from celllm.methods.method import Method
 from celllm.methods.pairs import Pairs, Predict, known_pairs, selection_score
-from celllm.training.regression import Floats, Numbers, PairModel, RegressionSettings, train
+from celllm.methods.settings import DeepCdrSettings
+from celllm.training.regression import Floats, Numbers, PairModel, train
 
 BLOCK = 4096
 """Pairs that are predicted at a time."""
 
 JOINT = 300
 """Width of the layer that joins drug and cell line; the convolutions leave 30 numbers of it."""
-
-
-@dataclass(frozen=True)
-class DeepCdrSettings(RegressionSettings):
-    """Settings of DeepCDR; the defaults are those of its released code."""
-
-    epochs: int = 100
-    select_by: Literal["rmse", "pearson"] = "pearson"
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    drug_layers: tuple[int, ...] = (256, 256, 256, 100)  # graph convolutions; the last is the drug vector
-    cell_layers: tuple[int, ...] = (256, 100)  # the last is the cell vector
-    dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if len(self.cell_layers) != 2 or not self.drug_layers:
-            raise UserError("settings: cell_layers must be two widths, drug_layers at least one")
 
 
 class DeepCdr(PairModel):

@@ -1,6 +1,5 @@
 """Scanpy's label transfer (``scanpy.tl.ingest``), the row "Scanpy" of the paper's Table 1."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,17 +9,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from celllm.methods.expression import log_normalised, variable_genes
 from celllm.methods.method import Labels, Method, Part, Predict
+from celllm.methods.settings import IngestSettings
 
 _LABEL = "label"
-
-
-@dataclass(frozen=True)
-class IngestSettings:
-    """Settings of the label transfer: Scanpy's defaults; the paper gives none."""
-
-    n_top_genes: int = 2000  # most variable genes among the training cells; 0 takes all genes
-    n_components: int = 50
-    n_neighbors: int = 15
 
 
 class ExactIngest(sc.tl.Ingest):

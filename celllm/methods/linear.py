@@ -1,7 +1,5 @@
 """Logistic regression on log-normalised expression: the control that is hard to beat."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
@@ -9,21 +7,7 @@ from sklearn.multiclass import OneVsRestClassifier
 
 from celllm.methods.expression import log_normalised, variable_genes
 from celllm.methods.method import Method, Part, Predict
-
-
-@dataclass(frozen=True)
-class LogisticSettings:
-    """Settings of the logistic regressions; nothing is scaled, nothing is chosen."""
-
-    c: float = 1.0  # inverse strength of the penalty
-    max_iterations: int = 1000
-
-
-@dataclass(frozen=True)
-class VariableGenesSettings(LogisticSettings):
-    """Settings of the logistic regression on variable genes."""
-
-    n_top_genes: int = 2000  # most variable genes among the training cells
+from celllm.methods.settings import LogisticSettings, VariableGenesSettings
 
 
 def fit_l2(train: Part, selection: Part | None, settings: LogisticSettings, seed: int) -> Predict:

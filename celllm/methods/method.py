@@ -114,8 +114,3 @@ class Method(Generic[Rows, Values]):
     settings: type
     chooses: bool = False
     prepare: Callable[[Any, Any, Mapping[str, Any]], Any] = _settings_alone
-
-
-@dataclass(frozen=True)
-class NoSettings:
-    """Settings of a method that has none."""

@@ -1,21 +1,12 @@
 """The nearest training cells in the space of the first principal components."""
 
-from dataclasses import dataclass
-
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 
 from celllm.methods.expression import log_normalised
 from celllm.methods.method import Method, Part, Predict
-
-
-@dataclass(frozen=True)
-class NeighbourSettings:
-    """Settings of k-NN on PCA; both numbers shrink where there are fewer training cells or genes."""
-
-    n_components: int = 50
-    k: int = 15
+from celllm.methods.settings import NeighbourSettings
 
 
 def fit_knn_pca(train: Part, selection: Part | None, settings: NeighbourSettings, seed: int) -> Predict:

@@ -4,34 +4,17 @@ All but the trees predict from a table of cell lines x drugs that is filled when
 at the structure of a drug, and none chooses anything: they learn from the training and validation part.
 """
 
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from celllm.methods.expression import centred
-from celllm.methods.method import Method, NoSettings, NotApplicableError
+from celllm.methods.method import Method, NotApplicableError
 from celllm.methods.pairs import Pairs, Predict, Responses
+from celllm.methods.settings import BoostingSettings, NoSettings, RidgeSettings
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class RidgeSettings:
-    """Settings of the ridge regressions on expression."""
-
-    penalty: float = 5.0  # of squared weights, where a training line has mean square length 1
-
-
-@dataclass(frozen=True)
-class BoostingSettings:
-    """Settings of the gradient-boosted trees."""
-
-    n_components: int = 50  # of the expression, fitted to the training lines
-    n_trees: int = 300
-    learning_rate: float = 0.1
-    max_leaves: int = 31
 
 
 def _from_table(table: Floats, averaged: Pairs | None = None) -> Predict:

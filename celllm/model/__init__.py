@@ -1,17 +1,22 @@
-"""The encoder, its attention and its heads."""
+"""The encoder, its attention and its heads; each name is imported from its module when it is asked for."""
 
-from celllm.model.encoder import Encoder, EncoderConfig, count_parameters, forward_flops
-from celllm.model.heads import (
-    ClassificationHead,
-    ContrastPooling,
-    GenePooling,
-    MaskedExpressionHead,
-    TumourHead,
-    cell_embedding,
-    feed_forward,
-)
-from celllm.model.sizes import SIZES, sized
-from celllm.model.weights import load_encoder, save_encoder
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from celllm.model.encoder import Encoder, count_parameters, forward_flops
+    from celllm.model.heads import (
+        ClassificationHead,
+        ContrastPooling,
+        GenePooling,
+        MaskedExpressionHead,
+        TumourHead,
+        cell_embedding,
+        feed_forward,
+    )
+    from celllm.model.settings import SIZES, EncoderConfig
+    from celllm.model.sizes import sized
+    from celllm.model.weights import load_encoder, save_encoder
 
 __all__ = [
     "SIZES",
@@ -30,3 +35,12 @@ __all__ = [
     "save_encoder",
     "sized",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for module in ("settings", "encoder", "heads", "sizes", "weights"):
+            found = vars(importlib.import_module(f"{__name__}.{module}"))
+            if name in found:
+                return found[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

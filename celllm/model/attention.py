@@ -1,7 +1,6 @@
 """Self-attention of the encoder: padding-exact FAVOR+, exact softmax, and the released variant."""
 
 import math
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -9,8 +8,7 @@ from torch import Tensor, nn
 
 from celllm.model.dropout import Dropout
 from celllm.model.favor import draw_projection, favor_attention, features
-
-AttentionKind = Literal["favor", "softmax", "released"]
+from celllm.model.settings import AttentionKind
 
 
 class SelfAttention(nn.Module):

@@ -1,10 +1,7 @@
 """The cell encoder: gene and expression embeddings, then pre-LayerNorm Performer layers."""
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,59 +9,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from celllm.errors import UserError
-from celllm.model.attention import AttentionKind, FavorAttention, ReleasedAttention, make_attention
+from celllm.model.attention import FavorAttention, ReleasedAttention, make_attention
 from celllm.model.dropout import Dropout
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """Shape of an encoder.
-
-    Attributes
-    ----------
-    n_genes : int
-        Size of the vocabulary; gene id ``n_genes`` is [CLS], ``n_genes + 1`` is [PAD].
-    dim, depth, heads, dim_head : int
-        Token width, layers, attention heads and their size (Table F.1: 512, 10, 16; 64 in the released code).
-    ff_mult : int
-        Width of the feed-forward part, in multiples of ``dim``.
-    dropout : float
-        On the embedding, inside the feed-forward part and on each attention's output.
-    n_tokens : int
-        Expression tokens: the bins, [CLS], and [PAD] that is also [MASK].
-    attention : str
-        ``favor`` (padding-exact FAVOR+), ``softmax`` (exact) or ``released`` (performer-pytorch as it is).
-    n_features : int, optional
-        Random features per head; ``int(dim_head * ln(dim_head))`` when None, as in performer-pytorch.
-    """
-
-    n_genes: int
-    dim: int = 512
-    depth: int = 10
-    heads: int = 16
-    dim_head: int = 64
-    ff_mult: int = 4
-    dropout: float = 0.1
-    n_tokens: int = 8
-    attention: AttentionKind = "favor"
-    n_features: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("n_genes", "dim", "depth", "heads", "dim_head", "ff_mult", "n_tokens"):
-            if getattr(self, name) < 1:
-                raise UserError(f"encoder.{name}: expected at least 1, got {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"encoder.dropout: expected a number in [0, 1), got {self.dropout}")
-        if self.attention not in get_args(AttentionKind):
-            known = ", ".join(get_args(AttentionKind))
-            raise UserError(f"encoder.attention: expected one of {known}, got {self.attention!r}")
-        if self.n_features is not None and self.n_features < 1:
-            raise UserError(f"encoder.n_features: expected at least 1, got {self.n_features}")
-
-    @property
-    def features(self) -> int:
-        """Random features per head."""
-        return self.n_features or max(1, int(self.dim_head * math.log(self.dim_head)))
+from celllm.model.settings import EncoderConfig
 
 
 class Embedding(nn.Module):

@@ -3,13 +3,7 @@
 from typing import Any
 
 from celllm.errors import UserError
-from celllm.model.encoder import EncoderConfig
-
-SIZES: dict[str, dict[str, Any]] = {
-    "8m": {"dim": 256, "depth": 4, "heads": 4, "dim_head": 64},
-    "25m": {"dim": 384, "depth": 9, "heads": 8, "dim_head": 64},
-    "50m": {"dim": 512, "depth": 10, "heads": 16, "dim_head": 64},
-}
+from celllm.model.settings import SIZES, EncoderConfig
 
 
 def sized(name: str, n_genes: int, **changes: Any) -> EncoderConfig:

@@ -1,13 +1,12 @@
 """Encoders as safetensors files: no pickles, configuration inside."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 from celllm import tensors
 from celllm.errors import UserError
 from celllm.model.encoder import Encoder, EncoderConfig
-from celllm.settings import fill
+from celllm.settings import as_settings
 
 ENCODER = "celllm-encoder-2"
 
@@ -25,7 +24,7 @@ def save_encoder(path: str | Path, encoder: Encoder, meta: dict[str, Any]) -> No
         Anything JSON can hold: model row, genes_sha256, steps, run.
     """
     frozen = not encoder.embedding.genes.weight.requires_grad
-    config = dataclasses.asdict(encoder.config)
+    config = encoder.config.model_dump()
     tensors.write(path, ENCODER, encoder.state_dict(), config=config, genes_frozen=frozen, meta=meta)
 
 
@@ -57,7 +56,7 @@ def load_encoder(path: str | Path, genes_sha256: str | None = None) -> tuple[Enc
             f"{path}: trained with another gene list (sha256 {found}, expected {genes_sha256[:12]}); "
             "use the genes.tsv of its run"
         )
-    encoder = Encoder(fill(EncoderConfig, header["config"], f"{path}: config"))
+    encoder = Encoder(as_settings(EncoderConfig, header["config"], f"{path}: config"))
     encoder.embedding.genes.weight.requires_grad_(not header["genes_frozen"])
     encoder.load_state_dict(weights)
     return encoder.eval(), meta

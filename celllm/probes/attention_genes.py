@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,52 +25,11 @@ from celllm.errors import UserError
 from celllm.io import write_csv, write_json
 from celllm.model.embedder import Embedder
 from celllm.probes.sampling import draw
+from celllm.probes.settings import InterpretationSettings
 from celllm.scores.columns import CELLS, GENES, KINDS, SETS
-from celllm.settings import fill
+from celllm.settings import as_settings
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class InterpretationSettings:
-    """Cells and choices of the study.
-
-    Attributes
-    ----------
-    n_cells
-        Random cells of each kind, normal and tumour (paper: 5,000 each).
-    normal_source, tumour_source
-        Source of the normal and of the tumour cells (paper: PanglaoDB, CancerSCEM); empty: any.
-    n_genes
-        Genes of a set (paper: 20).
-    layer
-        ``last``, or the mean over ``all``.
-    average
-        The attention of a gene is its mean over the cells that are ``expressing`` it, or over ``all`` cells.
-    min_share
-        Share of the cells that must express a gene for it to be ranked by attention.
-    seed
-        Of the cells, of k-means and of t-SNE.
-    token_budget
-        Tokens of a pass, padding counted.
-    """
-
-    n_cells: int = 5000
-    normal_source: str = ""
-    tumour_source: str = ""
-    n_genes: int = 20
-    layer: Literal["last", "all"] = "last"
-    average: Literal["expressing", "all"] = "expressing"
-    min_share: float = 0.05
-    seed: int = 0
-    token_budget: int = 8192
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.n_cells < 2 or self.n_genes < 1:
-            raise UserError("interpretation: expected n_cells of 2 or more and n_genes of 1 or more")
-        if not 0 <= self.min_share <= 1:
-            raise UserError(f"interpretation.min_share: expected 0 to 1, got {self.min_share}")
 
 
 @dataclass(frozen=True)
@@ -141,7 +100,7 @@ def run_interpret(
     UserError
         For files of another vocabulary, or fewer than two cells of a kind.
     """
-    chosen = fill(InterpretationSettings, settings, "interpretation: settings")
+    chosen = as_settings(InterpretationSettings, settings, "interpretation: settings")
     vocabulary = Vocabulary.read(genes)
     source = Corpus.open(corpus, vocabulary.sha256)
     rows = np.concatenate([_sample(source, kind, chosen, corpus) for kind in range(2)])

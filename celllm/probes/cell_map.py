@@ -5,7 +5,6 @@ no label, so what lies together does so for its genes alone. Predictions are tho
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +13,14 @@ import numpy as np
 from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.expressed import CellsInMemory, in_memory
-from celllm.errors import UserError
 from celllm.io import write_csv
 from celllm.model.embedder import Embedder
 from celllm.probes.attention_genes import tsne
 from celllm.probes.sampling import draw
+from celllm.probes.settings import EmbeddingMapSettings
 from celllm.scores.columns import EMBEDDING_MAP
 from celllm.scores.scores import read_predictions
-from celllm.settings import fill
-
-
-@dataclass(frozen=True)
-class EmbeddingMapSettings:
-    """``n_cells`` random cells at most; ``token_budget`` tokens of a pass, padding counted."""
-
-    n_cells: int = 5000
-    seed: int = 0
-    token_budget: int = 8192
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.n_cells < 1:
-            raise UserError(f"embedding_map.n_cells: expected at least 1, got {self.n_cells}")
+from celllm.settings import as_settings
 
 
 def run_embedding_map(
@@ -69,7 +54,7 @@ def run_embedding_map(
     UserError
         For files of another vocabulary, or no cell that expresses a gene.
     """
-    chosen = fill(EmbeddingMapSettings, settings, "embedding-map: settings")
+    chosen = as_settings(EmbeddingMapSettings, settings, "embedding-map: settings")
     vocabulary = Vocabulary.read(genes)
     with h5ad.opened(cells) as data:
         tokens = in_memory(data, vocabulary)

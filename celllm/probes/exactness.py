@@ -6,7 +6,6 @@ objectives, and cells of different lengths, so that chunks are padded.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +15,17 @@ from torch import Tensor
 
 from celllm.corpus.expressed import from_csr
 from celllm.corpus.tokens import Tokeniser
-from celllm.errors import UserError
 from celllm.io import write_json
 from celllm.model import Encoder
-from celllm.settings import fill
+from celllm.probes.settings import ExactnessSettings
+from celllm.settings import as_settings
 from celllm.training.distributed import Processes
 from celllm.training.masked_batches import Batch
-from celllm.training.model_row import ModelRow
 from celllm.training.objectives import MaskedCells, hide_expressions
-from celllm.training.pretrain_settings import PretrainSettings
+from celllm.training.settings import ModelRow, PretrainSettings
 from celllm.training.trainer import Trainer
 
 SIZE = {"dim": 32, "depth": 2, "heads": 4, "dim_head": 8}
-
-
-@dataclass(frozen=True)
-class ExactnessSettings:
-    """Size of the measurement: random cells, genes, and the lengths of chunks that the batch is cut into."""
-
-    n_cells: int = 24
-    n_genes: int = 60
-    chunk_sizes: tuple[int, ...] = (1, 5, 24)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.n_cells, self.n_genes, len(self.chunk_sizes), *self.chunk_sizes) < 1:
-            raise UserError("settings: n_cells, n_genes and chunk_sizes: expected at least 1 of each")
 
 
 def run_gradient_error(out: str | Path, settings: Mapping[str, Any] | str | None = None) -> None:
@@ -54,7 +38,7 @@ def run_gradient_error(out: str | Path, settings: Mapping[str, Any] | str | None
     settings
         :class:`ExactnessSettings` as mapping or JSON.
     """
-    chosen = fill(ExactnessSettings, settings)
+    chosen = as_settings(ExactnessSettings, settings)
     errors = {str(size): gradient_error(chosen, size) for size in chosen.chunk_sizes}
     facts = {"gradient_relative_error": max(errors.values()), "gradient_relative_error_by_chunk": errors}
     write_json(out, {"contrastive": facts})
@@ -69,7 +53,7 @@ def gradient_error(settings: ExactnessSettings, chunk_size: int) -> float:
 
 def gradient(contrast: str, settings: ExactnessSettings, chunks: list[MaskedCells]) -> Tensor:
     """The gradient of all objectives, flat; every scheme has the same weights and the same dropout."""
-    row = fill(ModelRow, {"size": SIZE, "contrast": contrast}, "model")
+    row = as_settings(ModelRow, {"size": SIZE, "contrast": contrast}, "model")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         encoder = Encoder(row.encoder_config(settings.n_genes))

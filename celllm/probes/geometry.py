@@ -5,36 +5,21 @@ All measures are of cells that no encoder was trained on; see :mod:`celllm.model
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.expressed import CellsInMemory, in_memory
-from celllm.errors import UserError
 from celllm.io import write_csv
 from celllm.model.anisotropy import measure
 from celllm.model.embedder import Embedder
 from celllm.probes.sampling import draw
+from celllm.probes.settings import GeometrySettings
 from celllm.scores.columns import GEOMETRY
-from celllm.settings import fill
+from celllm.settings import as_settings
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class GeometrySettings:
-    """``n_cells`` random cells of each data set; ``token_budget`` tokens of a pass, padding counted."""
-
-    n_cells: int = 512
-    seed: int = 0
-    token_budget: int = 8192
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.n_cells < 2:
-            raise UserError(f"settings.n_cells: expected at least 2, got {self.n_cells}")
 
 
 def run_geometry(
@@ -65,7 +50,7 @@ def run_geometry(
     UserError
         For files of another vocabulary, or a data set with fewer than two cells that express a gene.
     """
-    chosen = fill(GeometrySettings, settings, "geometry: settings")
+    chosen = as_settings(GeometrySettings, settings, "geometry: settings")
     vocabulary = Vocabulary.read(genes)
     samples = {}
     for name, path in cells.items():

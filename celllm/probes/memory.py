@@ -14,61 +14,23 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
-from celllm.errors import UserError
 from celllm.io import write_csv, write_json
-from celllm.model import SIZES, EncoderConfig
+from celllm.model import EncoderConfig
 from celllm.probes.peak_memory import PeakMeter, contrast_peak
+from celllm.probes.settings import MemorySettings
 from celllm.scores.columns import MEMORY, PAPER_LENGTHS
-from celllm.settings import fill
+from celllm.settings import as_settings
 
 log = logging.getLogger(__name__)
 
 GIB = 2**30
 MOST_OF_A_DEVICE = 0.8  # of a CUDA device's memory is filled at most in a measurement
 FACTS = {"end_to_end": "max_length_end_to_end", "divide_and_conquer": "max_length_divided"}
-
-
-@dataclass(frozen=True)
-class MemorySettings:
-    """Budget and model of the measurement.
-
-    Attributes
-    ----------
-    budget_gib
-        The memory, of which curves tell the maximum length.
-    n_cells
-        Batch size at which the lengths are told as facts (paper: 256).
-    batch_sizes
-        Batch sizes of the curves.
-    size
-        Fields of the encoder; those of ``50m`` without it.
-    n_genes
-        Of the vocabulary (paper: 19,379).
-    attention
-        Attentions to measure: ``favor`` is this package's, ``released`` performer-pytorch's layer as the
-        authors' code uses it. The facts are those of the first.
-    tracker
-        ``auto`` measures on CUDA where there is a device; ``meta`` accounts on the meta device everywhere.
-    """
-
-    budget_gib: float = 40.0
-    n_cells: int = 256
-    batch_sizes: tuple[int, ...] = tuple(2**k for k in range(1, 13))
-    size: dict[str, Any] = field(default_factory=lambda: SIZES["50m"])
-    n_genes: int = 19_379
-    attention: tuple[str, ...] = ("favor", "released")
-    tracker: Literal["auto", "meta"] = "auto"
-
-    def __post_init__(self) -> None:
-        if self.budget_gib <= 0:
-            raise UserError(f"memory.budget_gib: expected more than 0, got {self.budget_gib}")
-        if self.n_cells < 4 or not self.attention or min(self.batch_sizes, default=0) < 1:
-            raise UserError("memory: expected n_cells of 4 or more, and an attention and batch sizes")
 
 
 @dataclass(frozen=True)
@@ -139,7 +101,7 @@ def run_memory(out: str | Path, table: str | Path, settings: Mapping[str, Any] |
     settings
         :class:`MemorySettings` as mapping or JSON.
     """
-    chosen = fill(MemorySettings, settings, "memory: settings")
+    chosen = as_settings(MemorySettings, settings, "memory: settings")
     fits = {kind: measure(chosen, kind) for kind in chosen.attention}
     facts = {kind: _facts(chosen, fit) for kind, fit in fits.items()}
     described = {
@@ -156,7 +118,7 @@ def run_memory(out: str | Path, table: str | Path, settings: Mapping[str, Any] |
 def measure(settings: MemorySettings, attention: str) -> dict[str, Fit]:
     """The lines of both schemes for one attention."""
     values = {**settings.size, "n_genes": settings.n_genes, "attention": attention}
-    config = fill(EncoderConfig, values, "memory.size")
+    config = as_settings(EncoderConfig, values, "memory.size")
 
     on_cuda = _on_cuda(settings)
     meter = PeakMeter(config, "cuda" if on_cuda else "meta")

@@ -22,9 +22,8 @@ from celllm.model import Encoder, EncoderConfig
 from celllm.training.contrastive import info_nce
 from celllm.training.distributed import Processes
 from celllm.training.masked_batches import Batch
-from celllm.training.model_row import ModelRow
 from celllm.training.objectives import hide_expressions
-from celllm.training.pretrain_settings import PretrainSettings
+from celllm.training.settings import ModelRow, PretrainSettings
 from celllm.training.trainer import CONTRAST_SIZE, Trainer
 
 ROUNDED_TO = 512  # bytes: CUDA's allocator gives no smaller pieces

@@ -16,11 +16,10 @@ from celllm.io import write_json
 from celllm.model import Encoder, EncoderConfig, count_parameters
 from celllm.model.heads import Activation, feed_forward
 from celllm.scores.facts import find, read_facts
-from celllm.settings import fill
+from celllm.settings import as_settings
 from celllm.training.finetune import FinetuneSettings
 from celllm.training.finetune_response import ResponseSettings
-from celllm.training.model_row import ModelRow
-from celllm.training.pretrain_settings import PretrainSettings
+from celllm.training.settings import ModelRow, PretrainSettings
 from celllm.training.trainer import CONTRAST_SIZE
 
 Json = Mapping[str, Any] | str
@@ -72,7 +71,7 @@ def run_settings_facts(
     UserError
         For wrong settings, and a data set whose classes are not counted.
     """
-    row, n_genes = fill(ModelRow, model, "model"), len(Vocabulary.read(genes))
+    row, n_genes = as_settings(ModelRow, model, "model"), len(Vocabulary.read(genes))
     config = row.encoder_config(n_genes)
     settings = of_encoder(row, config) | {"pretraining": of_pretraining(pretraining, config)}
     if annotation is not None:
@@ -86,7 +85,7 @@ def run_settings_facts(
         task: round(100 * chosen["train_fraction"], 6) for task, chosen in _mapping(splits).items()
     }
     shapes = {
-        name: fill(EncoderConfig, {"n_genes": n_genes, **size}, f"sizes.{name}")
+        name: as_settings(EncoderConfig, {"n_genes": n_genes, **size}, f"sizes.{name}")
         for name, size in _mapping(sizes).items()
     }
     by_size = {name: n_parameters(shape) for name, shape in shapes.items()}
@@ -118,13 +117,13 @@ def of_encoder(row: ModelRow, config: EncoderConfig) -> dict[str, Any]:
     names = ("n_tokens", "dim", "depth", "heads", "dropout")
     return {
         "model": {name: getattr(config, name) for name in names},
-        "tokens": {"max_length": row.token_settings.max_length},
+        "tokens": {"max_length": row.tokens.max_length},
     }
 
 
 def of_pretraining(settings: Json, config: EncoderConfig) -> dict[str, Any]:
     """The part "Pre-training"."""
-    chosen = fill(PretrainSettings, settings, "pretraining")
+    chosen = as_settings(PretrainSettings, settings, "pretraining")
     names = ("learning_rate", "weight_decay", "batch_size")
     return {
         **{name: getattr(chosen, name) for name in names},
@@ -138,7 +137,7 @@ def of_pretraining(settings: Json, config: EncoderConfig) -> dict[str, Any]:
 
 def of_classifier(settings: Json, config: EncoderConfig, classes: str, where: str) -> dict[str, Any]:
     """The parts of cell annotation and single-cell drug sensitivity; ``classes``: size of the last layer."""
-    chosen = fill(FinetuneSettings, settings, where)
+    chosen = as_settings(FinetuneSettings, settings, where)
     names = ("learning_rate", "weight_decay", "dropout", "batch_size", "accumulation")
     return {
         **{name: getattr(chosen, name) for name in names},
@@ -152,7 +151,7 @@ def of_classifier(settings: Json, config: EncoderConfig, classes: str, where: st
 
 def of_response(settings: Json, config: EncoderConfig) -> dict[str, Any]:
     """The part "Cell line drug sensitivity prediction"."""
-    chosen = fill(ResponseSettings, settings, "drug-response")
+    chosen = as_settings(ResponseSettings, settings, "drug-response")
     regression = (*chosen.regression_layers, 1)
     names = ("learning_rate", "weight_decay", "dropout", "batch_size")
     return {

@@ -1,7 +1,6 @@
 """Whether the run has the cells of the paper: its counts beside the paper's, and an end where they part."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -11,31 +10,12 @@ from celllm.io import write_json
 from celllm.report import published as printed
 from celllm.report.fact_tables import DIFFERS, NOT_MEASURED, SAME
 from celllm.report.published import Paper
+from celllm.report.settings import CountSettings
 from celllm.scores.facts import find, read_facts
-from celllm.settings import fill
+from celllm.settings import as_settings
 
 WITHIN = "within tolerance"
 ACCEPTED = "accepted"
-
-
-@dataclass(frozen=True)
-class CountSettings:
-    """How far counts may be from the paper's.
-
-    Attributes
-    ----------
-    toy
-        A toy run has other cells: it is compared and never fails.
-    tolerance
-        Allowed difference, as a share of the paper's number.
-    accept
-        Other numbers that are accepted: name of the count (``zheng68k/n_cells``, with ``*`` and ``?``) to the
-        number or to the lowest and the highest one.
-    """
-
-    toy: bool = False
-    tolerance: float = 0.0
-    accept: dict[str, Any] = field(default_factory=dict)
 
 
 def run_check_counts(
@@ -55,7 +35,7 @@ def run_check_counts(
     UserError
         Naming every count that is neither the paper's nor accepted; nothing is written then.
     """
-    chosen = fill(CountSettings, settings, "counts: settings")
+    chosen = as_settings(CountSettings, settings, "counts: settings")
     lines = list(compared(read_facts(facts), chosen, printed.load()))
     bad = [line for line in lines if line["verdict"] == DIFFERS]
     if bad and not chosen.toy:

@@ -19,7 +19,7 @@ whatever a run says; a toy run is "not comparable: toy"; what a run did not make
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,25 +41,16 @@ from celllm.report.lookup import Lookup, paired
 from celllm.report.published import CONTROL, SCALE, CellOf, Claim, Column, Paper
 from celllm.report.render import render
 from celllm.report.run import Model, read_models
+from celllm.report.settings import ClaimSettings
 from celllm.report.slips import contradiction
 from celllm.scores import scores as score_files
 from celllm.scores.facts import find, read_facts
 from celllm.scores.statistics import Comparison, corrected_resampled_t, holm
-from celllm.settings import fill
+from celllm.settings import as_settings
 
 # A difference of decimals is off by 1e-16: what lies on the edge of a tolerance is within.
 EDGE = 1e-9
 OTHER: dict[str, Literal["strict", "paper"]] = {"strict": "paper", "paper": "strict"}
-
-
-@dataclass(frozen=True)
-class ClaimSettings:
-    """Name and size of the run, the protocol that is judged, and ratios of test to training cells by task."""
-
-    run: str = ""
-    toy: bool = False
-    protocol: Literal["strict", "paper"] = "strict"
-    test_over_train: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,7 +93,7 @@ def run_claims(
     UserError
         For malformed score or facts files.
     """
-    chosen = fill(ClaimSettings, settings, "claims: settings")
+    chosen = as_settings(ClaimSettings, settings, "claims: settings")
     frame = ledger(score_files.read_many(scores), read_models(models), read_facts(facts), chosen)
     write_text(f"{out}.csv", frame.to_csv(index=False, lineterminator="\n"))
     for suffix in ("md", "html"):
@@ -119,7 +110,7 @@ def ledger(
     """
     book, lookup = printed.load(), Lookup(scores)
     judge = _Judge(book, lookup, models, facts, settings)
-    other = _Judge(book, lookup, models, facts, replace(settings, protocol=OTHER[settings.protocol]))
+    other = _Judge(book, lookup, models, facts, settings.changed(protocol=OTHER[settings.protocol]))
     frame = pd.DataFrame([judge.line(claim) for claim in book.claims])
     second = pd.DataFrame([other.line(claim) for claim in book.claims])
     frame["other_protocol"] = second["protocol"]

@@ -1,7 +1,6 @@
 """The last step of a run: failures are data, but one that nobody expected ends the run with an error."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,11 @@ import pandas as pd
 
 from celllm.errors import UserError
 from celllm.io import write_json
+from celllm.report.settings import GateSettings
 from celllm.scores import scores as score_files
-from celllm.settings import fill
+from celllm.settings import as_settings
 
 _UNIT = ["task", "data_set", "model", "protocol", "split", "seed"]
-
-
-@dataclass(frozen=True)
-class GateSettings:
-    """Expected failures: patterns ``model/data_set`` or ``model/data_set/status`` with ``*`` and ``?``."""
-
-    allowed: list[str] = field(default_factory=list)
 
 
 def run_gate(scores: Sequence[str | Path], settings: Mapping[str, Any] | str | None, out: str | Path) -> None:
@@ -39,7 +32,7 @@ def run_gate(scores: Sequence[str | Path], settings: Mapping[str, Any] | str | N
         Naming model, data set and reason of what failed unexpectedly, or when there are no scores at all;
         nothing is written then.
     """
-    allowed = fill(GateSettings, settings, "gate: settings").allowed
+    allowed = as_settings(GateSettings, settings, "gate: settings").allowed
     frame = score_files.read_many(scores)
     if frame.empty:
         raise UserError("gate: the score files hold no row; nothing was scored in this run")

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,18 +18,10 @@ import pandas as pd
 from celllm import __version__
 from celllm.errors import UserError
 from celllm.io import read_json, read_yaml, write_json
-from celllm.settings import fill
+from celllm.report.settings import ManifestSettings
+from celllm.settings import as_settings
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@dataclass(frozen=True)
-class ManifestSettings:
-    """Name and size of the run; seeds beyond those found in the configuration."""
-
-    run: str = ""
-    toy: bool = False
-    seeds: dict[str, int] = field(default_factory=dict)
 
 
 def run_manifest(
@@ -58,7 +49,7 @@ def run_manifest(
     UserError
         For a configuration or a checksum file that cannot be read.
     """
-    chosen = fill(ManifestSettings, settings, "manifest: settings")
+    chosen = as_settings(ManifestSettings, settings, "manifest: settings")
     document = _config(config)
     times = rule_times(Path(benchmarks)) if benchmarks else {}
     manifest = {

@@ -3,7 +3,6 @@
 import base64
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,12 @@ from celllm.report.captions import GROUPS, caption_of
 from celllm.report.ledger import read_ledger
 from celllm.report.render import read_table, render
 from celllm.report.run import labelled
+from celllm.report.settings import ReportSettings
 from celllm.report.summary import summary_view
-from celllm.settings import fill
+from celllm.settings import as_settings
 
 LARGEST_SVG = 1_000_000  # bytes; above it the pixels of the PNG are the smaller way to show the same
 TITLE = "CellLM benchmark"
-
-
-@dataclass(frozen=True)
-class ReportSettings:
-    """Name and size of the run."""
-
-    run: str = ""
-    toy: bool = False
 
 
 def run_report(
@@ -57,7 +49,7 @@ def run_report(
     UserError
         For a file that is missing or not what it should be.
     """
-    chosen = fill(ReportSettings, settings, "report: settings")
+    chosen = as_settings(ReportSettings, settings, "report: settings")
     views = [_read(read_table, path) for path in tables]
     ledger, facts, book = _read(read_ledger, claims), read_json(manifest), printed.load()
     page = render(

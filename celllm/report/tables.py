@@ -6,9 +6,9 @@ are rendered from.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
@@ -19,23 +19,15 @@ from celllm.report.lookup import Lookup, paired
 from celllm.report.published import CONTROL, DIGITS, SCALE, Column, FactTable, Number, Row, ScoreTable
 from celllm.report.render import fact_view, render, score_view
 from celllm.report.run import Model, read_models
+from celllm.report.settings import TableSettings
 from celllm.scores import scores as score_files
 from celllm.scores.facts import read_facts
 from celllm.scores.statistics import summarise
-from celllm.settings import fill
+from celllm.settings import as_settings
 
 NOT_RUN = "not-run"
 ADDED = "added"
 PARTIAL = "partial"
-
-
-@dataclass(frozen=True)
-class TableSettings:
-    """Name and size of the run, and the protocols to render."""
-
-    run: str = ""
-    toy: bool = False
-    protocols: list[Literal["strict", "paper"]] = field(default_factory=lambda: ["strict", "paper"])
 
 
 @dataclass(frozen=True)
@@ -79,7 +71,7 @@ def run_table(
     UserError
         For an unknown table and for malformed score or facts files.
     """
-    chosen = fill(TableSettings, settings, f"{name}: settings")
+    chosen = as_settings(TableSettings, settings, f"{name}: settings")
     table = printed.load().table(name)
     if isinstance(table, FactTable):
         frame = fact_frame(table, read_facts(facts), chosen.run, chosen.toy)

@@ -5,13 +5,12 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from celllm.errors import UserError
 from celllm.io import read_json, sha256, write_json
-from celllm.settings import fill
+from celllm.settings import Settings, as_settings
 
 LOCKS = ".locks"
 """Folder of lock files under the raw folder; they stay there empty."""
@@ -19,8 +18,7 @@ LOCKS = ".locks"
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(Settings):
     """One file as it was first seen: ``url`` is an address, ``mirror:<path>`` or ``supplied``."""
 
     url: str
@@ -49,13 +47,13 @@ class DataLock:
         files = content.get("files") if isinstance(content, dict) else None
         if not isinstance(files, dict):
             raise UserError(f"{self.path}: not a data.lock; restore it, or delete it to lock all files anew")
-        return {path: fill(Entry, entry, f"{self.path}: {path}") for path, entry in files.items()}
+        return {path: as_settings(Entry, entry, f"{self.path}: {path}") for path, entry in files.items()}
 
     def write(self, path: str, entry: Entry) -> None:
         """Add or replace one entry, safe against other jobs doing the same."""
         with held(self.path.parent / LOCKS / self.path.name):
             entries = self.read() | {path: entry}
-            files = {name: asdict(entries[name]) for name in sorted(entries)}
+            files = {name: entries[name].model_dump() for name in sorted(entries)}
             write_json(self.path, {"version": 1, "files": files})
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from celllm.config import ROOT
 from celllm.errors import UserError
 from celllm.io import atomic
-from celllm.settings import fill
+from celllm.settings import as_settings
 from celllm.sources.catalogue import Catalogue
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def list_samples(
             f"{source}: has no samples; pre-training sources have sample_files in {catalogue.where}"
         )
     reader = importlib.import_module(f"celllm.cells.readers.{source}")
-    chosen = fill(reader.Options, options, f"options of {source}")
+    chosen = as_settings(reader.Options, options, f"options of {source}")
     table = reader.sample_table({name: Path(path) for name, path in files.items()}, chosen)
     names = _chosen(catalogue, source, chosen.samples, Path(mirror) if mirror else None)
     if names is not None:

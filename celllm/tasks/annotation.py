@@ -12,43 +12,12 @@ import numpy as np
 from celllm import methods
 from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
+from celllm.corpus.settings import SplitSettings
 from celllm.corpus.splits import Rows, Splits, named, stratified_folds, stratified_fractions, warn_of_rare
 from celllm.errors import UserError
 from celllm.methods.method import Genes, Labels, Part
 from celllm.scores import metrics
-from celllm.settings import fill
-
-
-@dataclass(frozen=True)
-class SplitSettings:
-    """How cells are split.
-
-    Attributes
-    ----------
-    n_folds
-        Number of splits: folds of one partition, or repeated draws where ``train_fraction`` is given.
-    seed
-        Of all draws; repeated draws take ``seed``, ``seed + 1`` ...
-    validation_fraction
-        Part of the training side that models choose on.
-    train_fraction
-        None: k-fold cross-validation. Else the training side is a stratified part of this size, the test part
-        all the rest (0.8 and 0.05 in the paper's single-cell drug tasks).
-    """
-
-    n_folds: int = 5
-    seed: int = 0
-    validation_fraction: float = 0.1
-    train_fraction: float | None = None
-
-    def __post_init__(self) -> None:
-        where = "settings of splits"
-        if self.n_folds < (2 if self.train_fraction is None else 1):
-            raise UserError(f"{where}.n_folds: {self.n_folds} is too few; take 2 or more")
-        for name in ("validation_fraction", "train_fraction"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < 1:
-                raise UserError(f"{where}.{name}: {value} is not between 0 and 1")
+from celllm.settings import as_settings
 
 
 @dataclass(frozen=True)
@@ -121,7 +90,7 @@ class Annotation:
         UserError
             For settings that make no split, and cells that are all of one label.
         """
-        chosen = fill(SplitSettings, settings, "settings of splits")
+        chosen = as_settings(SplitSettings, settings, "settings of splits")
         ids, labels = self.ids.tolist(), self.truth.tolist()
         if len(set(labels)) < 2:
             raise UserError(f"{self.source}: needs cells of two labels at least to be split, has 1")

@@ -21,48 +21,19 @@ from celllm import methods
 from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
 from celllm.cells.responses import read_responses
+from celllm.corpus.settings import PairSplitSettings
 from celllm.corpus.splits import Rows, Splits, named, pair_folds
 from celllm.errors import UserError
 from celllm.graph.molecules import Molecule, read_smiles
 from celllm.methods.method import Genes
 from celllm.methods.pairs import Pairs, Responses, Screen
 from celllm.scores import metrics
-from celllm.settings import fill
+from celllm.settings import as_settings
 
 log = logging.getLogger(__name__)
 
 N_NAMED = 5
 """Lines or drugs that a message names at most."""
-
-
-@dataclass(frozen=True)
-class PairSplitSettings:
-    """How the pairs of a screen are split.
-
-    Attributes
-    ----------
-    n_repeats, seed
-        Independent draws, the first from ``seed``, the next from ``seed + 1`` ...
-    validation_fraction, test_fraction
-        Parts beside the training part.
-    keep_repeats_together
-        A drug that was screened twice on a line has both pairs in one part. The paper drew pair by pair.
-    """
-
-    n_repeats: int = 5
-    seed: int = 0
-    validation_fraction: float = 0.1
-    test_fraction: float = 0.1
-    keep_repeats_together: bool = True
-
-    def __post_init__(self) -> None:
-        if self.n_repeats < 1:
-            raise UserError(f"settings.n_repeats: expected at least 1, got {self.n_repeats}")
-        small = min(self.validation_fraction, self.test_fraction)
-        if small <= 0 or self.validation_fraction + self.test_fraction >= 1:
-            raise UserError(
-                "settings: validation_fraction and test_fraction must be above 0 and below 1 together"
-            )
 
 
 @dataclass(frozen=True)
@@ -153,7 +124,7 @@ class DrugResponse:
         UserError
             For settings that make no split.
         """
-        chosen = fill(PairSplitSettings, settings, "settings of splits")
+        chosen = as_settings(PairSplitSettings, settings, "settings of splits")
         held_out = chosen.validation_fraction, chosen.test_fraction
         parts = pair_folds(
             self.lines.tolist(),

@@ -22,7 +22,7 @@ from celllm.errors import UserError
 from celllm.methods.method import Method, NotApplicableError
 from celllm.scores import scores
 from celllm.scores.scores import Score
-from celllm.settings import fill
+from celllm.settings import as_settings
 from celllm.tasks.cost import Meter
 from celllm.tasks.folds import Offer, offer, refuse_leak
 from celllm.tasks.task import Task, Values
@@ -61,8 +61,8 @@ class Runner:
             For an unknown method, wrong settings, or an encoder that is missing or of other genes.
         """
         name = row.get("method", "encoder" if row["kind"] == "encoder" else row["name"])
-        method = methods.method(name, task.methods)
-        return cls(method, method.prepare(task.whole, fill(method.settings, settings), row), seed)
+        method = methods.look_up(name, task.methods)
+        return cls(method, method.prepare(task.whole, as_settings(method.settings, settings), row), seed)
 
     def predict(self, data: Task, fold: Parts, offered: Offer, number: int) -> Values:
         """Fit on what is offered and predict the test part, once."""

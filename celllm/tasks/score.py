@@ -35,8 +35,8 @@ def run_splits(
     responses
         For drug response, the table of responses that ``celllm responses`` wrote.
     settings
-        :class:`celllm.tasks.annotation.SplitSettings`, or for drug response
-        :class:`celllm.tasks.drug_response.PairSplitSettings`, as mapping or JSON.
+        :class:`celllm.corpus.settings.SplitSettings`, or for drug response
+        :class:`celllm.corpus.settings.PairSplitSettings`, as mapping or JSON.
 
     Raises
     ------

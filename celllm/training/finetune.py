@@ -8,8 +8,6 @@ import copy
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -18,56 +16,17 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from celllm.corpus.expressed import Cells
-from celllm.errors import UserError
 from celllm.model import ClassificationHead, Encoder
 from celllm.model.embedder import Embedder
-from celllm.model.heads import Activation
 from celllm.training.best_epoch import BestEpoch
 from celllm.training.frozen import States, freeze, genes_read
+from celllm.training.settings import FinetuneSettings
 from celllm.training.trainer import resolve_precision
 
 log = logging.getLogger(__name__)
 
 # Takes true and predicted classes of the selection part; higher is better.
 Score = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
-
-
-@dataclass(frozen=True)
-class FinetuneSettings:
-    """Settings of fine-tuning; "Table F.1" and "released" say where a default comes from."""
-
-    epochs: int = 100  # at most; the paper omits it, released: 100
-    patience: int = 10  # epochs without a better selection score; the paper omits it, released: 10
-    select_by: Literal["macro_f1", "accuracy"] = "macro_f1"  # the paper omits it, released: accuracy
-    batch_size: int = 32  # Table F.1
-    accumulation: int = 8  # batches of one optimiser step; Table F.1
-    learning_rate: float = 1e-4  # of Adam, constant; Table F.1
-    weight_decay: float = 1e-4  # Table F.1; released: 0
-    dropout: float = 0.1  # of the trained layers and of the head; Table F.1
-    head: tuple[int, ...] = (512, 128)  # feed-forward widths before the classes; Table F.1
-    activation: Activation = "relu"  # Table F.1
-    class_weights: Literal["released", "balanced", "none"] = "released"  # the paper omits them
-    trainable_layers: int = 1  # upper layers that are trained; released: 1. 0: only the head, -1: all layers
-    frozen_top: int = 0  # layers above them that stay as they are; scBERT's released code: 1
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where in hardware
-    # What follows changes time and memory. Only a bfloat16 store changes a number, in its third digit.
-    store_mib: int = 4096  # for the output of the frozen layers; cells beyond it are computed again; 0: none
-    store_dtype: Literal["float32", "bfloat16"] = "float32"
-    cache: str = ""  # folder that keeps that output from run to run; empty: none
-    cache_mib: int = 20480  # size of that folder at most; what was used longest ago makes room
-    token_budget: int = 0  # tokens of one pass, padding included; 0: what suits the device
-
-    def __post_init__(self) -> None:
-        for name, least in {
-            "epochs": 1,
-            "batch_size": 1,
-            "accumulation": 1,
-            "store_mib": 0,
-            "token_budget": 0,
-            "frozen_top": 0,
-        }.items():
-            if getattr(self, name) < least:
-                raise UserError(f"settings.{name}: expected at least {least}, got {getattr(self, name)}")
 
 
 class FineTuned(nn.Module):

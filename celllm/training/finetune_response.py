@@ -6,8 +6,6 @@ kept output of the frozen layers, and never for a pair.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,9 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from celllm.corpus.expressed import Cells
-from celllm.errors import UserError
 from celllm.model.embedder import Embedder
-from celllm.model.heads import Activation, feed_forward
+from celllm.model.heads import feed_forward
 from celllm.training.finetune import FineTuned, FinetuneSettings
 from celllm.training.frozen import FrozenStates, freeze, genes_read
 from celllm.training.regression import (
@@ -25,38 +22,11 @@ from celllm.training.regression import (
     KnownPairs,
     Numbers,
     PairModel,
-    RegressionSettings,
     Score,
     train,
 )
+from celllm.training.settings import ResponseSettings
 from celllm.training.trainer import resolve_precision
-
-
-@dataclass(frozen=True)
-class ResponseSettings(RegressionSettings):
-    """Settings of drug response with an encoder; sources of the defaults as in the class above."""
-
-    dropout: float = 0.2  # of the trained layers and of all that stands on them; Table F.1
-    cell_layers: tuple[int, ...] = (1024, 256)  # with ReLU; the last is the cell vector; Table F.1
-    drug_layers: int = 3  # GIN layers; released, as TGDRP
-    drug_width: int = 128  # of a GIN layer; released, as TGDRP
-    drug_size: int = 256  # drug vector; Table F.1
-    regression_layers: tuple[int, ...] = (512, 512)  # widths before the response; Table F.1
-    activation: Activation = "elu"  # of the regression; Table F.1
-    trainable_layers: int = 1  # upper layers that are trained; released: 1. 0: none, -1: all
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the encoder; auto: bfloat16 in hardware
-    # What follows changes time and memory. Only a bfloat16 store changes a number, in its third digit.
-    store_mib: int = 8192  # for the output of the frozen layers; 561 lines of 6,000 genes at 512 take 6.4 GiB
-    store_dtype: Literal["float32", "bfloat16"] = "float32"
-    cache: str = ""  # folder that keeps that output from run to run; empty: none
-    cache_mib: int = 20480  # size of that folder at most; what was used longest ago makes room
-    token_budget: int = 0  # tokens of one pass; 0: what suits a processor's or a GPU's memory
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("cell_layers", "regression_layers"):
-            if not getattr(self, name):
-                raise UserError(f"settings.{name}: expected at least one width")
 
 
 class ResponseModel(PairModel):

@@ -9,7 +9,7 @@ depend on nothing but the cells: results are then the same to the last bit from 
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -146,7 +146,7 @@ class FrozenStates:
         """SHA-256 of all that the states depend on: encoder, cells, tokeniser, layer, number type."""
         told = {
             "versions": [__version__, torch.__version__],
-            "encoder": asdict(self.encoder.config),
+            "encoder": self.encoder.config.model_dump(),
             "tokeniser": self.tokeniser.to_json(),
             "n_frozen": self.n_frozen,
             "computed": [str(self.store.dtype), self.device.type, self.store.token_budget],

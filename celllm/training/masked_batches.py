@@ -10,8 +10,8 @@ from celllm.corpus.batches import EpochSampler, length_buckets
 from celllm.corpus.shards import Corpus
 from celllm.corpus.tokens import Tokeniser
 from celllm.training.objectives import MaskedCells, hide_expressions
-from celllm.training.pretrain_settings import PretrainSettings
 from celllm.training.randomness import Stream, seed_of
+from celllm.training.settings import PretrainSettings
 
 
 @dataclass(frozen=True)

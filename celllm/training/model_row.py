@@ -1,9 +1,8 @@
-"""A row of config/models.yaml as pre-training reads it: the encoder, its cells, tokens and objectives."""
+"""A row of config/models.yaml and the corpus: its cells, its tokeniser and its untrained encoder."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,105 +10,39 @@ from numpy.typing import NDArray
 
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.shards import Corpus
-from celllm.corpus.tokens import LogBase, Tokeniser
+from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
-from celllm.model import SIZES, Encoder, EncoderConfig
+from celllm.model import Encoder
 from celllm.model.embedder import Embedder
-from celllm.settings import fill
-
-Contrast = Literal["divide_and_conquer", "end_to_end", "moco", "none"]
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """How cells become tokens; see :class:`celllm.corpus.tokens.Tokeniser`."""
-
-    zeros: bool = False
-    n_genes: int | None = None  # with zeros: only the genes found in most cells of the corpus; null: all
-    max_length: int = 6000
-    keep: Literal["highest", "first"] = "highest"
-    n_bins: int = 6
-    log_base: LogBase = "e"
+from celllm.settings import as_settings
+from celllm.training.settings import ModelRow
 
 
-@dataclass(frozen=True)
-class ModelRow:
-    """A model's row. Its last fields name and print the model and have no part in the training."""
+def training_cells(row: ModelRow, corpus: Corpus) -> NDArray[np.int64]:
+    """The cells of the corpus that the model is trained on."""
+    chosen = np.ones(corpus.n_cells, dtype=bool) if row.cells == "all" else corpus.tumour == 0
+    if not chosen.any():
+        raise UserError(f"model {row.name}: the corpus has no normal cell; add a source of normal cells")
+    return np.flatnonzero(chosen)
 
-    size: (
-        dict[str, Any] | str
-    )  # fields of EncoderConfig (dim, depth, heads, dim_head ...), or a name of SIZES
-    contrast: Contrast = "divide_and_conquer"
-    tumour_task: bool = True
-    cells: Literal["all", "normal"] = "all"
-    attention: Literal["favor", "softmax", "released"] = "favor"
-    tokens: dict[str, Any] = field(default_factory=dict)
-    name: str = "model"
-    title: str = ""
-    paper_row: str = ""
-    kind: str = "encoder"
-    group: str = ""
-    gene_embeddings: str = ""  # which file the workflow hands over
 
-    def science(self) -> dict[str, Any]:
-        """What decides about the training, defaults spelled out."""
-        fields = {name: getattr(self, name) for name in ("contrast", "tumour_task", "cells", "attention")}
-        return {"size": self.encoder_size, **fields, "tokens": asdict(self.token_settings)}
+def row_tokeniser(row: ModelRow, n_genes: int, corpus: Corpus) -> Tokeniser:
+    """The row's tokeniser; a subset of genes is chosen by the cells that the model is trained on."""
+    tokens = row.tokens
+    genes = None
+    if tokens.n_genes is not None and tokens.n_genes < n_genes:
+        genes = commonest_genes(corpus, training_cells(row, corpus), n_genes, tokens.n_genes)
+    return Tokeniser(**(tokens.model_dump() | {"n_genes": n_genes, "genes": genes}))
 
-    @property
-    def token_settings(self) -> Tokens:
-        """The row's ``tokens``, checked."""
-        tokens = fill(Tokens, self.tokens, "model.tokens")
-        if tokens.n_genes is not None and not tokens.zeros:
-            raise UserError("model.tokens.n_genes: only with zeros; without them each cell has its own genes")
-        return tokens
 
-    @property
-    def encoder_size(self) -> dict[str, Any]:
-        """Fields of EncoderConfig that the row's ``size`` gives."""
-        if not isinstance(self.size, str):
-            return self.size
-        if self.size not in SIZES:
-            raise UserError(f"model.size: expected one of {', '.join(SIZES)}, got {self.size!r}")
-        return SIZES[self.size]
-
-    def encoder_config(self, n_genes: int) -> EncoderConfig:
-        """Shape of the row's encoder over a vocabulary of ``n_genes``."""
-        values = {"attention": self.attention, **self.encoder_size, "n_genes": n_genes}
-        return fill(EncoderConfig, values, "model.size")
-
-    def rows(self, corpus: Corpus) -> NDArray[np.int64]:
-        """The cells of the corpus that the model is trained on."""
-        chosen = np.ones(corpus.n_cells, dtype=bool) if self.cells == "all" else corpus.tumour == 0
-        if not chosen.any():
-            raise UserError(f"model {self.name}: the corpus has no normal cell; add a source of normal cells")
-        return np.flatnonzero(chosen)
-
-    def tokeniser(self, n_genes: int, corpus: Corpus) -> Tokeniser:
-        """The row's tokeniser; a subset of genes is chosen by the cells that the model is trained on."""
-        tokens = self.token_settings
-        genes = None
-        if tokens.n_genes is not None and tokens.n_genes < n_genes:
-            genes = commonest_genes(corpus, self.rows(corpus), n_genes, tokens.n_genes)
-        return Tokeniser(
-            n_genes,
-            max_length=tokens.max_length,
-            keep=tokens.keep,
-            zeros=tokens.zeros,
-            genes=genes,
-            n_bins=tokens.n_bins,
-            log_base=tokens.log_base,
-        )
-
-    def untrained(self, n_genes: int) -> Embedder:
-        """An encoder as pre-training would start it, always the same one, on the CPU."""
-        tokens = asdict(self.token_settings)
-        if tokens.pop("n_genes") is not None:
-            raise UserError("model.tokens.n_genes: the genes are chosen by the pre-training cells; drop it")
-        with torch.random.fork_rng(devices=[]):
-            torch.random.default_generator.manual_seed(0)
-            encoder = Encoder(self.encoder_config(n_genes))
-        return Embedder(encoder, Tokeniser(n_genes, **tokens))
+def untrained(row: ModelRow, n_genes: int) -> Embedder:
+    """An encoder as pre-training would start it, always the same one, on the CPU."""
+    if row.tokens.n_genes is not None:
+        raise UserError("model.tokens.n_genes: the genes are chosen by the pre-training cells; drop it")
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(0)
+        encoder = Encoder(row.encoder_config(n_genes))
+    return Embedder(encoder, Tokeniser(**(row.tokens.model_dump() | {"n_genes": n_genes})))
 
 
 def commonest_genes(
@@ -141,5 +74,5 @@ def read_embedder(
         raise UserError(
             f"model {row.get('name')}: no encoder; name its file as `encoder`, or say pretrained: false"
         )
-    model = fill(ModelRow, {key: value for key, value in row.items() if key != "pretrained"}, "model")
-    return model.untrained(len(vocabulary)).to(device)
+    model = as_settings(ModelRow, {key: value for key, value in row.items() if key != "pretrained"}, "model")
+    return untrained(model, len(vocabulary)).to(device)

@@ -8,7 +8,6 @@ Killed at any point, the same command goes on from the last checkpoint and, on a
 On SIGTERM or SIGUSR1 a checkpoint is written at the end of the step and the exit status is 75.
 """
 
-import dataclasses
 import hashlib
 import logging
 import time
@@ -33,18 +32,18 @@ from celllm.io import sha256
 from celllm.model import Encoder, count_parameters
 from celllm.model.anisotropy import measure
 from celllm.model.embedder import Embedder
-from celllm.settings import fill
+from celllm.settings import as_settings
 from celllm.training import checkpoints as checkpoint_files
 from celllm.training.checkpoints import State
 from celllm.training.distributed import Processes, joined
 from celllm.training.events import Events
 from celllm.training.interruption import EXIT_INTERRUPTED, StopRequest
 from celllm.training.masked_batches import Batch, BatchMaker
-from celllm.training.model_row import ModelRow
-from celllm.training.pretrain_settings import PretrainSettings
+from celllm.training.model_row import row_tokeniser, training_cells
 from celllm.training.progress import Metrics, Progress, peak_mib
 from celllm.training.randomness import Stream, seed_of
 from celllm.training.schedule import cosine
+from celllm.training.settings import ModelRow, PretrainSettings
 from celllm.training.throughput import peak_flops
 from celllm.training.trainer import NotFinite, Trainer
 
@@ -92,12 +91,12 @@ def run_pretrain(
         For bad input, a checkpoint of another configuration, a folder in use, a loss that is not finite, and
         too little memory.
     """
-    chosen = fill(PretrainSettings, settings, "settings")
+    chosen = as_settings(PretrainSettings, settings, "settings")
     with joined(chosen.device) as processes, ExitStack() as stack:
         if processes.is_first:
             stack.enter_context(checkpoint_files.exclusive(checkpoints))
         run = prepare(
-            fill(ModelRow, model, "model"),
+            as_settings(ModelRow, model, "model"),
             chosen,
             processes,
             corpus,
@@ -209,7 +208,7 @@ class Run:
     def embedder(self) -> Embedder:
         """The encoder as it stands, with its tokeniser and what its file will say of it."""
         meta = {
-            "model": dataclasses.asdict(self.row),
+            "model": self.row.model_dump(),
             "settings": self.settings.science(),
             "steps": self.step,
             **{name: self.config[name] for name in ("genes_sha256", "corpus", "gene_embeddings_sha256")},
@@ -230,11 +229,11 @@ def prepare(
     vocabulary = Vocabulary.read(genes)
     cells = Corpus.open(corpus, vocabulary.sha256)
     table = load_gene_embeddings(gene_embeddings, vocabulary.sha256) if gene_embeddings else None
-    rows, held_out = hold_out(row.rows(cells), settings)
+    rows, held_out = hold_out(training_cells(row, cells), settings)
     sampler = EpochSampler(cells.n_cells, settings.batch_size, settings.seed, rows)
     if sampler.batch_size < processes.size:
         raise UserError(f"batch_size: {sampler.batch_size} cells for {processes.size} processes; start fewer")
-    tokeniser = row.tokeniser(len(vocabulary), cells)
+    tokeniser = row_tokeniser(row, len(vocabulary), cells)
     batches = BatchMaker(cells, tokeniser, sampler, settings, processes.rank, processes.size)
     torch.manual_seed(seed_of(settings.seed, Stream.INITIAL))
     trainer = Trainer(row, settings, Encoder(row.encoder_config(len(vocabulary)), table), processes)

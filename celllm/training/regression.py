@@ -5,15 +5,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from celllm.errors import UserError
 from celllm.training.best_epoch import BestEpoch
+from celllm.training.settings import RegressionSettings
 
 log = logging.getLogger(__name__)
 
@@ -21,29 +20,6 @@ Numbers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 # Takes true and predicted values of the selection part; higher is better.
 Score = Callable[[Floats, Floats], float]
-
-
-@dataclass(frozen=True)
-class RegressionSettings:
-    """How a model of pairs is trained; "Table F.1" and "released" say where a default comes from."""
-
-    epochs: int = 300  # at most; the paper omits it, released: 300
-    patience: int = 10  # epochs without a better selection score; the paper omits it, released: 10
-    select_by: Literal["rmse", "pearson"] = "rmse"  # the paper omits it, released: rmse
-    batch_size: int = 16  # pairs of one optimiser step; Table F.1, released: 128
-    learning_rate: float = 1e-4  # of Adam, constant; Table F.1
-    weight_decay: float = 0.0  # Table F.1
-    pairs_per_epoch: int = 0  # an epoch ends after as many batches, others each time, as hold these; 0: all
-    lines_per_batch: int = 0  # cell lines that share a batch; 0: its pairs are of any line, as released
-    drugs_per_batch: int = 0  # the same for drugs; one of the two at most
-
-    def __post_init__(self) -> None:
-        least_of = dict.fromkeys(("pairs_per_epoch", "lines_per_batch", "drugs_per_batch"), 0)
-        for name, least in {"epochs": 1, "patience": 1, "batch_size": 2, **least_of}.items():
-            if getattr(self, name) < least:
-                raise UserError(f"settings.{name}: expected at least {least}, got {getattr(self, name)}")
-        if self.lines_per_batch and self.drugs_per_batch:
-            raise UserError("settings: lines_per_batch or drugs_per_batch, not both")
 
 
 @dataclass(frozen=True)

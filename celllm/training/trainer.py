@@ -16,10 +16,9 @@ from celllm.training.contrastive import accumulate, divide_and_conquer, end_to_e
 from celllm.training.distributed import Processes
 from celllm.training.masked_batches import Batch
 from celllm.training.moco import MomentumContrast
-from celllm.training.model_row import ModelRow
 from celllm.training.objectives import MaskedCells, PretrainingModel
-from celllm.training.pretrain_settings import PretrainSettings
 from celllm.training.randomness import Stream, seed_of
+from celllm.training.settings import ModelRow, PretrainSettings
 from celllm.training.throughput import pass_flops
 
 Outputs = tuple[MaskedCells, Tensor]

@@ -11,7 +11,8 @@ from scipy.sparse import csc_matrix, csr_matrix
 from celllm.cells import h5ad
 from celllm.cells.check import check, find_counts, problems, run_check
 from celllm.cells.prepare import prepare
-from celllm.cells.raw import CellOptions, RawCells
+from celllm.cells.raw import RawCells
+from celllm.cells.settings import CellOptions
 from celllm.cells.values import value_problem
 from celllm.errors import UserError
 

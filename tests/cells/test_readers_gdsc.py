@@ -136,7 +136,7 @@ def test_the_options_and_files_are_checked(tmp_path):
         run_responses("gdsc3", files, "{}", out)
     with pytest.raises(UserError, match="tcga_label belongs to DeepCDR's layout"):
         run_responses("gdsc2", files, {"tcga_label": True}, out)
-    with pytest.raises(UserError, match="options of gdsc2: unknown key 'dedup'"):
+    with pytest.raises(UserError, match=r"options of gdsc2\.dedup: unknown key 'dedup'"):
         run_responses("gdsc2", files, {"dedup": True}, out)
     with pytest.raises(UserError, match="gdsc: the file 'ic50' is missing"):
         run_responses("gdsc", files, "{}", out)

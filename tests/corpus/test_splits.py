@@ -272,9 +272,9 @@ def test_command_draws_fractions(cells, tmp_path) -> None:
     ("settings", "message"),
     [
         ({"n_fold": 5}, "unknown key 'n_fold'"),
-        ({"n_folds": 1}, "n_folds: 1 is too few"),
-        ({"validation_fraction": 0.0}, "validation_fraction: 0.0 is not between 0 and 1"),
-        ({"train_fraction": 1.5}, "train_fraction: 1.5 is not between 0 and 1"),
+        ({"n_folds": 1}, "n_folds: expected at least 2 without train_fraction, got 1"),
+        ({"validation_fraction": 0.0}, "validation_fraction: expected more than 0, got 0.0"),
+        ({"train_fraction": 1.5}, "train_fraction: expected less than 1, got 1.5"),
         ({"n_folds": 200}, "the largest class has 101 cells"),
     ],
 )

@@ -131,7 +131,7 @@ def test_unknown_figures_and_inputs_are_refused(tmp_path: Path) -> None:
         run_figure("fig3", {"predictions": tmp_path}, tmp_path / "out")
     with pytest.raises(UserError, match=r"figure fig4: inputs: .*'facts'; expected table=FILE, facts=FILE"):
         run_figure("fig4", {"table": tmp_path}, tmp_path / "out")
-    with pytest.raises(UserError, match=r"figure fig4: settings: unknown key 'colour'"):
+    with pytest.raises(UserError, match=r"figure fig4: settings.colour: unknown key 'colour'"):
         run_figure("fig4", {"table": tmp_path, "facts": tmp_path}, tmp_path / "out", {"colour": "red"})
 
 

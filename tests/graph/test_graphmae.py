@@ -18,7 +18,7 @@ from celllm.graph.graphmae import (
     scaled_cosine_error,
 )
 from celllm.graph.network import GeneNetwork
-from celllm.settings import fill
+from celllm.settings import as_settings
 
 SMALL = GraphMAESettings(dim=16, hidden=24, heads=2, features=12, epochs=30, seed=5)
 
@@ -167,20 +167,20 @@ def test_network_of_another_vocabulary(files: dict[str, Path], tmp_path: Path) -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dim": 30}, "heads is 4, allowed is a divisor of dim and hidden, here 30"),
+        ({"dim": 30}, "heads: expected a divisor of dim and hidden, here 30, got 4"),
         ({"hidden": 6}, "here 6"),
-        ({"mask_rate": 1.0}, "mask_rate is 1.0"),
-        ({"mask_rate": 0.0}, "mask_rate is 0.0"),
-        ({"gamma": 0.5}, "gamma is 0.5"),
-        ({"epochs": 0}, "epochs is 0"),
-        ({"heads": 0}, "heads is 0"),
-        ({"learning_rate": -1.0}, "learning_rate is -1.0"),
+        ({"mask_rate": 1.0}, "mask_rate: expected less than 1, got 1.0"),
+        ({"mask_rate": 0.0}, "mask_rate: expected more than 0, got 0.0"),
+        ({"gamma": 0.5}, "gamma: expected at least 1, got 0.5"),
+        ({"epochs": 0}, "epochs: expected at least 1, got 0"),
+        ({"heads": 0}, "heads: expected at least 1, got 0"),
+        ({"learning_rate": -1.0}, "learning_rate: expected more than 0, got -1.0"),
         ({"dimension": 64}, "unknown key 'dimension'"),
     ],
 )
 def test_settings_that_cannot_be(options: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        fill(GraphMAESettings, options, "graphmae settings")
+        as_settings(GraphMAESettings, options, "graphmae settings")
 
 
 def test_a_loss_that_is_no_number_stops(planted: GeneNetwork) -> None:

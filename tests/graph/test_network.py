@@ -8,7 +8,7 @@ import pytest
 from celllm.cells.genes import SymbolMap, Vocabulary, run_genes
 from celllm.errors import UserError
 from celllm.graph.network import GeneNetwork, NetworkSettings, read_links, read_proteins, run_network
-from celllm.settings import fill
+from celllm.settings import as_settings
 
 VOCABULARY = Vocabulary(("A1", "B2", "C3", "D4", "NA"), ("",) * 5)
 NAMES = [("OLDB", "B2", "previous"), ("A1", "A1", "approved")]
@@ -76,8 +76,8 @@ def test_threshold_is_strict_and_an_option(files: dict[str, Path]) -> None:
     assert made(files, min_score=960).n_edges == 1
     with pytest.raises(UserError, match="no link with a score above 995"):
         made(files, min_score=995)
-    with pytest.raises(UserError, match="min_score is 1000"):
-        fill(NetworkSettings, {"min_score": 1000})
+    with pytest.raises(UserError, match="min_score: expected less than 1000, got 1000"):
+        as_settings(NetworkSettings, {"min_score": 1000})
 
 
 def test_adjacency_is_symmetric_without_loops(files: dict[str, Path]) -> None:

@@ -6,8 +6,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from celllm.errors import UserError
-from celllm.methods import CELLS
-from celllm.methods import method as look_up
+from celllm.methods import CELLS, look_up
 from celllm.methods.expression import log_normalised, variable_genes
 from celllm.methods.method import Method, Part
 

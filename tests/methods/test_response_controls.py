@@ -9,12 +9,13 @@ from scipy.sparse import csr_matrix
 
 from celllm.errors import UserError
 from celllm.graph.molecules import read_smiles
-from celllm.methods import PAIRS, method
+from celllm.methods import PAIRS, look_up
 from celllm.methods.expression import centred, log_normalised
 from celllm.methods.method import NotApplicableError
 from celllm.methods.pairs import Pairs, Screen, selection_score
 from celllm.methods.response_controls import additive, drug_means, line_kernel
 from celllm.scores.metrics import regression
+from celllm.settings import as_settings
 
 BASELINES = [name for name in PAIRS if name != "encoder"]
 SMILES = ("CCO", "CC(=O)O", "c1ccccc1", "CCN", "C#N", "CCCCCl", "CC(C)O", "O=C=O", "NCC(=O)O", "c1ccncc1")
@@ -50,7 +51,7 @@ def planted(kind: str) -> tuple[Pairs, Pairs, Pairs]:
 
 def predictions(name: str, kind: str = "warm", seed: int = 0) -> NDArray[np.float64]:
     train, selection, test = planted(kind)
-    chosen = method(name, PAIRS)
+    chosen = look_up(name, PAIRS)
     settings = chosen.settings(**QUICK.get(name, {}))
     predict = chosen.fit(train, selection if chosen.chooses else None, settings, seed)
     return predict(dataclasses.replace(test, responses=None))
@@ -158,7 +159,7 @@ def test_lines_without_expression_differences_give_the_means() -> None:
     train = dataclasses.replace(train, screen=same)
     assert not line_kernel(train).any()
     for name in ("ridge_by_drug", "gradient_boosting"):
-        chosen = method(name, PAIRS)
+        chosen = look_up(name, PAIRS)
         found = chosen.fit(train, None, chosen.settings(), 0)(dataclasses.replace(test, screen=same))
         assert np.isfinite(found).all()
         if name == "ridge_by_drug":
@@ -166,12 +167,12 @@ def test_lines_without_expression_differences_give_the_means() -> None:
 
 
 def test_deepcdr_needs_a_selection_part() -> None:
-    chosen = method("deepcdr", PAIRS)
+    chosen = look_up("deepcdr", PAIRS)
     assert chosen.chooses
     with pytest.raises(ValueError, match="chooses its epoch on a selection part"):
         chosen.fit(planted("warm")[0], None, chosen.settings(), 0)
-    with pytest.raises(UserError, match="cell_layers must be two widths"):
-        chosen.settings(cell_layers=(256,))
+    with pytest.raises(UserError, match=r"cell_layers\.1: is missing"):
+        as_settings(chosen.settings, {"cell_layers": [256]})
 
 
 def test_deepcdr_has_the_published_sizes() -> None:
@@ -197,7 +198,7 @@ def test_an_epoch_without_correlation_is_the_worst() -> None:
 
 def test_an_unknown_method_is_named() -> None:
     with pytest.raises(UserError, match="unknown method 'svr'; known are drug_mean"):
-        method("svr", PAIRS)
+        look_up("svr", PAIRS)
 
 
 def test_the_responses_of_test_pairs_cannot_be_read() -> None:

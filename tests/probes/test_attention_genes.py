@@ -193,8 +193,8 @@ def test_cells_come_from_the_sources_asked_for(files: dict[str, str], tmp_path: 
             {"normal_source": "b"},
             r"index\.json: normal cells of b: 0 cell\(s\) .*; expected 2 or more",
         ),
-        ({"min_share": 2.0}, r"interpretation\.min_share: expected 0 to 1, got 2\.0"),
-        ({"n_cells": 1}, "n_cells of 2 or more"),
+        ({"min_share": 2.0}, r"interpretation: settings\.min_share: expected at most 1, got 2\.0"),
+        ({"n_cells": 1}, r"n_cells: expected at least 2, got 1"),
         ({"layer": "first"}, r"settings\.layer"),
     ],
 )

@@ -43,4 +43,4 @@ def test_the_gradient_holds_all_objectives() -> None:
 
 def test_sizes_below_one_are_refused() -> None:
     with pytest.raises(UserError, match="expected at least 1"):
-        ExactnessSettings(chunk_sizes=(0,))
+        SMALL.changed(chunk_sizes=(0,))

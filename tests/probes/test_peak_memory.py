@@ -1,4 +1,3 @@
-import dataclasses
 import weakref
 
 import pytest
@@ -62,7 +61,7 @@ def test_steps_without_values_take_what_steps_with_values_take(
 ) -> None:
     """Without dropout, whose masks differ on a CPU, and with the CPU's blocks of FAVOR+."""
     monkeypatch.setitem(favor.BLOCK, "meta", favor.BLOCK["cpu"])
-    config = dataclasses.replace(CONFIG, dropout=0.0, attention=attention)
+    config = CONFIG.changed(dropout=0.0, attention=attention)
     real, predicted = (PeakMeter(config, device).peak(contrast, 6, 200) for device in ("cpu", "meta"))
     assert predicted == pytest.approx(real, rel=0.02)
 

@@ -19,9 +19,8 @@ from celllm.scores.facts import find
 from celllm.training import finetune, regression
 from celllm.training.contrastive import info_nce
 from celllm.training.distributed import Processes
-from celllm.training.model_row import ModelRow
-from celllm.training.pretrain_settings import PretrainSettings
 from celllm.training.schedule import cosine
+from celllm.training.settings import ModelRow, PretrainSettings
 from celllm.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -107,9 +106,9 @@ def test_a_task_that_is_not_run_has_no_facts(tmp_path, genes, counts) -> None:
 
 def test_slips_are_told_in_one_line(tmp_path, genes, counts) -> None:
     out = tmp_path / "settings.json"
-    with pytest.raises(UserError, match="drug-sensitivity: unknown key 'had'"):
+    with pytest.raises(UserError, match=r"drug-sensitivity\.had: unknown key 'had'"):
         facts_of("toy.yaml", genes, counts, out, drug_sensitivity={"had": [3]})
-    with pytest.raises(UserError, match=r"sizes\.9m: unknown key 'deep'"):
+    with pytest.raises(UserError, match=r"sizes\.9m\.deep: unknown key 'deep'"):
         facts_of("toy.yaml", genes, counts, out, sizes={"9m": {"deep": 3}})
     with pytest.raises(UserError, match=r"facts: no data_sets\.liver\.n_classes"):
         facts_of("toy.yaml", genes, counts, out, data_sets=["baron", "liver"])

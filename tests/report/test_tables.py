@@ -293,7 +293,7 @@ def test_models_that_are_none(tmp_path, models, message) -> None:
 
 
 def test_unknown_settings_are_told(tmp_path) -> None:
-    with pytest.raises(UserError, match="table1: settings: unknown key 'toi'"):
+    with pytest.raises(UserError, match=r"table1: settings\.toi: unknown key 'toi'"):
         run_table("table1", [], {}, {"toi": True}, tmp_path / "t")
 
 

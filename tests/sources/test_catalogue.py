@@ -8,7 +8,7 @@ import yaml
 
 from celllm.config import ROOT
 from celllm.errors import UserError
-from celllm.settings import fill
+from celllm.settings import as_settings
 from celllm.sources.catalogue import Catalogue, InputFile, choose
 
 CATALOGUE = ROOT / "config/data_sets.yaml"
@@ -190,5 +190,5 @@ def test_the_options_are_those_of_the_readers_with_their_defaults() -> None:
     for name, source in Catalogue.read(CATALOGUE).sources.items():
         if source.get("options"):
             module = importlib.import_module(f"celllm.cells.readers.{'gdsc' if name == 'gdsc2' else name}")
-            given = fill(module.Options, source["options"], name)
+            given = as_settings(module.Options, source["options"], name)
             assert given == module.Options(), name

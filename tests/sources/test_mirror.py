@@ -102,7 +102,7 @@ def test_a_damaged_data_lock_is_one_line(tmp_path: Path, small: Path) -> None:
     for content, message in [
         ("{", "not a JSON file"),
         ("[]", "not a data.lock"),
-        ('{"files": {"a": {}}}', "a: key 'url'"),
+        ('{"files": {"a": {}}}', "a.url: is missing"),
     ]:
         (raw / "data.lock").write_text(content)
         with pytest.raises(UserError, match=message):

@@ -43,7 +43,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     settings = {"n_folds": 3, "validation_fraction": 0.2}
     run_splits("annotation", made.cells, "planted", made.splits, settings=settings)
     torch.manual_seed(0)
-    encoder = Encoder(EncoderConfig(N_GENES, **SIZE), torch.randn(N_GENES, 16))
+    encoder = Encoder(EncoderConfig(n_genes=N_GENES, **SIZE), torch.randn(N_GENES, 16))
     meta = {"genes_sha256": vocabulary.sha256, "tokeniser": Tokeniser(N_GENES).to_json()}
     save_encoder(made.encoder, encoder, meta)
     return made

@@ -15,7 +15,8 @@ from celllm.cells.genes import Vocabulary
 from celllm.corpus.splits import read_splits
 from celllm.errors import UserError
 from celllm.methods.controls import fit_majority
-from celllm.methods.method import Method, NoSettings, NotApplicableError, Part, Predict
+from celllm.methods.method import Method, NotApplicableError, Part, Predict
+from celllm.methods.settings import NoSettings
 from celllm.scores import scores
 from celllm.tasks import runner
 from celllm.tasks.folds import LeakError, Offer
@@ -67,7 +68,7 @@ def mean(frame: pd.DataFrame, metric: str) -> float:
 
 def with_method(monkeypatch: pytest.MonkeyPatch, fit: Callable[..., Predict], chooses: bool = True) -> None:
     """Let every name of a baseline mean a method of this test."""
-    monkeypatch.setattr(methods, "method", lambda name, modules: Method(fit, NoSettings, chooses))
+    monkeypatch.setattr(methods, "look_up", lambda name, modules: Method(fit, NoSettings, chooses))
 
 
 def test_logistic_regression_beats_majority(files: Files, tmp_path: Path) -> None:
@@ -302,7 +303,7 @@ def test_an_encoder_of_other_genes_is_refused(files: Files, tmp_path: Path) -> N
         ({"model": "{"}, "model: not valid JSON"),
         ({"model": {"name": "x"}}, "keys 'name' and 'kind'"),
         ({"model": baseline("svm")}, "unknown method 'svm'"),
-        ({"settings": '{"neighbours": 5}'}, "unknown key 'neighbours'; allowed are n_components, k"),
+        ({"settings": '{"neighbours": 5}'}, "unknown key 'neighbours'; known are n_components, k"),
         ({"protocol": "loose"}, "protocols: expected some of strict, paper, got 'loose'"),
         ({"data_set": "baron"}, "splits of 'planted', expected those of 'baron'"),
         ({"model": UNTRAINED, "settings": {"epoch": 5}}, "unknown key 'epoch'"),

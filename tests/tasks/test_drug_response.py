@@ -24,9 +24,10 @@ from celllm.cells.readers.gdsc import COLUMNS
 from celllm.corpus.splits import read_splits
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
-from celllm.methods.method import Method, NoSettings
+from celllm.methods.method import Method
 from celllm.methods.pairs import Pairs, Predict
 from celllm.methods.response_controls import fit_means
+from celllm.methods.settings import NoSettings
 from celllm.model import Encoder, EncoderConfig, save_encoder
 from celllm.scores import metrics, scores
 from celllm.tasks import runner
@@ -81,7 +82,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     h5ad.write(expression(vocabulary, strength, rng), made.cells)
     screened(strength, rng).to_csv(made.responses, index=False)
     torch.manual_seed(0)
-    encoder = Encoder(EncoderConfig(N_GENES, **SIZE), torch.randn(N_GENES, 16))
+    encoder = Encoder(EncoderConfig(n_genes=N_GENES, **SIZE), torch.randn(N_GENES, 16))
     meta = {"genes_sha256": vocabulary.sha256, "tokeniser": Tokeniser(N_GENES).to_json()}
     save_encoder(made.encoder, encoder, meta)
     for kind, path in (("warm", made.warm), ("cold", made.cold)):
@@ -193,8 +194,8 @@ def test_screens_of_one_pair_can_be_drawn_one_by_one(files: Files, tmp_path: Pat
     [
         ({"kind": "hot"}, "unknown key 'kind'"),
         ({"n_repeats": 0}, "n_repeats: expected at least 1"),
-        ({"test_fraction": 0.95}, "must be above 0 and below 1 together"),
-        ({"test_fraction": 0.0}, "must be above 0 and below 1 together"),
+        ({"test_fraction": 0.95}, "less than 1 together with validation_fraction"),
+        ({"test_fraction": 0.0}, "test_fraction: expected more than 0"),
     ],
 )
 def test_settings_that_make_no_splits(
@@ -262,7 +263,7 @@ class Probe:
 
 def with_method(monkeypatch: pytest.MonkeyPatch, fit: Callable[..., Predict]) -> None:
     """Let every name of a baseline mean a method of this test."""
-    monkeypatch.setattr(methods, "method", lambda name, modules: Method(fit, NoSettings, chooses=True))
+    monkeypatch.setattr(methods, "look_up", lambda name, modules: Method(fit, NoSettings, chooses=True))
 
 
 @pytest.mark.parametrize("protocol", ["strict", "paper"])
@@ -470,7 +471,7 @@ def test_tables_that_are_refused(
     ("change", "message"),
     [
         ({"model": baseline("knn_pca")}, "unknown method 'knn_pca'; known are drug_mean"),
-        ({"settings": '{"alpha": 5}'}, "unknown key 'alpha'; allowed are penalty"),
+        ({"settings": '{"alpha": 5}'}, "unknown key 'alpha'; known are penalty"),
         ({"protocol": "loose"}, "protocols: expected some of strict, paper, got 'loose'"),
         ({"data_set": "gdsc2"}, "splits of 'planted', expected those of 'gdsc2'"),
         ({"model": UNTRAINED, "settings": {"epoch": 5}}, "unknown key 'epoch'"),

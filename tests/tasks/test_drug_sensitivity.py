@@ -14,7 +14,8 @@ from celllm.cells.genes import Vocabulary
 from celllm.cli import main
 from celllm.corpus.splits import read_splits
 from celllm.errors import UserError
-from celllm.methods.method import Method, NoSettings, NotApplicableError
+from celllm.methods.method import Method, NotApplicableError
+from celllm.methods.settings import NoSettings
 from celllm.scores import scores
 from celllm.tasks import runner
 from celllm.tasks.folds import LeakError, Offer
@@ -98,7 +99,7 @@ def test_calling_all_resistant_scores_zero(
     def fit(*_: Any) -> Any:
         return lambda part: np.full(len(part), "resistant")
 
-    monkeypatch.setattr(methods, "method", lambda name, modules: Method(fit, NoSettings))
+    monkeypatch.setattr(methods, "look_up", lambda name, modules: Method(fit, NoSettings))
     frame = run(drug["drug_full"], tmp_path, "drug_full", baseline("resistant"))
     assert f1(frame) == [0.0] * 5
     assert (frame.loc[frame["metric"] == "accuracy", "value"] > 0.3).all()
@@ -128,7 +129,7 @@ def test_a_failed_split_is_rows_with_a_reason(
     def fit(*_: Any) -> Any:
         raise NotApplicableError("too few cells")
 
-    monkeypatch.setattr(methods, "method", lambda name, modules: Method(fit, NoSettings))
+    monkeypatch.setattr(methods, "look_up", lambda name, modules: Method(fit, NoSettings))
     frame = run(drug["drug_few_shot"], tmp_path, "drug_few_shot", baseline("none"))
     assert len(frame) == 15
     assert set(frame["status"]) == {"not-applicable"}

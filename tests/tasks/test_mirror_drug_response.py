@@ -86,7 +86,7 @@ def test_means_on_all_pairs_of_deepcdr(screen: Path, kind: str, method: str, exp
     lines = pd.Index(sorted(set(read_responses(screen / "gdsc.csv")["cell_line"])))
     data = DrugResponse.join(csr_matrix((len(lines), 1)), lines, screen / "gdsc.csv")
     assert (len(data.pairs), len(lines)) == (107_446, 561)
-    chosen = methods.method(method, methods.PAIRS)
+    chosen = methods.look_up(method, methods.PAIRS)
     runner = Runner(chosen, chosen.settings(), 0)
     found = [
         data.measure(fold.test, runner.predict(data, fold, offer(fold, "strict", chooses=False), 0))

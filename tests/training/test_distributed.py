@@ -27,9 +27,9 @@ import json, sys
 from pathlib import Path
 import torch
 from celllm.training.distributed import joined
-from celllm.training.model_row import ModelRow
+from celllm.training.settings import ModelRow
 from celllm.training.pretrain import prepare
-from celllm.training.pretrain_settings import PretrainSettings
+from celllm.training.settings import PretrainSettings
 
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)

@@ -1,4 +1,3 @@
-import dataclasses
 import math
 
 import numpy as np
@@ -32,7 +31,9 @@ def planted(n: int = 120, seed: int = 0) -> tuple[CellsInMemory, NDArray[np.int6
 
 def encoder(depth: int = 3, **changes: float) -> Encoder:
     torch.manual_seed(1)
-    config = EncoderConfig(N_GENES, dim=16, depth=depth, heads=2, dim_head=8, n_features=16, **changes)
+    config = EncoderConfig(
+        n_genes=N_GENES, dim=16, depth=depth, heads=2, dim_head=8, n_features=16, **changes
+    )
     return Encoder(config, torch.randn(N_GENES, 16))
 
 
@@ -99,7 +100,7 @@ def test_a_bfloat16_store_keeps_three_digits() -> None:
 
 
 def test_reuse_changes_nothing() -> None:
-    reuse, afresh = tuner(), tuner(dataclasses.replace(QUICK, store_mib=0))
+    reuse, afresh = tuner(), tuner(QUICK.changed(store_mib=0))
     _, targets = planted()
     rows, models = np.arange(120), []
     for made in (reuse, afresh):
@@ -123,7 +124,7 @@ def test_it_learns_the_planted_classes() -> None:
 
 def test_layers_above_the_trained_one_stay_as_they_are() -> None:
     """As scBERT's released code, which trains the last layer but one and the norm."""
-    made = tuner(dataclasses.replace(QUICK, frozen_top=1, epochs=2))
+    made = tuner(QUICK.changed(frozen_top=1, epochs=2))
     assert made.n_frozen == 1
     _, targets = planted()
     model = FineTuned(made.encoder, 1, GENES, 3, made.settings)
@@ -140,21 +141,21 @@ def test_layers_above_the_trained_one_stay_as_they_are() -> None:
 
 
 def test_the_same_seed_gives_the_same_model() -> None:
-    made = tuner(dataclasses.replace(QUICK, epochs=1))
+    made = tuner(QUICK.changed(epochs=1))
     first, again, other = (fitted(made, seed) for seed in (0, 0, 1))
     assert (first == again).all()
     assert (first != other).any()
 
 
 def test_the_global_random_state_stays_where_it_was() -> None:
-    made = tuner(dataclasses.replace(QUICK, epochs=1))
+    made = tuner(QUICK.changed(epochs=1))
     before = torch.random.get_rng_state()
     fitted(made)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_only_the_last_layer_the_norm_and_the_head_are_trained() -> None:
-    made = tuner(dataclasses.replace(QUICK, epochs=1))
+    made = tuner(QUICK.changed(epochs=1))
     before = {name: value.clone() for name, value in made.encoder.state_dict().items()}
     fitted(made)
     assert all(torch.equal(value, before[name]) for name, value in made.encoder.state_dict().items())
@@ -167,7 +168,7 @@ def test_only_the_last_layer_the_norm_and_the_head_are_trained() -> None:
 
 @pytest.mark.parametrize(("wanted", "n_frozen", "trained"), [(0, 3, 0), (1, 2, 1), (2, 1, 2), (-1, 0, 3)])
 def test_how_many_layers_are_trained_is_a_setting(wanted: int, n_frozen: int, trained: int) -> None:
-    made = tuner(dataclasses.replace(QUICK, trainable_layers=wanted, epochs=1))
+    made = tuner(QUICK.changed(trainable_layers=wanted, epochs=1))
     model = FineTuned(made.encoder, made.n_frozen, GENES, 3, made.settings)
     assert (made.n_frozen, len(model.layers)) == (n_frozen, trained)
     assert bool(list(model.norm.parameters())) == (trained > 0)
@@ -181,16 +182,16 @@ def test_how_many_layers_are_trained_is_a_setting(wanted: int, n_frozen: int, tr
 
 def test_too_many_layers_are_refused() -> None:
     with pytest.raises(UserError, match="trainable_layers: expected -1 to 3, got 4"):
-        tuner(dataclasses.replace(QUICK, trainable_layers=4))
+        tuner(QUICK.changed(trainable_layers=4))
 
 
 def test_settings_below_their_least_are_refused() -> None:
     with pytest.raises(UserError, match=r"settings\.batch_size: expected at least 1, got 0"):
-        FinetuneSettings(batch_size=0)
+        QUICK.changed(batch_size=0)
 
 
 def test_dropout_of_the_trained_layers_is_the_settings() -> None:
-    made = tuner(dataclasses.replace(QUICK, dropout=0.25), dropout=0.5)
+    made = tuner(QUICK.changed(dropout=0.25), dropout=0.5)
     model = FineTuned(made.encoder, made.n_frozen, GENES, 3, made.settings)
     assert {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)} == {0.25}
 
@@ -219,7 +220,7 @@ def test_the_gradient_does_not_depend_on_the_token_budget() -> None:
     _, targets = planted()
     rows, weights, gradients = np.arange(50), torch.tensor([0.2, 0.7, 1.5]), []
     for budget in (1, 300, 100000):
-        made = tuner(dataclasses.replace(QUICK, dropout=0.0, token_budget=budget))
+        made = tuner(QUICK.changed(dropout=0.0, token_budget=budget))
         torch.manual_seed(0)
         model = FineTuned(made.encoder, made.n_frozen, GENES, 3, made.settings)
         loss = made.backward(model, rows, targets[:50], weights)
@@ -240,7 +241,7 @@ def test_a_step_is_batch_size_times_accumulation(monkeypatch: pytest.MonkeyPatch
         return inner(self, model, rows, *rest)
 
     monkeypatch.setattr(Finetuner, "backward", counted)
-    fitted(tuner(dataclasses.replace(QUICK, epochs=1, batch_size=8, accumulation=3)))
+    fitted(tuner(QUICK.changed(epochs=1, batch_size=8, accumulation=3)))
     assert sizes == [24, 24, 12]
 
 
@@ -251,8 +252,8 @@ def test_the_best_epoch_is_put_back_and_patience_ends_training() -> None:
         seen.append(len(seen) in (1, 2))  # epochs 2 and 3 are the best, and equally good
         return float(seen[-1])
 
-    made = tuner(dataclasses.replace(QUICK, epochs=50, patience=4))
-    until_here = tuner(dataclasses.replace(QUICK, epochs=3))
+    made = tuner(QUICK.changed(epochs=50, patience=4))
+    until_here = tuner(QUICK.changed(epochs=3))
     later_is_better = fitted(made, score=falling)
     assert len(seen) == 3 + 4
     assert (later_is_better == fitted(until_here, score=lambda true, predicted: 0.0)).all()
@@ -260,7 +261,7 @@ def test_the_best_epoch_is_put_back_and_patience_ends_training() -> None:
 
 def test_a_loss_that_is_no_number_is_told() -> None:
     with pytest.raises(FloatingPointError, match="not a number"):
-        fitted(tuner(dataclasses.replace(QUICK, learning_rate=1e30)), score=lambda t, p: float("nan"))
+        fitted(tuner(QUICK.changed(learning_rate=1e30)), score=lambda t, p: float("nan"))
 
 
 def test_class_weights() -> None:
@@ -274,12 +275,12 @@ def test_full_gene_vectors_train_too() -> None:
     """As scBERT reads cells: zeros are tokens, and genes that the data set lacks are among them."""
     cells, targets = planted()
     full = Tokeniser(N_GENES, zeros=True, genes=np.arange(0, 80))
-    made = Finetuner(Embedder(encoder(), full), cells, GENES, 3, dataclasses.replace(QUICK, epochs=12))
+    made = Finetuner(Embedder(encoder(), full), cells, GENES, 3, QUICK.changed(epochs=12))
     assert accuracy(targets[80:], fitted(made)) > 0.9
     assert made.states.take(np.arange(2)).x.shape == (2, 81, 16)
 
 
 def test_bfloat16_products_train_too() -> None:
     _, targets = planted()
-    made = tuner(dataclasses.replace(QUICK, precision="bfloat16"))
+    made = tuner(QUICK.changed(precision="bfloat16"))
     assert accuracy(targets[80:], fitted(made)) > 0.9

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from celllm.io import read_yaml
-from celllm.settings import fill
-from celllm.training.model_row import ModelRow
+from celllm.settings import as_settings
+from celllm.training.settings import ModelRow
 
 ROWS = read_yaml(Path(__file__).resolve().parents[2] / "config/models.yaml")["models"]
 ENCODERS = [name for name, row in ROWS.items() if row["kind"] == "encoder"]
@@ -13,12 +13,12 @@ PRETRAINED = [name for name in ENCODERS if not {"encoder", "pretrained"} & ROWS[
 
 
 def row(name: str) -> ModelRow:
-    return fill(ModelRow, ROWS[name] | {"name": name}, name)
+    return as_settings(ModelRow, ROWS[name] | {"name": name}, name)
 
 
 @pytest.mark.parametrize("name", PRETRAINED)
 def test_every_encoder_can_be_built(name: str) -> None:
-    assert row(name).token_settings.n_bins == 6
+    assert row(name).tokens.n_bins == 6
     if row(name).size != "scbert":  # of no size that the package names
         assert row(name).encoder_config(100).n_genes == 100
 

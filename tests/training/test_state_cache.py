@@ -1,6 +1,5 @@
 """States on disk: the same numbers, files that come and go, and what is not trusted."""
 
-import dataclasses
 import logging
 import multiprocessing
 import os
@@ -48,8 +47,8 @@ def test_states_from_disk_are_those_from_memory_to_the_bit(tmp_path: Path) -> No
 
 
 def test_fine_tuning_is_the_same_with_and_without_a_cache(tmp_path: Path) -> None:
-    kept = dataclasses.replace(QUICK, epochs=3, cache=str(tmp_path))
-    without, first, again = logits(dataclasses.replace(kept, cache="")), logits(kept), logits(kept)
+    kept = QUICK.changed(epochs=3, cache=str(tmp_path))
+    without, first, again = logits(kept.changed(cache="")), logits(kept), logits(kept)
     assert (without[0] == first[0]).all()
     assert (without[0] == again[0]).all()
     assert (first[1], again[1]) == (120, 0)

@@ -81,11 +81,11 @@ def test_both_configurations_are_valid() -> None:
 
 def test_drug_sensitivity_is_as_table_f1_and_the_paper_say() -> None:
     from celllm.report import published
-    from celllm.settings import fill
+    from celllm.settings import as_settings
     from celllm.training.finetune import FinetuneSettings
 
     config = complete(read_yaml(ROOT / "config/paper.yaml"), environ={})["drug_sensitivity"]
-    chosen = fill(FinetuneSettings, config["finetuning"])
+    chosen = as_settings(FinetuneSettings, config["finetuning"])
     assert (chosen.head, chosen.activation) == ((512, 32), "leaky_relu")
     assert (chosen.batch_size, chosen.accumulation) == (4, 4)
     assert (chosen.learning_rate, chosen.dropout, chosen.weight_decay) == (1e-4, 0.1, 1e-3)
@@ -97,17 +97,17 @@ def test_drug_sensitivity_is_as_table_f1_and_the_paper_say() -> None:
 
 def test_drug_response_is_as_table_f1_says() -> None:
     from celllm.report import published
-    from celllm.settings import fill
+    from celllm.settings import as_settings
     from celllm.tasks.drug_response import PairSplitSettings
     from celllm.training.finetune_response import ResponseSettings
 
     config = complete(read_yaml(ROOT / "config/paper.yaml"), environ={})["drug_response"]
-    chosen = fill(ResponseSettings, config["finetuning"])
+    chosen = as_settings(ResponseSettings, config["finetuning"])
     assert (chosen.cell_layers, chosen.drug_size) == ((1024, 256), 256)
     assert (chosen.regression_layers, chosen.activation) == ((512, 512), "elu")
     assert (chosen.batch_size, chosen.learning_rate, chosen.dropout) == (16, 1e-4, 0.2)
     for task, splits in config["splits"].items():
-        drawn = fill(PairSplitSettings, splits)
+        drawn = as_settings(PairSplitSettings, splits)
         assert (drawn.n_repeats, drawn.validation_fraction, drawn.test_fraction) == (5, 0.1, 0.1)
         # The training side holds the validation part: methods that choose nothing learn from both.
         assert published.load().tasks[task].test_over_train == pytest.approx(0.1 / 0.9)

@@ -6,14 +6,14 @@ Baron et al. 2016, Cell Systems 3:346.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from scipy.sparse import vstack
 
-from celllm.cells.raw import CellOptions, RawCells
+from celllm.cells.raw import RawCells
+from celllm.cells.settings import BaronOptions as Options
 from celllm.errors import UserError
 from celllm.sources.archives import members
 from celllm.sources.delimited import NumberTable, read_numbers
@@ -22,13 +22,6 @@ FILES = ("matrix",)
 OPTIONAL_FILES = ()
 _TEXT = ("barcode", "assigned_cluster")
 _DONOR = re.compile(r"_(human\d+)_")
-
-
-@dataclass(frozen=True)
-class Options(CellOptions):
-    """The paper leaves the seven T cells out."""
-
-    drop_labels: tuple[str, ...] = ("t_cell",)
 
 
 def read(files: Mapping[str, Path], options: Options) -> RawCells:

@@ -6,15 +6,14 @@ barcodes are at least twelve bases. Zeng et al. 2022, Nucleic Acids Research 50:
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from celllm.cells.raw import CellOptions, RawCells
+from celllm.cells.raw import RawCells
+from celllm.cells.settings import CancerscemOptions as Options
 from celllm.errors import UserError
 from celllm.sources import delimited
 
@@ -24,33 +23,6 @@ PER_SAMPLE = True
 
 _TYPES = {"Tumour", "Normal", "PBMC"}
 _BARCODE = re.compile(r"(?:^|[_:.])[ACGT]{12,}(?:[-.]\d+)?$")
-
-
-@dataclass(frozen=True)
-class Options(CellOptions):
-    """Which samples, and what their cells are called.
-
-    Attributes
-    ----------
-    samples
-        ``all``, ``mirrored`` or a list of names; for the table of samples.
-    projects
-        The first projects only, by number (28: version 1, as the paper); None for all; for the table of
-        samples.
-    label
-        ``sample_type``: cells of tumour samples are tumour cells; ``all_tumour``: all are, as the paper
-        implies; for the table of samples.
-    blood_samples
-        Under ``sample_type``, blood samples are ``normal``, ``tumour`` or left out (``drop``); for the table
-        of samples.
-    """
-
-    samples: str | tuple[str, ...] = "all"
-    projects: int | None = 28
-    label: Literal["sample_type", "all_tumour"] = "sample_type"
-    blood_samples: Literal["normal", "tumour", "drop"] = "normal"
-    min_genes: int = 200
-    filter_genes: Literal["vocabulary", "all", "list"] = "all"
 
 
 def read(files: Mapping[str, Path], options: Options) -> RawCells:

@@ -6,15 +6,14 @@ a line can have several profiles, one of them marked as default. Ghandi et al. 2
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from celllm.cells.raw import CellOptions, RawCells
+from celllm.cells.raw import RawCells
 from celllm.cells.readers.depmap import read_lines
+from celllm.cells.settings import CcleOptions as Options
 from celllm.cells.values import value_problem
 from celllm.errors import UserError
 from celllm.sources.delimited import NumberTable, read_numbers
@@ -28,20 +27,6 @@ _MODEL = ("ModelID", "DepMap_ID", "depmap_id")
 _DEFAULT = ("is_default_entry", "IsDefaultEntryForModel")
 _MARKS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False, "": False}
 _IDS = frozenset((*_MODEL, *_DEFAULT, "SequencingID", "ModelConditionID", "IsDefaultEntryForMC", "ProfileID"))
-
-
-@dataclass(frozen=True)
-class Options(CellOptions):
-    """What the prepared data set holds.
-
-    Attributes
-    ----------
-    values
-        ``tpm``: 2^x - 1, taken as counts by the tokens; ``log2_tpm``: as the file has it. The paper does not
-        say.
-    """
-
-    values: Literal["tpm", "log2_tpm"] = "tpm"
 
 
 def read(files: Mapping[str, Path], options: Options) -> RawCells:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from celllm.cells.readers.depmap import read_lines
+from celllm.cells.settings import GdscOptions as Options
 from celllm.errors import UserError
 from celllm.sources import delimited
 
@@ -25,22 +26,6 @@ TCGA_LABELS = frozenset((
     "LIHC", "LUAD", "LUSC", "MESO", "MM", "NB", "OV", "PAAD", "SCLC", "SKCM", "STAD", "THCA",
 ))  # fmt: skip
 """The cancer types that DeepCDR's code lists; its test for them is commented out there."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """Which responses.
-
-    Attributes
-    ----------
-    tcga_label
-        Only lines of DeepCDR's TCGA cancer types (DeepCDR layout only).
-    deduplicate
-        One row, the mean, for a drug that was screened twice on a line; the paper kept both.
-    """
-
-    tcga_label: bool = False
-    deduplicate: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,14 @@ colour. So columns are taken by position. Sharma et al. 2018, Nature Communicati
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from celllm.cells.raw import CellOptions, RawCells, check_labels
+from celllm.cells.raw import RawCells, check_labels
+from celllm.cells.settings import Gse117872Options as Options
 from celllm.errors import UserError
 from celllm.sources import delimited
 
@@ -22,20 +21,6 @@ OPTIONAL_FILES = ()
 STATUS = ("Sensitive", "Resistant", "Holiday")
 _HEADER = ("groups", "cell_color", "patient_id", "origin", "drug_status", "cluster")
 _COLUMNS = ("cell", "sample", "colour", "patient", "site", "drug_status", "cluster", "pca", "pagoda")
-
-
-@dataclass(frozen=True)
-class Options(CellOptions):
-    """What cells are called that were taken off the drug.
-
-    Attributes
-    ----------
-    holiday
-        ``sensitive`` (as scDEAL), ``resistant`` or ``drop``. The paper has two classes and all 1,302 cells,
-        so it cannot have dropped them.
-    """
-
-    holiday: Literal["sensitive", "resistant", "drop"] = "sensitive"
 
 
 def read(files: Mapping[str, Path], options: Options) -> RawCells:

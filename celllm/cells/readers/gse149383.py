@@ -6,24 +6,19 @@ count, label. Aissa et al. 2021, Nature Communications 12:1628; Chen et al. 2022
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from celllm.cells.raw import CellOptions, RawCells, check_labels
+from celllm.cells.raw import RawCells, check_labels
+from celllm.cells.settings import CellOptions as Options
 from celllm.errors import UserError
 from celllm.sources import delimited
 
 FILES = ("matrix", "labels")
 OPTIONAL_FILES = ()
 LABELS = ("resistant", "sensitive")
-
-
-@dataclass(frozen=True)
-class Options(CellOptions):
-    """The paper's 2,739 cells are all of the file."""
 
 
 def read(files: Mapping[str, Path], options: Options) -> RawCells:

@@ -9,17 +9,17 @@ import re
 import warnings
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from lzma import LZMAError
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import rdata
 from scipy.sparse import csc_matrix, csr_matrix
 
-from celllm.cells.raw import CellOptions, RawCells
+from celllm.cells.raw import RawCells
+from celllm.cells.settings import PanglaodbOptions as Options
 from celllm.errors import UserError
 from celllm.sources import delimited
 
@@ -37,34 +37,6 @@ _UNREADABLE = (
     RuntimeError, TypeError, ValueError,
 )  # fmt: skip
 """A damaged workspace runs into any of these somewhere in the parser."""
-
-
-@dataclass(frozen=True)
-class Options(CellOptions):
-    """Which samples and which barcodes.
-
-    Attributes
-    ----------
-    samples
-        ``all`` human samples, ``mirrored`` ones or a list of names; for the table of samples.
-    tumour_samples
-        Samples flagged as tumours: ``keep`` (all normal, as the paper), ``drop`` or ``as_tumour``; for the
-        table of samples.
-    cells
-        ``clusters``: the barcodes that PanglaoDB has put into clusters; ``min_genes``: those with at least
-        ``min_genes`` genes.
-    """
-
-    samples: str | tuple[str, ...] = "all"
-    tumour_samples: Literal["keep", "drop", "as_tumour"] = "keep"
-    cells: Literal["clusters", "min_genes"] = "clusters"
-    min_genes: int = 200
-    filter_genes: Literal["vocabulary", "all", "list"] = "all"
-
-    @property
-    def fewest_genes(self) -> int:
-        """No gene floor on top of PanglaoDB's own choice of cells."""
-        return self.min_genes if self.cells == "min_genes" else 0
 
 
 def read(files: Mapping[str, Path], options: Options) -> RawCells:

@@ -5,7 +5,6 @@ labels are joined by barcode. Zheng et al. 2017, Nature Communications 8:14049.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,7 +13,8 @@ import pandas as pd
 from scipy.io import mmread
 from scipy.sparse import csr_matrix
 
-from celllm.cells.raw import CellOptions, RawCells, check_labels
+from celllm.cells.raw import RawCells, check_labels
+from celllm.cells.settings import Zheng68kOptions as Options
 from celllm.errors import UserError
 from celllm.sources import delimited
 from celllm.sources.archives import damage, members, open_text
@@ -22,13 +22,6 @@ from celllm.sources.archives import damage, members, open_text
 FILES = ("matrix", "labels")
 OPTIONAL_FILES = ()
 SAMPLE = "fresh_68k_pbmc_donor_a"
-
-
-@dataclass(frozen=True)
-class Options(CellOptions):
-    """The paper's 68,450 of 68,579 cells have 200 of scBERT's 16,906 genes (``filter_genes: list``)."""
-
-    min_genes: int = 200
 
 
 def read(files: Mapping[str, Path], options: Options) -> RawCells:

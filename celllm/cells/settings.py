@@ -1,0 +1,99 @@
+"""Options of the readers: which cells of a data set stay and what they are called."""
+
+from typing import Literal
+
+from celllm.settings import Settings, setting
+
+GeneFilter = Literal["vocabulary", "all", "list"]
+
+
+class CellOptions(Settings):
+    """Which cells of a data set stay; every reader of cells has these options."""
+
+    min_genes: int = setting(0, "fewest expressed genes of a kept cell", ge=0)
+    filter_genes: GeneFilter = setting(
+        "vocabulary",
+        "genes that min_genes counts: vocabulary (after mapping to approved symbols), all of the file, list "
+        "(the file gene_list of the data set)",
+    )
+    drop_labels: tuple[str, ...] = setting((), "classes left out")
+
+    @property
+    def fewest_genes(self) -> int:
+        """The gene floor in force; 0 when the cells are chosen in another way."""
+        return self.min_genes
+
+
+class BaronOptions(CellOptions):
+    """The paper leaves the seven T cells out."""
+
+    drop_labels: tuple[str, ...] = setting(("t_cell",), "classes left out")
+
+
+class CancerscemOptions(CellOptions):
+    """Which samples, and what their cells are called."""
+
+    samples: str | tuple[str, ...] = setting("all", "all, mirrored (those in the mirror), or a list of names")
+    projects: int | None = setting(
+        28, "the first projects only, by number; 28: version 1, as the paper; null: all", ge=1
+    )
+    label: Literal["sample_type", "all_tumour"] = setting(
+        "sample_type", "cells of tumour samples are tumour cells, or all are, as the paper implies"
+    )
+    blood_samples: Literal["normal", "tumour", "drop"] = setting(
+        "normal", "what blood samples are under sample_type"
+    )
+    min_genes: int = setting(200, "fewest expressed genes of a kept cell; the site's own filter", ge=0)
+    filter_genes: GeneFilter = setting("all", "genes that min_genes counts: vocabulary, all, list")
+
+
+class CcleOptions(CellOptions):
+    """What the prepared expression of cell lines holds; the paper does not say."""
+
+    values: Literal["tpm", "log2_tpm"] = setting(
+        "tpm", "tpm: 2^x - 1, taken as counts by the tokens; log2_tpm: as the file has it"
+    )
+
+
+class Gse117872Options(CellOptions):
+    """What cells are called that were taken off the drug."""
+
+    holiday: Literal["sensitive", "resistant", "drop"] = setting(
+        "sensitive", "cells on a drug holiday (scDEAL: sensitive); the paper has all 1,302 cells"
+    )
+
+
+class PanglaodbOptions(CellOptions):
+    """Which samples and which barcodes."""
+
+    samples: str | tuple[str, ...] = setting(
+        "all", "all human samples, mirrored (those in the mirror), or a list of names"
+    )
+    tumour_samples: Literal["keep", "drop", "as_tumour"] = setting(
+        "keep", "samples flagged as tumours: keep (all normal, as the paper), drop, as_tumour"
+    )
+    cells: Literal["clusters", "min_genes"] = setting(
+        "clusters", "the barcodes that PanglaoDB has put into clusters, or every one with min_genes genes"
+    )
+    min_genes: int = setting(200, "fewest expressed genes, with cells: min_genes", ge=0)
+    filter_genes: GeneFilter = setting("all", "genes that min_genes counts: vocabulary, all, list")
+
+    @property
+    def fewest_genes(self) -> int:
+        """No gene floor on top of PanglaoDB's own choice of cells."""
+        return self.min_genes if self.cells == "min_genes" else 0
+
+
+class Zheng68kOptions(CellOptions):
+    """The paper's 68,450 of 68,579 cells have 200 of scBERT's 16,906 genes (``filter_genes: list``)."""
+
+    min_genes: int = setting(200, "fewest expressed genes of a kept cell", ge=0)
+
+
+class GdscOptions(Settings):
+    """Which responses."""
+
+    tcga_label: bool = setting(False, "only lines of DeepCDR's TCGA cancer types (DeepCDR layout only)")
+    deduplicate: bool = setting(
+        False, "one row, the mean, for a drug that was screened twice on a line; the paper kept both"
+    )

@@ -1,0 +1,67 @@
+"""Settings of the methods without an encoder of ours."""
+
+from typing import Literal
+
+from celllm.settings import Count, Settings, setting
+from celllm.training.settings import RegressionSettings
+
+
+class NoSettings(Settings):
+    """Of a method that has none."""
+
+
+class LogisticSettings(Settings):
+    """Of the logistic regressions; nothing is scaled, nothing is chosen."""
+
+    c: float = setting(1.0, "inverse strength of the penalty", gt=0)
+    max_iterations: int = setting(1000, "iterations of the solver at most", ge=1)
+
+
+class VariableGenesSettings(LogisticSettings):
+    """Of the logistic regression on variable genes."""
+
+    n_top_genes: int = setting(2000, "most variable genes among the training cells; 0: all", ge=0)
+
+
+class NeighbourSettings(Settings):
+    """Of k-NN on PCA; both numbers shrink where there are fewer training cells or genes."""
+
+    n_components: int = setting(50, "principal components", ge=1)
+    k: int = setting(15, "neighbours", ge=1)
+
+
+class IngestSettings(Settings):
+    """Of the label transfer: Scanpy's defaults; the paper gives none."""
+
+    n_top_genes: int = setting(2000, "most variable genes among the training cells; 0: all", ge=0)
+    n_components: int = setting(50, "principal components", ge=1)
+    n_neighbors: int = setting(15, "neighbours", ge=1)
+
+
+class RidgeSettings(Settings):
+    """Of the ridge regressions on expression."""
+
+    penalty: float = setting(5.0, "of squared weights, where a training line has mean square length 1", gt=0)
+
+
+class BoostingSettings(Settings):
+    """Of the gradient-boosted trees."""
+
+    n_components: int = setting(50, "components of the expression, fitted to the training lines", ge=1)
+    n_trees: int = setting(300, "trees", ge=1)
+    learning_rate: float = setting(0.1, "shrinkage of a tree", gt=0)
+    max_leaves: int = setting(31, "leaves of a tree at most", ge=2)
+
+
+class DeepCdrSettings(RegressionSettings):
+    """Of DeepCDR; the defaults are those of its released code."""
+
+    epochs: int = setting(100, "epochs at most", ge=1)
+    select_by: Literal["rmse", "pearson"] = setting("pearson", "metric that chooses the epoch")
+    batch_size: int = setting(64, "pairs of one optimiser step", ge=2)
+    learning_rate: float = setting(1e-3, "of Adam, constant", gt=0)
+    drug_layers: tuple[Count, ...] = setting(
+        (256, 256, 256, 100), "widths of the graph convolutions; the last is the drug vector", min_length=1
+    )
+    cell_layers: tuple[Count, Count] = setting((256, 100), "two widths; the last is the cell vector")
+    dropout: float = setting(0.1, "of all layers", ge=0, lt=1)

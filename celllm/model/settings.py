@@ -1,0 +1,52 @@
+"""The shape of an encoder."""
+
+import math
+from typing import Any, Literal
+
+from celllm.settings import Settings, setting
+
+AttentionKind = Literal["favor", "softmax", "released"]
+Activation = Literal["relu", "leaky_relu", "elu"]
+
+
+class EncoderSize(Settings):
+    """The four numbers that a row of ``sizes`` gives."""
+
+    dim: int = setting(512, "token width (paper, Table F.1)", ge=1)
+    depth: int = setting(10, "layers (paper, Table F.1)", ge=1)
+    heads: int = setting(16, "attention heads (paper, Table F.1)", ge=1)
+    dim_head: int = setting(64, "size of a head; heads x dim_head is the inner size (released code)", ge=1)
+
+
+class EncoderConfig(Settings):
+    """Shape of an encoder over a vocabulary; gene id ``n_genes`` is [CLS], ``n_genes + 1`` is [PAD]."""
+
+    n_genes: int = setting(description="size of the vocabulary", ge=1)
+    dim: int = setting(512, "token width (paper, Table F.1)", ge=1)
+    depth: int = setting(10, "layers (paper, Table F.1)", ge=1)
+    heads: int = setting(16, "attention heads (paper, Table F.1)", ge=1)
+    dim_head: int = setting(64, "size of a head (released code)", ge=1)
+    ff_mult: int = setting(4, "width of the feed-forward part, in multiples of dim", ge=1)
+    dropout: float = setting(
+        0.1, "on the embedding, in the feed-forward part and on each attention's output", ge=0, lt=1
+    )
+    n_tokens: int = setting(8, "expression tokens: the bins, [CLS], and [PAD] that is also [MASK]", ge=1)
+    attention: AttentionKind = setting(
+        "favor", "favor (padding-exact FAVOR+), softmax (exact), released (performer-pytorch as it is)"
+    )
+    n_features: int | None = setting(
+        None, "random features of a head; null: int(dim_head * ln(dim_head)), as in performer-pytorch", ge=1
+    )
+
+    @property
+    def features(self) -> int:
+        """Random features per head."""
+        return self.n_features or max(1, int(self.dim_head * math.log(self.dim_head)))
+
+
+# Parameters at the paper's 19,379 genes, gene embeddings included, give the names.
+SIZES: dict[str, dict[str, Any]] = {
+    "8m": {"dim": 256, "depth": 4, "heads": 4, "dim_head": 64},
+    "25m": {"dim": 384, "depth": 9, "heads": 8, "dim_head": 64},
+    "50m": {"dim": 512, "depth": 10, "heads": 16, "dim_head": 64},
+}
