@@ -67,7 +67,8 @@ tables: [table3]
     assert "--responses results/toy/prepared/gdsc2.responses.csv" in text
     assert "gdsc.responses.csv" not in text
     assert '"deduplicate": true' in text
-    assert '"keep_repeats_together": true, "kind": "cold"' in text
+    assert '"keep_repeats_together": true' in text
+    assert "splits --task response_cold" in text
 
 
 @pytest.mark.parametrize("drop", [False, True])

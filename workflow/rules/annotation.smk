@@ -46,6 +46,11 @@ def annotation_scores():
     )
 
 
+def gpu_of_row(wildcards):
+    """GPUs to ask a scheduler for: no baseline has a use for one."""
+    return int(config["models"][wildcards.model]["kind"] == "encoder")
+
+
 rule annotation_splits:
     input:
         cells=results("prepared/{data_set}.h5ad"),
@@ -80,9 +85,12 @@ rule annotate:
         log_of("annotate/{data_set}/{model}"),
     benchmark:
         times_of("annotate/{data_set}/{model}")
+    retries: 0
     conda:
         "../../envs/gpu.yaml"
     threads: 8
+    resources:
+        gpu=gpu_of_row,
     params:
         data_set="{data_set}",
         responses=[],

@@ -16,6 +16,8 @@ rule embedding_map:
     conda:
         "../../envs/gpu.yaml"
     threads: 8
+    resources:
+        gpu=1,
     params:
         settings=as_json(config["embedding_map"] | {"seed": config["seed"]}),
     shell:

@@ -38,6 +38,7 @@ rule graphmae:
         log_of("graphmae_{dim}"),
     benchmark:
         times_of("graphmae_{dim}")
+    retries: 0
     conda:
         "../../envs/graph.yaml"
     threads: 8

@@ -15,6 +15,8 @@ rule interpret:
     conda:
         "../../envs/gpu.yaml"
     threads: 8
+    resources:
+        gpu=1,
     params:
         settings=as_json(config["interpretation"] | {"seed": config["seed"]}),
     shell:

@@ -11,6 +11,8 @@ rule memory:
     conda:
         "../../envs/gpu.yaml"
     threads: 1
+    resources:
+        gpu=1,
     params:
         settings=as_json(config["memory"]),
     shell:

@@ -73,9 +73,12 @@ rule pretrain:
         log_of("pretrain/{model}"),
     benchmark:
         times_of("pretrain/{model}")
+    retries: 0
     conda:
         "../../envs/gpu.yaml"
     threads: 8
+    resources:
+        gpu=1,
     params:
         model=model_row,
         settings=pretraining_settings,

@@ -29,6 +29,8 @@ rule geometry:
     conda:
         "../../envs/gpu.yaml"
     threads: 8
+    resources:
+        gpu=1,
     params:
         encoders=by_name(compared_models(), "checkpoints/{name}/encoder.safetensors"),
         cells=by_name(config["data_sets"]["annotation"], "prepared/{name}.h5ad"),
