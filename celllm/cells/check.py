@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from celllm.cells.genes import FEW, SymbolMap, Vocabulary
-from celllm.cells.values import KINDS, looks_logged, value_problem
+from celllm.cells.values import KINDS, LINEAR, Values, judge, value_problem
 from celllm.errors import UserError
 from celllm.sources.delimited import first_repeat
 
@@ -24,7 +24,12 @@ PROVENANCE = (
 )  # fmt: skip
 """Keys of ``uns["celllm"]`` of a prepared data set."""
 
-_SYMBOL_COLUMNS = ("feature_name", "gene_symbols", "gene_symbol", "gene_name", "symbol", "gene_ids")
+_SYMBOL_COLUMNS = (
+    "feature_name", "gene_symbols", "gene_symbol", "gene_name", "gene_names", "gene_short_name",
+    "hgnc_symbol",
+    "symbol", "symbols", "gene", "genes", "gene_ids", "gene_id", "ensembl_id", "feature_id",
+)  # fmt: skip
+"""Columns of ``var`` that can hold the names of the genes, in lower case."""
 
 
 def check(
@@ -102,7 +107,7 @@ def _matrix_problems(adata: "AnnData", stored: dict[str, Any], kind: str) -> Ite
     problem = value_problem(matrix, kind, bool(stored["fractions"]), adata.obs_names, adata.var_names)
     if problem:
         yield problem
-    empty = np.flatnonzero(np.diff(matrix.indptr) == 0)
+    empty = np.flatnonzero((matrix != 0).getnnz(axis=1) == 0)
     if empty.size:
         yield f"{empty.size} cells express no gene, e.g. '{adata.obs_names[empty[0]]}'"
 
@@ -114,54 +119,107 @@ class Counts:
     Attributes
     ----------
     matrix
-        Cells x genes, CSR; a view of the data where it could be one.
+        Cells x genes, CSR without stored zeros; a view of the data where it could be one.
     genes
         Name of each column.
     place
         Where they stand: ``raw.X``, ``layers['counts']`` or ``X``.
-    whole
-        Whether all values are whole numbers.
+    values
+        What they are: whole counts, or with fractions, or normalised without a logarithm.
     """
 
     matrix: "csr_matrix"
     genes: list[str]
     place: str
-    whole: bool
+    values: Values
+
+    @property
+    def whole(self) -> bool:
+        """Whether all values are whole numbers."""
+        return self.values.nature == "counts"
 
 
 def find_counts(
-    adata: "AnnData", symbol_map: SymbolMap | None = None, where: str | Path = "the data"
+    adata: "AnnData",
+    symbol_map: SymbolMap | None = None,
+    where: str | Path = "the data",
+    layer: str | None = None,
+    gene_key: str | None = None,
 ) -> Counts:
     """Find the raw counts of an AnnData; nothing in it is changed.
 
-    Looked at are ``raw.X``, ``layers["counts"]`` and ``X``, in this order; the first that can be counts is
-    taken. Gene names are the index of ``var`` or, where that matches the vocabulary better, a column such as
-    ``feature_name``.
+    Looked at are ``raw.X``, ``X`` and all layers. Whole counts win wherever they stand; then counts with
+    fractions, then values that were normalised but not logged, for a model that reads shares of a cell. Of
+    equals the first of ``raw.X``, ``layers["counts"]``, ``X`` and the other layers is taken.
+
+    Parameters
+    ----------
+    layer
+        The one place to look at: ``raw.X``, ``X`` or the name of a layer.
+    gene_key
+        Column of ``var`` with the gene names; the index or the column that matches the vocabulary best when
+        not given.
 
     Raises
     ------
     UserError
         When none of them can be raw counts; the message says what each holds instead.
     """
-    refused = []
-    for place, layer, var in _places(adata):
-        matrix = _as_csr(layer)
-        genes = _gene_names(var, symbol_map)
-        problem = _count_problem(matrix, adata.obs_names, genes)
-        if problem is None:
-            whole = bool((matrix.data == np.floor(matrix.data)).all())
-            return Counts(matrix, genes, place, whole)
-        refused.append(f"{place}: {problem}")
-    raise UserError(f"{where}: no raw counts found; " + "; ".join(refused))
+    places = {place: (matrix, var) for place, matrix, var in _places(adata, layer)}
+    if layer is not None and not places:
+        known = ", ".join(["X", "raw.X", *adata.layers])
+        raise UserError(f"{where}: there are no values in '{layer}'; expected one of {known}")
+    found, refused = [], []
+    for place, (values, var) in places.items():
+        matrix = _as_csr(values)
+        genes = _gene_names(var, symbol_map, gene_key, where)
+        problem = value_problem(matrix, "counts", True, adata.obs_names, genes)
+        if problem is not None:
+            refused.append(f"{place}: {problem}")
+        else:
+            found.append(Counts(matrix, genes, place, judge(matrix)))
+    if not found:
+        seen = "; ".join(refused) or "there is no X, no raw.X and no layer"
+        raise UserError(f"{where}: no raw counts found; {seen}")
+    best = min(found, key=lambda one: [*LINEAR, "empty"].index(one.values.nature))
+    if best.place not in _KNOWN_PLACES and layer is None:
+        _refuse_doubt(best, found, where)
+    return best
 
 
-def _places(adata: "AnnData") -> Iterator[tuple[str, Any, "pd.DataFrame"]]:
-    if adata.raw is not None:
-        yield "raw.X", adata.raw.X, adata.raw.var
-    if "counts" in adata.layers:
-        yield "layers['counts']", adata.layers["counts"], adata.var
+_KNOWN_PLACES = ("raw.X", "layers['counts']", "X")
+_PARTS = ("spliced", "unspliced", "ambiguous", "mature", "nascent")
+"""Layers of RNA velocity: whole counts, but not all of a cell's."""
+
+
+def _places(adata: "AnnData", wanted: str | None) -> Iterator[tuple[str, Any, "pd.DataFrame"]]:
+    """Places that can hold the counts, in the order of preference."""
+    names = sorted(adata.layers, key=lambda name: (name != "counts", "count" not in name.lower(), name))
+    places = [(f"layers['{name}']", name, adata.layers[name], adata.var) for name in names]
     if adata.X is not None:
-        yield "X", adata.X, adata.var
+        places.insert("counts" in adata.layers, ("X", "X", adata.X, adata.var))
+    if adata.raw is not None and adata.raw.X is not None:
+        places.insert(0, ("raw.X", "raw.X", adata.raw.X, adata.raw.var))
+    for place, name, matrix, var in places:
+        if (
+            (wanted is None and name not in _PARTS)
+            or wanted in (place, name)
+            or (wanted, name) == ("raw", "raw.X")
+        ):
+            yield place, matrix, var
+
+
+def _refuse_doubt(best: Counts, found: Sequence[Counts], where: str | Path) -> None:
+    """Refuse to choose between layers of unknown names that hold different counts of one kind."""
+    for other in found:
+        same_kind = other.values.nature == best.values.nature and other is not best
+        if same_kind and (
+            (best.matrix != other.matrix).nnz if best.matrix.shape == other.matrix.shape else 1
+        ):
+            raise UserError(
+                f"{where}: {best.place} and {other.place} hold different {best.values.words}; say which are "
+                "the raw counts (the setting `layer`), or put them into layers['counts']"
+            )
 
 
 def _as_csr(layer: Any) -> "csr_matrix":
@@ -171,21 +229,25 @@ def _as_csr(layer: Any) -> "csr_matrix":
         layer = layer.to_memory()
     elif not hasattr(layer, "tocsr"):
         layer = np.asarray(layer)
-    return csr_matrix(layer)
+    matrix = csr_matrix(layer)
+    if not matrix.has_canonical_format or not matrix.data.all():  # repeated or stored zero entries
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
+        matrix.eliminate_zeros()
+    return matrix
 
 
-def _gene_names(var: "pd.DataFrame", symbol_map: SymbolMap | None) -> list[str]:
-    choices = [var.index.astype(str), *(var[c].astype(str) for c in _SYMBOL_COLUMNS if c in var)]
+def _gene_names(
+    var: "pd.DataFrame", symbol_map: SymbolMap | None, key: str | None, where: str | Path
+) -> list[str]:
+    if key is not None and key not in var:
+        raise UserError(f"{where}: var has no column '{key}' (gene_key); it has {', '.join(var) or 'none'}")
+    if key is not None:
+        return list(var[key].astype(str))
+    choices = [var.index.astype(str), *(var[c].astype(str) for c in var if c.lower() in _SYMBOL_COLUMNS)]
     if symbol_map is None or len(choices) == 1:
         return list(choices[0])
     return list(max(choices, key=lambda names: int((symbol_map.genes(names) >= 0).sum())))
-
-
-def _count_problem(matrix: "csr_matrix", cells: Sequence[Any], genes: Sequence[str]) -> str | None:
-    problem = value_problem(matrix, "counts", True, cells, genes)
-    if problem is None and looks_logged(matrix.data):
-        problem = f"the values look already log-transformed (largest {matrix.data.max():.4g})"
-    return problem
 
 
 def run_check(file: str | Path, genes: str | Path | None = None, aliases: str | Path | None = None) -> None:
@@ -235,12 +297,14 @@ def _describe(adata: "AnnData") -> list[str]:
 
 
 def _judge(adata: "AnnData", counts: Counts, symbol_map: SymbolMap | None) -> tuple[list[str], list[str]]:
-    """Describe a user's file and list its problems."""
+    """Describe a user's file and list its problems, the one to mend first in front."""
     n_genes = np.diff(counts.matrix.indptr)
-    kind = "whole counts" if counts.whole else "counts with fractions (read as shares of their cell)"
+    note = "" if counts.whole else " (read as shares of their cell)"
     lines = [
-        f"{adata.n_obs} cells x {len(counts.genes)} genes; values in {counts.place}: {kind}",
+        f"{adata.n_obs} cells x {len(counts.genes)} genes; "
+        f"values in {counts.place}: {counts.values.words}{note}",
         f"expressed genes of a cell: median {int(np.median(n_genes)) if n_genes.size else 0}",
+        *_columns(adata.obs),
     ]
     found = []
     if not n_genes.size:
@@ -256,6 +320,16 @@ def _judge(adata: "AnnData", counts: Counts, symbol_map: SymbolMap | None) -> tu
     return lines, found
 
 
+def _columns(obs: "pd.DataFrame") -> Iterator[str]:
+    """Columns of obs that can be labels or samples: few values for many cells."""
+    for name in obs:
+        values = obs[name].dropna().astype(str)
+        n_values = values.nunique()
+        shown = ", ".join(values.drop_duplicates().head(3))
+        more = ", ..." if n_values > 3 else ""
+        yield f"obs['{name}']: {n_values} values in {len(values)} cells ({shown}{more})"
+
+
 def _match(
     adata: "AnnData", counts: Counts, symbol_map: SymbolMap, lines: list[str], found: list[str]
 ) -> None:
@@ -265,8 +339,8 @@ def _match(
     )
     if n_mapped >= FEW * len(counts.genes) and n_mapped:
         return
-    if (symbol_map.genes(adata.obs_names[:1000]) >= 0).mean() > FEW:
-        found.append("the genes stand in the rows; hand over adata.T")
+    if adata.n_obs and (symbol_map.genes(adata.obs_names[:1000]) >= 0).mean() > FEW:
+        found[:] = ["the genes stand in the rows; hand over adata.T"]
     elif n_mapped == 0:
         found.append(
             f"no gene in common with the vocabulary (names here: {', '.join(map(repr, counts.genes[:3]))}); "

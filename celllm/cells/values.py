@@ -1,6 +1,12 @@
-"""What the numbers of an expression matrix are, and whether they are what they are said to be."""
+"""What the numbers of an expression matrix are, judged by one rule from the values themselves.
 
-from collections.abc import Sequence
+Looked at, in this order, are the values other than zero (stored zeros say nothing): their sign; whether all
+are whole; whether they become whole, or the sums of all cells become equal, or each cell becomes multiples of
+one number, when a logarithm or a root is taken back; the share of whole ones; how near to one the others are.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -11,13 +17,67 @@ if TYPE_CHECKING:
 
 Kind = Literal["counts", "tpm", "log2_tpm"]
 KINDS: tuple[str, ...] = get_args(Kind)
+Nature = Literal[
+    "empty", "counts", "corrected", "normalised", "estimated", "binary", "log", "root", "scaled", "unclear"
+]
+LINEAR: tuple[Nature, ...] = ("counts", "corrected", "normalised", "estimated")
+"""Natures whose shares of a cell are those of its counts, the best first."""
 
-LOGGED_BELOW = 15.0
-"""Raw counts and TPM of a sample pass this; ln(1 + 10^4 share) ends at 9.2, log2(TPM + 1) rarely passes."""
-UNLOGGED_ABOVE = 30.0
-"""log2(TPM + 1) cannot pass log2(10^6 + 1) = 20."""
+TPM_ABOVE = 15.0
+"""A million shared out over a genome makes some value of some cell larger than this."""
+LOG_BELOW = 20.0
+"""log2(10^6 + 1) = 19.93 is the largest that log2(TPM + 1) or a logarithm of counts per million can be."""
 MANY_WHOLE = 0.1
 """Share of whole numbers: reads shared out between genes leave more in every sample seen, logarithms few."""
+NEAR_WHOLE = 0.5
+"""Share of values within 0.1 of a whole number: 0.2 by chance; counts less some ambient RNA have most."""
+BINARY_FROM = 200
+"""Values that are all 1 are no counts when there are this many."""
+
+_SAMPLED = 400
+_BACK: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    "log2(x + 1)": lambda v: np.exp2(v) - 1,
+    "ln(x + 1)": np.expm1,
+    "log10(x + 1)": lambda v: 10.0**v - 1,
+    "the square root": np.square,
+    "": lambda v: v,
+}
+"""How a transformation is taken back; none for values that were only divided."""
+
+
+@dataclass(frozen=True)
+class Values:
+    """The nature of the values of a matrix, and the evidence in words for a message."""
+
+    nature: Nature
+    words: str
+
+
+def judge(matrix: "csr_matrix") -> Values:
+    """Say what the values of a matrix of cells x genes are.
+
+    Evidence that needs several values of a cell is taken from some hundred cells, evenly spaced.
+    """
+    values = matrix.data[matrix.data != 0]
+    if not values.size:
+        return Values("empty", "nothing but zeros")
+    low, high = float(values.min()), float(values.max())
+    is_whole = values == np.floor(values)
+    if low < 0:
+        what = "whole, some negative" if is_whole.all() else "scaled or centred"
+        return Values("scaled", f"{what} (from {low:.4g} to {high:.4g})")
+    if is_whole.all():
+        if high == 1 and values.size >= BINARY_FROM:
+            return Values("binary", "nothing but zeros and ones")
+        return Values("counts", "whole counts")
+    cells = _some_cells(matrix)
+    share = float(is_whole.mean())
+    return (
+        _transformed_counts(values[~is_whole], high)
+        or _equal_sums(cells, high)
+        or _multiples(cells, high, share)
+        or _by_whole_share(values, high, share)
+    )
 
 
 def value_problem(
@@ -37,44 +97,120 @@ def value_problem(
         Names, for the message.
     """
     values: NDArray[Any] = matrix.data
-    if not values.size:
-        return None
     for is_bad, what in ((~np.isfinite(values), "is not a finite number"), (values < 0, "is negative")):
         if is_bad.any():
-            return f"{_spell(matrix, is_bad, cells, genes)} {what}; {_expected(kind)}"
+            scaled = (
+                " (scaled or centred?)"
+                if what == "is negative" and kind == "counts" and np.any(values % 1)
+                else ""
+            )
+            return f"{_spell(matrix, is_bad, cells, genes)} {what}{scaled}; {_EXPECTED[kind]}"
+    found = judge(matrix)
+    if found.nature == "empty":
+        return None
+    high = float(values.max())
     if kind == "log2_tpm":
-        return _not_logged(values)
-    if looks_logged(values, kind, fractions):
-        return f"the values look already log-transformed (largest {values.max():.4g}); {_expected(kind)}"
-    if kind == "counts" and not fractions:
+        if high > LOG_BELOW:
+            return f"the largest value, {high:.4g}, is too large for log2(TPM + 1); are these TPM?"
+        wrong_base = found.nature == "log" and "log2" not in found.words
+        return f"the values are {found.words}; {_EXPECTED[kind]}" if wrong_base else None
+    if kind == "tpm" and found.nature in ("counts", *LINEAR) and high < TPM_ABOVE:
+        return f"the largest value, {high:.4g}, is too small for TPM; are the values log-transformed?"
+    if found.nature not in LINEAR:
+        return f"the values are {found.words}; {_EXPECTED[kind]}"
+    if kind == "counts" and not fractions and found.nature != "counts":
         is_bad = values != np.floor(values)
-        if is_bad.any():
-            return f"{_spell(matrix, is_bad, cells, genes)} is a fraction; whole raw counts are expected"
+        return f"{_spell(matrix, is_bad, cells, genes)} is a fraction; whole raw counts are expected"
     return None
 
 
-def looks_logged(values: NDArray[Any], kind: str = "counts", fractions: bool = False) -> bool:
-    """Whether non-negative values that are said to be counts or TPM look like logarithms of them."""
-    if not values.size or values.max() >= LOGGED_BELOW:
-        return False
-    if kind == "tpm":  # a million shared out over a genome makes some value large
-        return True
-    return float(np.mean(values == np.floor(values))) < (MANY_WHOLE if fractions else 1.0)
+_EXPECTED = {
+    "counts": "raw counts are expected",
+    "tpm": "TPM are expected",
+    "log2_tpm": "log2(TPM + 1) is expected",
+}
 
 
-def _not_logged(values: NDArray[Any]) -> str | None:
-    largest = values.max()
-    if largest <= UNLOGGED_ABOVE:
+def _some_cells(matrix: "csr_matrix") -> list[NDArray[np.float64]]:
+    """The values other than zero of evenly spaced cells."""
+    n_cells = matrix.shape[0]
+    rows = np.unique(np.linspace(0, n_cells - 1, min(n_cells, _SAMPLED)).astype(int))
+    parts = [matrix.data[matrix.indptr[row] : matrix.indptr[row + 1]] for row in rows]
+    return [part[part != 0].astype(np.float64) for part in parts if part.any()]
+
+
+def _transformed_counts(fractions: NDArray[Any], high: float) -> Values | None:
+    """Logarithms or roots of counts: values that are no whole numbers become some."""
+    some = fractions[:: max(1, len(fractions) // 100_000)].astype(np.float64)
+    for name, back in _BACK.items():
+        if not name or high > 100:
+            continue
+        counts = back(some)
+        counts = counts[counts < 1000]
+        if len(counts) < min(3, len(some)) or not len(counts):
+            continue
+        if np.mean(np.abs(counts - np.rint(counts)) < 1e-3 + 2e-6 * counts) > 0.99:
+            nature: Nature = "root" if "root" in name else "log"
+            return Values(nature, f"{name} of whole counts (largest {high:.4g})")
+    return None
+
+
+def _equal_sums(cells: list[NDArray[np.float64]], high: float) -> Values | None:
+    """Values normalised to one sum per cell, or a transformation of such values."""
+    if len(cells) < 3:
         return None
-    return f"the largest value, {largest:.4g}, is too large for log2(TPM + 1); are these TPM?"
+    spread = {}
+    for name, back in _BACK.items():
+        if high > 100 and name:
+            continue
+        sums = np.array([back(cell).sum() for cell in cells])
+        spread[name] = (float(sums.std() / sums.mean()), float(sums.mean()))
+    name, (variation, mean) = min(spread.items(), key=lambda item: item[1][0])
+    if variation > 2e-4:  # deep cells have sums of logarithms that differ by half a per cent
+        return None
+    return _normalised(name, f"normalised to {f'{mean:,.0f}' if mean > 10 else f'{mean:.4g}'} per cell", high)
 
 
-def _expected(kind: str) -> str:
-    return {
-        "counts": "raw counts are expected",
-        "tpm": "TPM are expected",
-        "log2_tpm": "log2(TPM + 1) is expected",
-    }[kind]
+def _multiples(cells: list[NDArray[np.float64]], high: float, share: float) -> Values | None:
+    """Values of a cell are multiples of its smallest one once the transformation is taken back."""
+    off = {}
+    for name, back in _BACK.items():
+        if high > 100 and name:
+            continue
+        with np.errstate(divide="ignore", invalid="ignore"):  # a smallest value of almost nothing
+            ratios = [back(cell) / back(cell.min()) for cell in cells if len(cell) > 4]
+        joined = np.concatenate([r[(r > 1.2) & (r < 12)] for r in ratios]) if ratios else np.empty(0)
+        if len(joined) >= 30:
+            off[name] = float(np.abs(joined - np.rint(joined)).mean())
+    if not off:
+        return None
+    # Squares of whole numbers are whole too, so plain multiples are looked for first.
+    name = "" if off.get("", 1.0) < 1e-3 else min(off, key=lambda key: off[key])
+    if off[name] > 0.05 or (not name and share > MANY_WHOLE):
+        return None
+    return _normalised(name, "normalised, each cell by a factor of its own", high)
+
+
+def _normalised(transformation: str, words: str, high: float) -> Values:
+    if not transformation:
+        return Values("normalised", words)
+    nature: Nature = "root" if "root" in transformation else "log"
+    return Values(nature, f"{transformation} of values {words} (largest {high:.4g})")
+
+
+def _by_whole_share(values: NDArray[Any], high: float, share: float) -> Values:
+    if share >= MANY_WHOLE:
+        return Values("corrected", f"counts with fractions ({share:.0%} whole)")
+    if high > LOG_BELOW + 5:
+        return Values("estimated", f"fractions up to {high:,.4g}, as estimated counts or TPM are")
+    above = values[values > 0.5]
+    if len(above) and np.mean(np.abs(above - np.rint(above)) < 0.1) >= NEAR_WHOLE:
+        return Values("corrected", "counts with fractions (most of them near a whole number)")
+    return Values(
+        "unclear",
+        f"log-transformed or otherwise no counts (fractions up to {high:.4g}, {share:.0%} whole; cells "
+        "without a common sum or divisor)",
+    )
 
 
 def _spell(

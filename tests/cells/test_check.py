@@ -54,7 +54,7 @@ def _names(adata: anndata.AnnData, axis: str, names: list[str]) -> anndata.AnnDa
             lambda a: _change(a, 2, 4.5),
             "the value 4.5 of cell 'c1', gene 'SEPTIN2' is a fraction; whole raw counts",
         ),
-        (lambda a: _change(a, 1, 2.5), r"the values look already log-transformed \(largest 7\)"),
+        (lambda a: _change(a, 1, 2.5), "the value 2.5 of cell 'c1', gene 'GATA1' is a fraction; whole raw"),
         (lambda a: _names(a, "obs_names", ["c1", "c1", "c3"]), "the cell 'c1' is there twice"),
         (
             lambda a: _names(a, "var_names", ["ACTB", "CD4", "CD4", "SEPTIN2"]),
@@ -122,7 +122,7 @@ def test_further_problems_are_counted(good):
         ([0.5, 1, 2, 3], "counts", True, None),  # shared-out reads of a small sample
         ([0.7, 1.3, 2.6], "counts", True, "log-transformed"),
         ([0.5, 16], "counts", False, "fraction"),
-        ([0.5, 14], "counts", False, "log-transformed"),
+        ([0.5, 14], "counts", False, "fraction"),
         ([0.5, 16], "tpm", False, None),
         ([1, 14], "tpm", False, "log-transformed"),
         ([0.5, 16], "log2_tpm", False, None),
@@ -194,7 +194,8 @@ def test_symbols_are_taken_from_the_column_that_matches(gene_files):
 
 def test_without_counts_every_place_is_told():
     with pytest.raises(
-        UserError, match=r"^my\.h5ad: no raw counts found; raw\.X: the values look .*; X: the value -"
+        UserError,
+        match=r"^my\.h5ad: no raw counts found; raw\.X: the values are ln.*; X: the value -",
     ) as raised:
         find_counts(_with_raw(LOGGED, COUNTS - 3), where="my.h5ad")
     assert "\n" not in str(raised.value)
@@ -222,7 +223,7 @@ def test_repeated_gene_names_and_fractions_are_no_problem(tmp_path, gene_files, 
     adata = _user(counts, ["ACTB", "ACTB", "ENSG00000102145.4", "x"])
     run_check(_write(tmp_path, adata), gene_files.genes)
     text = capsys.readouterr().out
-    assert "values in X: counts with fractions (read as shares of their cell)" in text
+    assert "values in X: counts with fractions (86% whole) (read as shares of their cell)" in text
     assert "1 gene names are repeats; their counts are summed" in text
     assert "3 of 4 genes are in the vocabulary of 11" in text
 
@@ -243,7 +244,7 @@ def test_repeated_gene_names_and_fractions_are_no_problem(tmp_path, gene_files, 
             _set(_user(COUNTS[:, :3].T, ["c1", "c2", "c3"]), obs_names=GENES[:3]),
             "the genes stand in the rows; hand over",
         ),
-        (_user(LOGGED), "no raw counts found; X: the values look already log-transformed"),
+        (_user(LOGGED), r"no raw counts found; X: the values are ln\(x \+ 1\) of whole counts"),
         (_user(COUNTS)[:0].copy(), "there is no cell in it"),
     ],
 )

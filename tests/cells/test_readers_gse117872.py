@@ -75,7 +75,9 @@ def test_a_bad_cell_table_is_one_line(tmp_path, info, message):
 
 def test_logged_values_are_refused(tmp_path):
     raw = read(_write(tmp_path, tpm="RHC1\tRHC2\tRHH3\nGATA1\t9.5\t0\t0\nACTB\t3.25\t13.5\t2\n"), Options())
-    with pytest.raises(UserError, match=r"look already log-transformed \(largest 13.5\); TPM are expected"):
+    with pytest.raises(
+        UserError, match=r"the largest value, 13\.5, is too small for TPM; are the values log-transformed\?"
+    ):
         raw.check("tpm")
 
 
