@@ -24,6 +24,7 @@ from celllm.figures.theme import (
     literal,
     short,
 )
+from celllm.training.columns import LOSSES, OBJECTIVES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 POINTS = 100  # of a line at most; each is the mean over as many steps as that takes
 ROW = 15.0  # mm of a model
 LEAST = 1e-6  # of a loss on a logarithmic axis
-PANELS = {"mlm": "Masked expressions", "tumour": "Tumour or normal", "contrast": "Contrast (logarithmic)"}
-LOGARITHMIC = "contrast"
-IGNORANT = {"mlm": math.log(8), "tumour": math.log(2)}  # the loss of a model that knows nothing
 _COLUMNS = ["model", "loss", "step", "value", "n_steps"]
 
 
@@ -55,7 +53,7 @@ def draw(settings: FigureSettings, **metrics: str | Path) -> "tuple[pd.DataFrame
     """
     lines = []
     for model, path in metrics.items():
-        steps = read_numbers(path, ["step", *PANELS], "pretrain")
+        steps = read_numbers(path, ["step", *LOSSES], "pretrain")
         if steps.empty:
             raise UserError(f"{path}: no step in it; pre-train before drawing")
         lines.append(curves(steps, model))
@@ -72,34 +70,37 @@ def curves(steps: pd.DataFrame, model: str) -> pd.DataFrame:
         groups.agg(step=("step", "last"), value=(loss, "mean"), n_steps=("step", "size")).assign(
             model=model, loss=loss
         )
-        for loss in PANELS
+        for loss in LOSSES
         if steps[loss].notna().all()
     ]
     return pd.concat(parts)[_COLUMNS] if parts else pd.DataFrame(columns=_COLUMNS)
 
 
 def _figure(points: pd.DataFrame, models: list[str], settings: FigureSettings) -> "Figure":
-    ignorant = IGNORANT | ({"contrast": math.log(settings.batch_size)} if settings.batch_size else {})
     head, foot, n = 18 + NOTE_LINE * settings.toy, 9, max(1, len(models))
     height = head + ROW * n + foot
     figure = blank(PAGE_WIDTH, height)
-    panels = figure.subplots(n, len(PANELS), sharex=True, sharey="col", squeeze=False)
-    for (row, model), (column, loss) in ((r, c) for r in enumerate(models) for c in enumerate(PANELS)):
-        axes = panels[row, column]
-        _panel(axes, points[points["loss"] == loss], model, ignorant.get(loss), PALETTE[column])
-        if loss == LOGARITHMIC:
-            axes.set_yscale("log", nonpositive="clip")
-        if row == 0:
-            axes.set_title(PANELS[loss], fontsize=TYPE, weight="normal", pad=4)
+    panels = figure.subplots(n, len(OBJECTIVES), sharex=True, sharey="col", squeeze=False)
+    for column, objective in enumerate(OBJECTIVES):
+        of_loss = points[points["loss"] == objective.name]
+        ignorant = None
+        if objective.per != "batch" or settings.batch_size:
+            ignorant = objective.ignorant(settings.batch_size)
+        for axes, model in zip(panels[:, column], models, strict=False):
+            _panel(axes, of_loss, model, ignorant, PALETTE[column])
+            if objective.logarithmic:
+                axes.set_yscale("log", nonpositive="clip")
+        top, values = panels[0, column], of_loss["value"]
+        title = f"{objective.title} (logarithmic)" if objective.logarithmic else objective.title
+        if models:
+            top.set_title(title, fontsize=TYPE, weight="normal", pad=4)
+        if objective.logarithmic and len(values):
+            top.set_ylim(max(LEAST, values.min() / 2), 2 * max(values.max(), ignorant or 0))
+        else:
+            top.set_ylim(bottom=0)
     for axes, model in zip(panels[:, 0], models, strict=False):
         axes.set_ylabel(short(settings.title(model), 24), rotation=0, ha="right", va="center", labelpad=6)
         literal([axes.yaxis.label])
-    for axes, loss in zip(panels[0], PANELS, strict=True):
-        values = points.loc[points["loss"] == loss, "value"]
-        if loss == LOGARITHMIC and len(values):
-            axes.set_ylim(max(LEAST, values.min() / 2), 2 * max([values.max(), ignorant.get(loss, 0)]))
-        else:
-            axes.set_ylim(bottom=0)
     for axes in panels[-1]:
         axes.set_xlabel("Step")
         axes.set_xlim(left=0)

@@ -27,6 +27,7 @@ from celllm.graph.embeddings import nearest_genes, save_gene_embeddings, standar
 from celllm.graph.features import node_features
 from celllm.graph.network import GeneNetwork
 from celllm.graph.settings import GraphMAESettings
+from celllm.optimiser import adam
 from celllm.settings import as_settings
 
 if TYPE_CHECKING:
@@ -136,9 +137,7 @@ def embed_genes(network: GeneNetwork, chosen: GraphMAESettings) -> tuple[Tensor,
 def _train(model: MaskedAutoencoder, network: GeneNetwork, features: Tensor) -> Iterator[Epoch]:
     graph, genes = _connected(network)
     features, chosen, start = features[genes], model.chosen, time.perf_counter()
-    optimiser = torch.optim.Adam(
-        model.parameters(), lr=chosen.learning_rate, weight_decay=chosen.weight_decay
-    )
+    optimiser = adam(model.parameters(), chosen, fused=False)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, chosen.epochs)
     for number in range(1, chosen.epochs + 1):
         loss = model(graph, features)

@@ -1,6 +1,6 @@
 """Columns of the tables that evaluation writes and figures read: a figure needs no encoder and no PyTorch."""
 
-from celllm.scores.measures import MEASURES
+from celllm.training.columns import MEASURES
 
 # Geometry of embeddings (celllm geometry).
 GEOMETRY = ("model", "data_set", "embedding", "dim", "n_cells", *MEASURES)

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from celllm.scores.measures import MEASURES
+from celllm.training.columns import LOSSES, MEASURES
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 _POSITION = ("step", "epoch")
-_GROUPS = dict.fromkeys(("loss", "mlm", "tumour", "contrast"), "loss") | dict.fromkeys(MEASURES, "geometry")
+_GROUPS = dict.fromkeys(("loss", *LOSSES), "loss") | dict.fromkeys(MEASURES, "geometry")
 
 
 class Events:

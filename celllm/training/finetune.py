@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from celllm.corpus.expressed import Cells
 from celllm.model import ClassificationHead, Encoder
 from celllm.model.embedder import Embedder
+from celllm.optimiser import adam
 from celllm.training.best_epoch import BestEpoch
 from celllm.training.frozen import States, freeze, genes_read
 from celllm.training.settings import FinetuneSettings
@@ -198,9 +199,7 @@ class Finetuner:
     ) -> None:
         """Train ``model`` until patience ends and put its best epoch back."""
         chosen = self.settings
-        optimiser = torch.optim.Adam(
-            model.parameters(), lr=chosen.learning_rate, weight_decay=chosen.weight_decay, fused=True
-        )
+        optimiser = adam(model.parameters(), chosen)
         weights = torch.as_tensor(class_weights(train[1], self.n_classes, chosen.class_weights)).float()
         best = BestEpoch()
         for epoch in range(chosen.epochs):

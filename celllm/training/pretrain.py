@@ -75,7 +75,7 @@ def run_pretrain(
     out
         The encoder, ``.safetensors``; complete or absent.
     metrics
-        CSV, one row per step; see :data:`celllm.training.progress.COLUMNS`.
+        CSV, one row per step; see :data:`celllm.training.columns.STEPS`.
     gene_embeddings
         Frozen gene embeddings; without them the gene table is trained.
     settings

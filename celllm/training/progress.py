@@ -15,17 +15,9 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from celllm.io import atomic
-from celllm.scores.measures import MEASURES
+from celllm.training.columns import LOSSES, STEPS
 
 log = logging.getLogger(__name__)
-
-LOSSES = ("mlm", "tumour", "contrast")
-COLUMNS = (
-    *("step", "epoch", "n_cells", "n_tokens", "n_chunks", "learning_rate", "loss", *LOSSES, "gradient_norm"),
-    *("seconds", "waiting_seconds", "cells_per_second", "tokens_per_second", "peak_mib"),
-    *("flops_per_second", "utilisation"),
-    *MEASURES,
-)
 
 
 class Metrics:
@@ -44,11 +36,11 @@ class Metrics:
         self.path = Path(path)
         rows = [row for row in _rows(self.path) if int(row["step"]) <= step]
         with atomic(self.path) as partial, open(partial, "w", newline="", encoding="utf-8") as handle:
-            writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
+            writer = csv.DictWriter(handle, STEPS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
         self.handle = open(self.path, "a", newline="", encoding="utf-8")  # noqa: SIM115
-        self.writer = csv.DictWriter(self.handle, COLUMNS, lineterminator="\n")
+        self.writer = csv.DictWriter(self.handle, STEPS, lineterminator="\n")
 
     def add(self, row: Mapping[str, float | int]) -> None:
         """Write the row of a step; columns it lacks stay empty."""

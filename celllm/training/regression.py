@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from celllm.optimiser import adam
 from celllm.training.best_epoch import BestEpoch
 from celllm.training.settings import RegressionSettings
 
@@ -63,9 +64,7 @@ def train(
     The last bias starts at the mean response: the first epochs would learn nothing else.
     """
     model.start_at(float(pairs.responses.mean()))
-    optimiser = torch.optim.Adam(
-        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-    )
+    optimiser = adam(model.parameters(), settings)
     best = BestEpoch()
     for epoch in range(settings.epochs):
         start = time.perf_counter()

@@ -3,20 +3,34 @@
 "Paper: not given" marks a value of ours; "Table F.1" and "released" say where the others come from.
 """
 
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import create_model, model_validator
 
 from celllm.corpus.settings import TokenSettings
 from celllm.errors import UserError
 from celllm.model.settings import SIZES, Activation, AttentionKind, EncoderConfig
 from celllm.settings import Count, Settings, as_settings, setting, unknown, wrong
+from celllm.training.columns import OBJECTIVES
 
 Contrast = Literal["divide_and_conquer", "end_to_end", "moco", "none"]
 ClassWeights = Literal["released", "balanced", "none"]
 
 
-class PretrainSettings(Settings):
+if TYPE_CHECKING:
+    _Weights = Settings
+else:  # mlm_weight ...
+    _Weights = create_model(
+        "_Weights",
+        __base__=Settings,
+        **{
+            objective.weight: (float, setting(1.0, f"of {objective.title} (paper: no weights given)", gt=0))
+            for objective in OBJECTIVES
+        },
+    )
+
+
+class PretrainSettings(_Weights):
     """Settings of pre-training.
 
     Both views of a cell hide the same tokens, so that dropout alone tells them apart, and masked expressions
@@ -48,9 +62,6 @@ class PretrainSettings(Settings):
         0.9, "masked tokens that become [MASK] (paper: not given; scBERT's)", ge=0, le=1
     )
     temperature: float = setting(0.05, "of the contrast (paper: not given; SimCSE's)", gt=0)
-    mlm_weight: float = setting(1.0, "of the masked expressions (paper: no weights given)", gt=0)
-    tumour_weight: float = setting(1.0, "of tumour/normal (paper: no weights given)", gt=0)
-    contrast_weight: float = setting(1.0, "of the contrast (paper: no weights given)", gt=0)
 
     # Rows with contrast: moco
     queue_length: int = setting(65536, "keys in MoCo's queue (paper: not given; He et al. 2020)", ge=1)
@@ -78,6 +89,10 @@ class PretrainSettings(Settings):
     )
     log_steps: int = setting(10, "steps from line to line in the log", ge=1, resource=True)
     measure_peak: bool = setting(True, "half a second at the start, for the utilisation", resource=True)
+
+    def weight(self, objective: str) -> float:
+        """Of an objective in the sum of all."""
+        return float(getattr(self, f"{objective}_weight"))
 
     @model_validator(mode="after")
     def _cells_to_measure(self) -> Self:

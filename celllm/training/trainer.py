@@ -11,7 +11,9 @@ from torch import Tensor
 from celllm.errors import UserError
 from celllm.model import Encoder
 from celllm.model.compilation import compile_layers
+from celllm.optimiser import adam
 from celllm.training.checkpoints import load_optimiser, optimiser_tensors, prefixed, unprefixed
+from celllm.training.columns import OBJECTIVES
 from celllm.training.contrastive import accumulate, divide_and_conquer, end_to_end, info_nce
 from celllm.training.distributed import Processes
 from celllm.training.masked_batches import Batch
@@ -78,12 +80,7 @@ class Trainer:
             if self.moco is not None:
                 compile_layers(self.moco.model.get_submodule("encoder.layers"))
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
-        betas = (settings.adam_beta1, settings.adam_beta2)
-        # Fused: one pass over the parameters. For a small encoder the others would be half of a step.
-        fused = processes.device.type != "meta"
-        self.optimiser = torch.optim.Adam(
-            self.trained, settings.learning_rate, betas, weight_decay=settings.weight_decay, fused=fused
-        )
+        self.optimiser = adam(self.trained, settings, (settings.adam_beta1, settings.adam_beta2))
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=self.precision == torch.float16)
         self.flops = 0
 
@@ -174,19 +171,19 @@ class Trainer:
         else:
             losses = self._contrast_gradients(batch, token_losses)
         summed = self.processes.sum(losses)
-        weights = {name: getattr(self.settings, f"{name}_weight") for name in summed}
         return {
             "loss": sum(summed.values()),
-            **{name: summed[name] / weights[name] for name in sorted(summed)},
+            **{name: summed[name] / self.settings.weight(name) for name in sorted(summed)},
         }
 
     def _token_losses(self, batch: Batch) -> TokenLosses:
         """The losses of one chunk and view as its shares of the logical batch's, so that they just add up."""
         n_views = 1 if self.row.contrast in ("none", "moco") else 2
         n_masked = self.processes.sum({"n": float(batch.n_masked)})["n"]
+        n_of = {"masked token": max(1.0, n_masked), "cell": batch.n_cells, "batch": 1}
         shares = {
-            "mlm": self.settings.mlm_weight / max(1.0, n_masked) / n_views,
-            "tumour": self.settings.tumour_weight / batch.n_cells / n_views,
+            objective.name: self.settings.weight(objective.name) / n_of[objective.per] / n_views
+            for objective in OBJECTIVES
         }
 
         def token_losses(chunk: MaskedCells, outputs: Outputs) -> dict[str, Tensor]:
@@ -208,7 +205,7 @@ class Trainer:
     def _contrast_gradients(self, batch: Batch, token_losses: TokenLosses) -> dict[str, Tensor]:
         def loss(h: Tensor, h_plus: Tensor) -> Tensor:
             views = self.processes.gather(h), self.processes.gather(h_plus)
-            return info_nce(*views, self.settings.temperature) * self.settings.contrast_weight
+            return info_nce(*views, self.settings.temperature) * self.settings.weight("contrast")
 
         how = self._how()
         if self.row.contrast == "end_to_end":
@@ -237,7 +234,7 @@ class Trainer:
             self._count(chunk, backward=False)
             with torch.no_grad(), self._autocast():
                 keys.append(moco.model(outputs[0])[0])
-            share = self.settings.contrast_weight / batch.n_cells
+            share = self.settings.weight("contrast") / batch.n_cells
             return token_losses(chunk, outputs) | {"contrast": moco.loss(queries, keys[-1]) * share}
 
         losses = accumulate(self.encode, batch.chunks, losses_of, **self._how())

@@ -1,0 +1,34 @@
+"""The optimiser of every training."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import torch
+from torch import nn
+
+
+class Rates(Protocol):
+    """What the settings of a training say about its optimiser."""
+
+    @property
+    def learning_rate(self) -> float: ...  # noqa: D102
+
+    @property
+    def weight_decay(self) -> float: ...  # noqa: D102
+
+
+def adam(
+    parameters: Iterable[nn.Parameter],
+    settings: Rates,
+    betas: tuple[float, float] = (0.9, 0.999),
+    fused: bool = True,
+) -> torch.optim.Adam:
+    """Adam (Kingma & Ba 2015) over those parameters that are trained.
+
+    ``fused`` makes one pass over the parameters: for a small encoder the others would be half of a step.
+    """
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    fused = fused and not any(parameter.is_meta for parameter in trained)
+    return torch.optim.Adam(
+        trained, settings.learning_rate, betas, weight_decay=settings.weight_decay, fused=fused or None
+    )
