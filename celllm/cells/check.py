@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 PROVENANCE = (
     "source", "values", "fractions", "options", "n_cells_in", "n_cells_out", "n_genes_in", "n_genes_out",
-    "n_merged_symbols", "n_unmapped", "label_counts", "files", "version",
+    "n_merged_symbols", "n_unmapped", "unknown_share", "unknown_genes", "changed_names", "label_counts",
+    "files", "version",
 )  # fmt: skip
 """Keys of ``uns["celllm"]`` of a prepared data set."""
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from celllm.cells.names import UNIQUE, is_mangled, looks_like_date, mangled, repairs
 from celllm.errors import UserError
 from celllm.io import write_text
 from celllm.sources import delimited
@@ -36,11 +37,10 @@ _HGNC_COLUMNS = ("symbol", "locus_group", "status", "alias_symbol", "prev_symbol
 _GENES_HEADER = ["index", "symbol", "ensembl_id"]
 _ALIASES_HEADER = ["name", "symbol", "kind"]
 _VERSION = re.compile(r"\.\d+(_PAR_Y)?$")
-_DATE = re.compile(r"(?:(\d{1,2})-([A-Z]{3})|([A-Z]{3})-(\d{1,2}))")
-_DATED = {"MAR": ("MARCH", "MARC"), "SEP": ("SEPT",)}
-"""Symbols that a spreadsheet turns into dates: MARCH1 and MARC1 become 1-Mar, SEPT2 becomes 2-Sep."""
 FEW = 0.05
 """Share of a data set's genes below which a match with the vocabulary is suspicious."""
+SHOWN = 10
+"""Unknown names that are reported, the most expressed first."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class SymbolMap:
     """From the names in a data set to gene ids of the vocabulary.
 
     A name is looked up as it stands (approved symbol, previous symbol, alias, Ensembl id with or without
-    version), then without regard to case, then as a symbol that a spreadsheet turned into a date.
+    version), then without regard to case, then as what programs make of names (:mod:`celllm.cells.names`).
 
     Parameters
     ----------
@@ -109,6 +109,7 @@ class SymbolMap:
         rows += [(name, index_of[symbol], kind) for name, symbol, kind in names if symbol in index_of]
         self._exact = {name: gene for name, gene, _ in rows}
         self._folded = _fold(rows)
+        self._mangled = _fold([(mangled(name), gene, kind) for name, gene, kind in rows])
         ensembl = Counter(vocabulary.ensembl_ids)
         self._ensembl = {e: i for i, e in enumerate(vocabulary.ensembl_ids) if e and ensembl[e] == 1}
 
@@ -121,31 +122,43 @@ class SymbolMap:
 
     def gene(self, name: str) -> int:
         """Gene id of ``name``, or -1 when it means no gene of the vocabulary or more than one."""
-        found = self._as_it_stands(name)
-        if found < 0:
-            found = self._folded.get(name.upper(), -1)
-        return found if found >= 0 else self._undated(name)
+        return self._meaning(name)[0]
 
     def genes(self, names: Iterable[str]) -> NDArray[np.int64]:
         """Gene ids of many names; -1 where a name maps to none."""
-        return np.fromiter((self.gene(name) for name in names), dtype=np.int64)
+        return self.meanings(list(names))[0]
 
-    def only_by_case(self, names: Iterable[str]) -> int:
-        """Count the names that are found only when their case is ignored (mouse symbols, for instance)."""
-        return sum(self._as_it_stands(name) < 0 <= self._folded.get(name.upper(), -1) for name in names)
+    def meanings(self, names: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
+        """Gene ids of the names of a data set, and how each was found: "" as it stands, or what was undone.
 
-    def _as_it_stands(self, name: str) -> int:
+        Only here are names read that were made unique (``TBCE-1``, ``TBCE.1``): the name without the number
+        must be there too, and all smaller numbers.
+        """
+        found = {name: self._meaning(name) for name in dict.fromkeys(names)}
+        for name, (gene, _) in list(found.items()):
+            parts = UNIQUE.fullmatch(name) if gene < 0 else None
+            if parts is not None:
+                base, sign, n = parts[1], parts[2], int(parts[3])
+                before = [base, *(f"{base}{sign}{k}" for k in range(1, n))]
+                if all(one in found for one in before) and found[base][0] >= 0:
+                    found[name] = (found[base][0], "made unique")
+        genes = np.array([found[name][0] for name in names], dtype=np.int64)
+        return genes, [found[name][1] for name in names]
+
+    def _meaning(self, name: str, depth: int = 3) -> tuple[int, str]:
         if name in self._exact:
-            return self._exact[name]
-        return self._ensembl.get(_VERSION.sub("", name), -1)
-
-    def _undated(self, name: str) -> int:
-        match = _DATE.fullmatch(name.upper())
-        if match is None:
-            return -1
-        number, month = match[1] or match[4], match[2] or match[3]
-        found = {self._folded.get(f"{stem}{int(number)}", -1) for stem in _DATED.get(month, ())} - {-1}
-        return found.pop() if len(found) == 1 else -1
+            return self._exact[name], ""
+        if (gene := self._ensembl.get(_VERSION.sub("", name), -1)) >= 0:
+            return gene, "Ensembl id"
+        if (gene := self._folded.get(name.upper(), -1)) >= 0:
+            return gene, "case"
+        for kind, readings in repairs(name) if depth else ():
+            genes = {self._meaning(reading, depth - 1)[0] for reading in readings} - {-1}
+            if len(genes) == 1:
+                return genes.pop(), kind
+        if is_mangled(name):
+            return self._mangled.get(mangled(name).upper(), -1), "R's make.names"
+        return -1, ""
 
 
 @dataclass(frozen=True)
@@ -156,25 +169,34 @@ class GeneReport:
     ----------
     n_in, n_out
         Names in the file; symbols that they map to.
-    n_renamed, n_by_case, n_unmapped
-        Names mapped to another symbol than themselves; mapped only without regard to case; mapped to none.
+    n_renamed, n_unmapped
+        Names mapped to another symbol than themselves; mapped to none.
+    n_changed
+        Names that are found only when something is undone, by kind: ``case``, ``spreadsheet date`` ...
     merged
         Symbols that got several names, whose values were summed.
     unmapped
-        Names that map to no gene of the vocabulary.
+        Names that map to no gene of the vocabulary, the most expressed first.
+    unknown_share
+        Share of all counts that stand under unknown names.
     """
 
     n_in: int
     n_out: int
     n_renamed: int
-    n_by_case: int
     n_unmapped: int
+    n_changed: dict[str, int]
     merged: tuple[str, ...]
     unmapped: tuple[str, ...]
+    unknown_share: float
 
 
 def harmonise(
-    matrix: "csr_matrix", names: Sequence[str], symbol_map: SymbolMap, where: str | Path = "the data"
+    matrix: "csr_matrix",
+    names: Sequence[str],
+    symbol_map: SymbolMap,
+    where: str | Path = "the data",
+    max_unknown: float = 1.0,
 ) -> tuple["csr_matrix", list[str], GeneReport]:
     """Map the columns of a matrix to genes of the vocabulary, in its order; columns of one gene are summed.
 
@@ -186,6 +208,8 @@ def harmonise(
         Name of each column.
     where
         The file, for messages.
+    max_unknown
+        Largest share of the counts that may stand under names that map to no gene.
 
     Returns
     -------
@@ -195,16 +219,26 @@ def harmonise(
     Raises
     ------
     UserError
-        When no name maps to the vocabulary.
+        When no name maps to the vocabulary, or too many counts are under unknown names.
     """
     from scipy.sparse import csr_matrix
 
-    genes = symbol_map.genes(names)
-    mapped = np.flatnonzero(genes >= 0)
+    genes, changes = symbol_map.meanings(names)
+    mapped, unknown = np.flatnonzero(genes >= 0), np.flatnonzero(genes < 0)
     present, columns, n_names = np.unique(genes[mapped], return_inverse=True, return_counts=True)
     symbols = [symbol_map.vocabulary.symbols[g] for g in present]
-    report = _report(names, genes, [symbols[c] for c in np.flatnonzero(n_names > 1)], symbol_map)
-    _judge(report, names, where)
+    sums = np.asarray(matrix.sum(axis=0, dtype=np.float64)).ravel()
+    report = GeneReport(
+        n_in=len(names),
+        n_out=len(present),
+        n_renamed=sum(symbol_map.vocabulary.symbols[genes[i]] != names[i] for i in mapped.tolist()),
+        n_unmapped=len(unknown),
+        n_changed=dict(Counter(changes[i] for i in mapped.tolist() if changes[i])),
+        merged=tuple(symbols[c] for c in np.flatnonzero(n_names > 1)),
+        unmapped=tuple(str(names[i]) for i in unknown[np.argsort(-sums[unknown], kind="stable")].tolist()),
+        unknown_share=float(sums[unknown].sum() / max(sums.sum(), 1e-300)),
+    )
+    _judge(report, names, where, max_unknown)
     ones = np.ones(len(mapped), dtype=matrix.dtype)
     selector = csr_matrix((ones, (mapped, columns)), shape=(len(names), len(present)))
     product = csr_matrix(matrix) @ selector
@@ -213,23 +247,7 @@ def harmonise(
     return product, symbols, report
 
 
-def _report(
-    names: Sequence[str], genes: NDArray[np.int64], merged: list[str], symbol_map: SymbolMap
-) -> GeneReport:
-    symbols = symbol_map.vocabulary.symbols
-    found = genes >= 0
-    return GeneReport(
-        n_in=len(names),
-        n_out=len(np.unique(genes[found])),
-        n_renamed=sum(symbols[g] != name for name, g in zip(names, genes, strict=True) if g >= 0),
-        n_by_case=symbol_map.only_by_case(names),
-        n_unmapped=int((~found).sum()),
-        merged=tuple(merged),
-        unmapped=tuple(name for name, is_found in zip(names, found, strict=True) if not is_found),
-    )
-
-
-def _judge(report: GeneReport, names: Sequence[str], where: str | Path) -> None:
+def _judge(report: GeneReport, names: Sequence[str], where: str | Path, max_unknown: float) -> None:
     n_mapped = report.n_in - report.n_unmapped
     examples = ", ".join(repr(str(name)) for name in names[:3])
     if not n_mapped:
@@ -237,9 +255,27 @@ def _judge(report: GeneReport, names: Sequence[str], where: str | Path) -> None:
             f"{where}: no gene in common with the vocabulary (names here: {examples}); "
             "human gene symbols or Ensembl gene ids are expected"
         )
+    unknown = ", ".join(report.unmapped[:SHOWN])
+    if report.unknown_share > max_unknown:
+        raise UserError(
+            f"{where}: {report.unknown_share:.0%} of the counts are under names that mean no gene of the "
+            f"vocabulary (the most expressed: {unknown}); correct the names, or allow it with max_unknown"
+        )
+    if report.n_unmapped:
+        log.warning(
+            "%s: %d of %d names (%.1f %% of the counts) mean no gene of the vocabulary; most expressed: %s",
+            where, report.n_unmapped, report.n_in, 100 * report.unknown_share, unknown,
+        )  # fmt: skip
+    if dated := [name for name in report.unmapped if looks_like_date(name)]:
+        log.warning(
+            "%s: %d unknown names look like dates of a spreadsheet: %s",
+            where,
+            len(dated),
+            ", ".join(dated[:SHOWN]),
+        )
     if n_mapped < FEW * report.n_in:
         log.warning("%s: only %d of %d genes are in the vocabulary", where, n_mapped, report.n_in)
-    if report.n_by_case > n_mapped / 2:
+    if report.n_changed.get("case", 0) > n_mapped / 2:
         log.warning(
             "%s: most genes match only when case is ignored (%s): are they human?",
             where,

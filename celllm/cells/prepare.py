@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from celllm import __version__
 from celllm.cells import h5ad
-from celllm.cells.genes import GeneReport, SymbolMap, Vocabulary, harmonise
+from celllm.cells.genes import SHOWN, GeneReport, SymbolMap, Vocabulary, harmonise
 from celllm.cells.raw import RawCells, check_files
 from celllm.cells.settings import CellOptions
 from celllm.errors import UserError
@@ -106,8 +106,16 @@ def prepare(
     from anndata import AnnData
 
     _check_orientation(raw, symbol_map, where)
-    matrix, symbols, report = harmonise(raw.matrix, raw.genes, symbol_map, where)
+    matrix, symbols, report = harmonise(raw.matrix, raw.genes, symbol_map, where, options.max_unknown)
     kept = _kept(raw, matrix, options, listed)
+    if not kept.size and not options.allow_empty:
+        n_expressing = int((np.diff(matrix.indptr) > 0).sum())
+        dropped = ", ".join(options.drop_labels) or "none"
+        raise UserError(
+            f"{where}: none of the {len(raw.obs)} cells read is kept ({n_expressing} express a "
+            f"gene of the vocabulary; min_genes {options.fewest_genes}, drop_labels {dropped}); "
+            "are the labels and other files those of this matrix? allow_empty keeps an empty data set"
+        )
     matrix = matrix[kept]
     if raw.take_log:
         matrix.data = np.log2(matrix.data + 1)
@@ -132,6 +140,9 @@ def _provenance(raw: RawCells, obs: pd.DataFrame, report: GeneReport, options: C
         "n_genes_out": report.n_out,
         "n_merged_symbols": len(report.merged),
         "n_unmapped": report.n_unmapped,
+        "unknown_share": report.unknown_share,
+        "unknown_genes": json.dumps(report.unmapped[:SHOWN]),
+        "changed_names": json.dumps(report.n_changed, sort_keys=True),
         "label_counts": json.dumps(_label_counts(obs)),
         "files": "{}",
         "version": __version__,
@@ -232,6 +243,8 @@ def _tell(raw: RawCells, obs: pd.DataFrame, report: GeneReport, where: str | Pat
         report.n_unmapped,
         len(report.merged),
     )
+    for kind, n in report.n_changed.items():
+        log.info("%s: %d names read by undoing: %s", where, n, kind)
     if report.merged:
         log.info("%s: summed: %s", where, ", ".join(report.merged[:20]))
     for label, n in _label_counts(obs).items():

@@ -17,6 +17,10 @@ class CellOptions(Settings):
         "(the file gene_list of the data set)",
     )
     drop_labels: tuple[str, ...] = setting((), "classes left out")
+    max_unknown: float = setting(
+        0.2, "largest share of the counts under names of no gene of the vocabulary", ge=0, le=1
+    )
+    allow_empty: bool = setting(False, "write a data set of which no cell is kept; an error otherwise")
 
     @property
     def fewest_genes(self) -> int:
@@ -45,6 +49,7 @@ class CancerscemOptions(CellOptions):
     )
     min_genes: int = setting(200, "fewest expressed genes of a kept cell; the site's own filter", ge=0)
     filter_genes: GeneFilter = setting("all", "genes that min_genes counts: vocabulary, all, list")
+    max_unknown: float = setting(0.5, "as for all readers; the files hold non-coding genes too", ge=0, le=1)
 
 
 class CcleOptions(CellOptions):
@@ -77,6 +82,7 @@ class PanglaodbOptions(CellOptions):
     )
     min_genes: int = setting(200, "fewest expressed genes, with cells: min_genes", ge=0)
     filter_genes: GeneFilter = setting("all", "genes that min_genes counts: vocabulary, all, list")
+    max_unknown: float = setting(0.5, "as for all readers; the files hold non-coding genes too", ge=0, le=1)
 
     @property
     def fewest_genes(self) -> int:

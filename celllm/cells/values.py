@@ -43,6 +43,8 @@ _BACK: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "": lambda v: v,
 }
 """How a transformation is taken back; none for values that were only divided."""
+_UP_TO = {"log2(x + 1)": 24, "ln(x + 1)": 17, "log10(x + 1)": 7.5, "the square root": 4000, "": np.inf}
+"""Largest value that a transformation of counts, up to some ten million, can have."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,10 @@ def judge(matrix: "csr_matrix") -> Values:
         return Values("counts", "whole counts")
     cells = _some_cells(matrix)
     share = float(is_whole.mean())
-    return (
-        _transformed_counts(values[~is_whole], high)
-        or _equal_sums(cells, high)
-        or _multiples(cells, high, share)
-        or _by_whole_share(values, high, share)
-    )
+    found = _transformed_counts(values[~is_whole], high) or _equal_sums(cells, high)
+    if found is None and share < MANY_WHOLE:
+        found = _multiples(cells, high)
+    return found or _by_whole_share(values, high, share)
 
 
 def value_problem(
@@ -143,7 +143,7 @@ def _transformed_counts(fractions: NDArray[Any], high: float) -> Values | None:
     """Logarithms or roots of counts: values that are no whole numbers become some."""
     some = fractions[:: max(1, len(fractions) // 100_000)].astype(np.float64)
     for name, back in _BACK.items():
-        if not name or high > 100:
+        if not name or high > _UP_TO[name]:
             continue
         counts = back(some)
         counts = counts[counts < 1000]
@@ -161,7 +161,7 @@ def _equal_sums(cells: list[NDArray[np.float64]], high: float) -> Values | None:
         return None
     spread = {}
     for name, back in _BACK.items():
-        if high > 100 and name:
+        if high > _UP_TO[name]:
             continue
         sums = np.array([back(cell).sum() for cell in cells])
         spread[name] = (float(sums.std() / sums.mean()), float(sums.mean()))
@@ -171,22 +171,23 @@ def _equal_sums(cells: list[NDArray[np.float64]], high: float) -> Values | None:
     return _normalised(name, f"normalised to {f'{mean:,.0f}' if mean > 10 else f'{mean:.4g}'} per cell", high)
 
 
-def _multiples(cells: list[NDArray[np.float64]], high: float, share: float) -> Values | None:
+def _multiples(cells: list[NDArray[np.float64]], high: float) -> Values | None:
     """Values of a cell are multiples of its smallest one once the transformation is taken back."""
     off = {}
     for name, back in _BACK.items():
-        if high > 100 and name:
+        if high > _UP_TO[name]:
             continue
         with np.errstate(divide="ignore", invalid="ignore"):  # a smallest value of almost nothing
             ratios = [back(cell) / back(cell.min()) for cell in cells if len(cell) > 4]
         joined = np.concatenate([r[(r > 1.2) & (r < 12)] for r in ratios]) if ratios else np.empty(0)
-        if len(joined) >= 30:
+        if len(joined) >= max(30, sum(map(len, ratios)) / 20):
             off[name] = float(np.abs(joined - np.rint(joined)).mean())
     if not off:
         return None
-    # Squares of whole numbers are whole too, so plain multiples are looked for first.
-    name = "" if off.get("", 1.0) < 1e-3 else min(off, key=lambda key: off[key])
-    if off[name] > 0.05 or (not name and share > MANY_WHOLE):
+    name = min(off, key=lambda key: off[key])
+    if off.get("", 1.0) <= min(0.05, 3 * off[name]):  # squares of multiples are nearly as good
+        name = ""
+    if off[name] > 0.05:
         return None
     return _normalised(name, "normalised, each cell by a factor of its own", high)
 

@@ -20,6 +20,7 @@ from celllm.cells.raw import RawCells
 from celllm.cells.settings import CellOptions
 from celllm.errors import UserError
 
+ANY: dict[str, Any] = {"max_unknown": 1}
 GENES = ["GF1", "unknown", "ACTB", "GATA1", "CD4"]
 CELLS = ["c1", "c2", "c3", "c4"]
 COUNTS = np.array([[1, 9, 2, 4, 0], [0, 9, 0, 0, 3], [0, 9, 0, 0, 0], [5, 0, 6, 0, 7]])
@@ -53,7 +54,7 @@ def names(gene_files) -> dict[str, Path]:
 
 def test_the_prepared_data_set_keeps_the_contract(tmp_path, names, gene_files):
     out = tmp_path / "prepared" / "baron.h5ad"
-    run_prepare("baron", _baron(tmp_path, ROWS), settings="{}", out=out, **names)
+    run_prepare("baron", _baron(tmp_path, ROWS), settings=ANY, out=out, **names)
     adata = h5ad.read(out, gene_files.vocabulary)
     assert adata.var_names.tolist() == ["ACTB", "CD4", "GATA1"]
     assert adata.obs_names.tolist() == ["human1_1", "human1_2"]
@@ -79,12 +80,12 @@ def test_the_prepared_data_set_keeps_the_contract(tmp_path, names, gene_files):
 def test_the_same_input_gives_the_same_bytes(tmp_path, names):
     files = _baron(tmp_path, ROWS)
     for name in ("one", "two"):
-        run_prepare("baron", files, settings={}, out=tmp_path / f"{name}.h5ad", **names)
+        run_prepare("baron", files, settings=ANY, out=tmp_path / f"{name}.h5ad", **names)
     assert (tmp_path / "one.h5ad").read_bytes() == (tmp_path / "two.h5ad").read_bytes()
 
 
 def test_any_program_opens_a_prepared_data_set(tmp_path, names):
-    run_prepare("baron", _baron(tmp_path, ROWS), settings={}, out=tmp_path / "out.h5ad", **names)
+    run_prepare("baron", _baron(tmp_path, ROWS), settings=ANY, out=tmp_path / "out.h5ad", **names)
     assert anndata.read_h5ad(tmp_path / "out.h5ad").shape == (2, 3)
 
 
@@ -101,18 +102,20 @@ def test_any_program_opens_a_prepared_data_set(tmp_path, names):
     ],
 )
 def test_which_cells_stay(gene_files, options, kept):
-    adata = prepare(_raw(), gene_files.symbol_map, CellOptions(**options), listed=frozenset(["ACTB"]))
+    adata = prepare(
+        _raw(), gene_files.symbol_map, CellOptions(max_unknown=1, **options), listed=frozenset(["ACTB"])
+    )
     assert adata.obs_names.tolist() == kept
 
 
 def test_a_dropped_label_that_nobody_has_is_a_warning(gene_files, caplog):
-    prepare(_raw(), gene_files.symbol_map, CellOptions(drop_labels=("T_cell",)))
+    prepare(_raw(), gene_files.symbol_map, CellOptions(max_unknown=1, drop_labels=("T_cell",)))
     assert "no cell has the label 'T_cell' of drop_labels" in caplog.messages
 
 
 def test_counts_in_and_out_are_told(gene_files, caplog):
     with caplog.at_level(logging.INFO):
-        prepare(_raw(report={"n_donors": 4}), gene_files.symbol_map, CellOptions(), "a.csv")
+        prepare(_raw(report={"n_donors": 4}), gene_files.symbol_map, CellOptions(max_unknown=1), "a.csv")
     assert "a.csv: n_donors 4" in caplog.messages
     assert "a.csv: 3 of 4 cells kept" in caplog.messages
     assert (
@@ -126,7 +129,7 @@ def test_counts_in_and_out_are_told(gene_files, caplog):
 def test_the_genes_of_a_list_are_counted_by_their_names_in_the_file(tmp_path, names):
     files = _baron(tmp_path, ROWS) | {"gene_list": tmp_path / "scbert.txt"}
     files["gene_list"].write_text("unknown\nGATA1\n")
-    settings = {"min_genes": 2, "filter_genes": "list"}
+    settings = ANY | {"min_genes": 2, "filter_genes": "list"}
     run_prepare("baron", files, settings=settings, out=tmp_path / "out.h5ad", **names)
     assert h5ad.read(tmp_path / "out.h5ad").obs_names.tolist() == ["human1_1"]
     del files["gene_list"]
@@ -136,7 +139,7 @@ def test_the_genes_of_a_list_are_counted_by_their_names_in_the_file(tmp_path, na
 
 def test_logarithms_are_taken_after_the_genes_are_summed(gene_files):
     raw = _raw(values="tpm", take_log=True)
-    adata = prepare(raw, gene_files.symbol_map, CellOptions())
+    adata = prepare(raw, gene_files.symbol_map, CellOptions(max_unknown=1))
     assert adata.uns["celllm"]["values"] == "log2_tpm"
     np.testing.assert_allclose(adata.X.toarray()[0], np.log2([3, 1, 6]), rtol=1e-6)
 
@@ -147,7 +150,7 @@ def _cancerscem(folder: Path) -> dict[str, Any]:
     return {
         "source": "cancerscem",
         "files": {"matrix": folder / "LGG.tsv"},
-        "settings": {"min_genes": 1},
+        "settings": ANY | {"min_genes": 1},
         "out": folder / "out.h5ad",
         "samples": folder / "samples.tsv",
     }
@@ -164,7 +167,7 @@ def test_cells_of_a_sample_carry_its_name_and_tumour_label(tmp_path, names, samp
 
 
 def test_a_sample_without_cells_is_a_prepared_data_set(tmp_path, names):
-    arguments = _cancerscem(tmp_path) | {"settings": {"min_genes": 200}}
+    arguments = _cancerscem(tmp_path) | {"settings": {"min_genes": 200, "allow_empty": True}}
     run_prepare(**arguments, sample="LGG-1", **names)
     adata = h5ad.read(tmp_path / "out.h5ad")
     assert adata.shape == (0, 2)
@@ -213,7 +216,7 @@ def test_the_table_of_samples_is_checked(tmp_path, names):
 def test_bad_values_are_one_line_and_nothing_is_written(tmp_path, names, rows, message):
     out = tmp_path / "prepared" / "out.h5ad"
     with pytest.raises(UserError, match=message) as raised:
-        run_prepare("baron", _baron(tmp_path, rows), settings="{}", out=out, **names)
+        run_prepare("baron", _baron(tmp_path, rows), settings=ANY, out=out, **names)
     assert "\n" not in str(raised.value)
     assert str(raised.value).startswith(str(tmp_path / "GSE84133_RAW.tar"))
     assert not out.parent.exists()
@@ -222,12 +225,12 @@ def test_bad_values_are_one_line_and_nothing_is_written(tmp_path, names, rows, m
 def test_other_genes_and_exchanged_sides_are_told_apart(tmp_path, names):
     with pytest.raises(UserError, match=r"no gene in common with the vocabulary \(names here: 'x', 'y'\)"):
         files = _baron(tmp_path, ["human1_1,AC,beta,1,9"], genes="x,y")
-        run_prepare("baron", files, settings="{}", out=tmp_path / "out.h5ad", **names)
+        run_prepare("baron", files, settings=ANY, out=tmp_path / "out.h5ad", **names)
     with pytest.raises(
         UserError, match=r"rows and columns are exchanged: the cells are named like genes \('GATA1'\)"
     ):
         files = _baron(tmp_path, ["GATA1,AC,beta,1,9", "ACTB,AC,beta,1,9"], genes="x,y")
-        run_prepare("baron", files, settings="{}", out=tmp_path / "out.h5ad", **names)
+        run_prepare("baron", files, settings=ANY, out=tmp_path / "out.h5ad", **names)
 
 
 def test_options_and_files_are_checked_before_anything_is_read(tmp_path, names):
@@ -280,7 +283,7 @@ def test_every_reader_has_the_same_face(source):
 def written(tmp_path, names) -> Path:
     out = tmp_path / "baron.h5ad"
     rows = [f"human1_{i},AC,beta,{i % 7},9,2,4,{i % 5}" for i in range(400)]
-    run_prepare("baron", _baron(tmp_path, rows), settings="{}", out=out, **names)
+    run_prepare("baron", _baron(tmp_path, rows), settings=ANY, out=out, **names)
     return out
 
 
@@ -359,10 +362,10 @@ def test_real_zheng68k(mirror, real_genes, tmp_path, folder, options, shape):
 def test_real_baron(mirror, real_genes, tmp_path):
     files = {"matrix": "baron/GSE84133_RAW.tar"}
     adata = _prepare_real(mirror, real_genes, tmp_path / "out.h5ad", "baron", files)
-    assert adata.shape == (238, 12388)
+    assert adata.shape == (238, 12391)
     assert sum(h5ad.label_counts(tmp_path / "out.h5ad").values()) == 238
     stored = adata.uns["celllm"]
-    assert (stored["n_cells_in"], stored["n_merged_symbols"], stored["n_unmapped"]) == (240, 3, 82)
+    assert (stored["n_cells_in"], stored["n_merged_symbols"], stored["n_unmapped"]) == (240, 4, 78)
 
 
 @pytest.mark.mirror
@@ -406,7 +409,8 @@ def test_real_pretraining_cells(mirror, real_genes, tmp_path):
         clusters = mirror / "panglaodb" / "data" / "sample_clusters" / f"{sample}.seurat_clusters.txt"
         for cells in ("clusters", "min_genes"):
             run_prepare(
-                "panglaodb", {"matrix": matrix, "clusters": clusters}, settings={"cells": cells},
+                "panglaodb", {"matrix": matrix, "clusters": clusters},
+                settings={"cells": cells, "allow_empty": True},
                 out=tmp_path / "out.h5ad", sample=sample, samples=samples, **names,
             )  # fmt: skip
             adata = h5ad.read(tmp_path / "out.h5ad", real_genes.vocabulary)
@@ -418,7 +422,7 @@ def test_real_pretraining_cells(mirror, real_genes, tmp_path):
         run_prepare(
             "cancerscem",
             files,
-            settings={},
+            settings=ANY,
             out=tmp_path / "out.h5ad",
             sample=sample,
             samples=samples,
