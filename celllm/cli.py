@@ -416,6 +416,16 @@ VERBS: dict[str, Verb] = {
             OUT,
         ),
     ),
+    "compare": Verb(
+        "celllm.report.compare:run_compare",
+        "two runs side by side: what differs, verdicts first; ends with 1 where anything does",
+        (
+            Argument("a", "folder of a run, results/toy"),
+            Argument("b", "folder of another one"),
+            Argument("--tolerance", "numbers may differ by this much", {"type": float, "default": 0.0}),
+            Argument("--lines", "differences to print of each kind; 0: all", {"type": int, "default": 20}),
+        ),
+    ),
     "gate": Verb(
         "celllm.report.gate:run_gate",
         "fail when a method failed that was not expected to",

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 # libyaml where PyYAML has it: ten times as fast.
 _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+# What a spreadsheet takes for a formula: a text with one of these in front that is no number.
+_FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.,]+$)")
 
 
 @contextmanager
@@ -91,6 +96,20 @@ def read_csv(path: str | Path, text: Iterable[str] | None = None) -> "pd.DataFra
         raise UserError(f"{path}: no such file") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a CSV file ({' '.join(str(error).split())})") from error
+
+
+def for_spreadsheets(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Put an apostrophe before texts that a spreadsheet would run as a formula; numbers stay as they are."""
+    return frame.map(lambda cell: f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell)
+
+
+def from_spreadsheets(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Take the apostrophes of :func:`for_spreadsheets` away again."""
+    return frame.map(
+        lambda cell: (
+            cell[1:] if isinstance(cell, str) and cell[:1] == "'" and _FORMULA.match(cell[1:]) else cell
+        )
+    )
 
 
 def read_json(path: str | Path) -> Any:

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from celllm.io import write_text
+from celllm.io import for_spreadsheets, write_text
 from celllm.report import published as printed
 from celllm.report.fact_tables import as_text
 from celllm.report.ledger import (
@@ -95,7 +95,7 @@ def run_claims(
     """
     chosen = as_settings(ClaimSettings, settings, "claims: settings")
     frame = ledger(score_files.read_many(scores), read_models(models), read_facts(facts), chosen)
-    write_text(f"{out}.csv", frame.to_csv(index=False, lineterminator="\n"))
+    write_text(f"{out}.csv", for_spreadsheets(frame).to_csv(index=False, lineterminator="\n"))
     for suffix in ("md", "html"):
         write_text(f"{out}.{suffix}", render(f"claims.{suffix}.j2", ledger=ledger_view(frame)))
 

@@ -43,6 +43,33 @@ class Difference:
         return f"{place}: {self.a or 'nothing'} | {self.b or 'nothing'}"
 
 
+def run_compare(a: str | Path, b: str | Path, tolerance: float = 0.0, lines: int = 20) -> int:
+    """Print what differs between two runs, verdicts first; 1 where anything does.
+
+    Parameters
+    ----------
+    a, b, tolerance
+        As of :func:`differences`.
+    lines
+        Differences to print of each kind; 0: all.
+    """
+    found = list(differences(a, b, tolerance))
+    if not found:
+        print(f"equal: {a} and {b} have the same scores, tables, verdicts and numbers of figures")
+        return 0
+    kinds: dict[str, list[Difference]] = {}
+    for difference in sorted(found, key=lambda one: one.column != "verdict"):
+        kind = "verdicts" if difference.column == "verdict" else difference.file.partition("/")[0]
+        kinds.setdefault(kind, []).append(difference)
+    for kind, members in kinds.items():
+        print(f"{kind}: {len(members)} {'difference' if len(members) == 1 else 'differences'}")
+        shown = members[: lines or None]
+        print(*(f"  {difference}" for difference in shown), sep="\n")
+        if len(members) > len(shown):
+            print(f"  ... and {len(members) - len(shown)} more")
+    return 1
+
+
 def differences(a: str | Path, b: str | Path, tolerance: float = 0.0) -> Iterator[Difference]:
     """Yield what differs between the folders of two runs; nothing when they say the same.
 
@@ -52,8 +79,8 @@ def differences(a: str | Path, b: str | Path, tolerance: float = 0.0) -> Iterato
         Folders of runs, ``results/<run>``.
     tolerance
         Numbers are the same when they differ by at most this, absolutely or as a share of the larger one. A
-        number inside a text may also differ in its last printed digit, unless the tolerance is zero. Tensors
-        are equal bit for bit or not at all.
+        number inside a text may also differ in its last printed digit, unless the tolerance is zero. Encoders
+        are compared, bit for bit, only without a tolerance.
 
     Raises
     ------
@@ -70,7 +97,7 @@ def differences(a: str | Path, b: str | Path, tolerance: float = 0.0) -> Iterato
                 yield lone
             else:
                 yield from _cells(file, read_csv(a / file), read_csv(b / file), key, tolerance)
-    for file in _files(a, b, ENCODERS):
+    for file in () if tolerance else _files(a, b, ENCODERS):
         if (lone := _in_one(a, b, file)) is not None:
             yield lone
         elif (hashes := (tensors_hash(a / file), tensors_hash(b / file))) and hashes[0] != hashes[1]:

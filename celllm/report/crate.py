@@ -66,7 +66,7 @@ def run_crate(manifest: str | Path, lock: str | Path, out: str | Path) -> None:
     from rocrate.rocrate import ROCrate
 
     folder, run = Path(out).parent, read_json(manifest)
-    inputs = _inputs(lock)
+    inputs = _inputs(lock, run.get("inputs", {}))
     crate = ROCrate()
     crate.metadata.extra_contexts.append(TERMS)
     try:
@@ -84,11 +84,21 @@ def run_crate(manifest: str | Path, lock: str | Path, out: str | Path) -> None:
     write_json(out, crate.metadata.generate())
 
 
-def _inputs(lock: str | Path) -> dict[str, dict[str, Any]]:
+def _inputs(lock: str | Path, verified: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Entries of a data.lock with the checksums that the manifest holds, those that were verified."""
     try:
-        return dict(sorted(read_json(lock)["files"].items()))
+        entries = dict(sorted(read_json(lock)["files"].items()))
+        changed = [
+            name for name, entry in entries.items() if verified.get(name, entry["sha256"]) != entry["sha256"]
+        ]
     except (TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{lock}: expected a data.lock, as celllm fetch writes it") from error
+    if changed:
+        raise UserError(
+            f"{lock}: {changed[0]} has another checksum than in the manifest, so the inputs were fetched "
+            "anew after this run; run it again"
+        )
+    return entries
 
 
 def outputs(folder: Path) -> list[Path]:

@@ -44,6 +44,17 @@ def run_gate(scores: Sequence[str | Path], settings: Mapping[str, Any] | str | N
     write_json(out, _summary(frame, bad, allowed))
 
 
+def last_words(log: str | Path, since: float) -> str:
+    """Why the gate failed, from its log where that was written after ``since``; empty where it did not."""
+    path = Path(log)
+    if not path.is_file() or path.stat().st_mtime < since:
+        return ""
+    said = [
+        line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("celllm gate: ")
+    ]
+    return said[-1] if said else ""
+
+
 def failures(frame: pd.DataFrame) -> pd.DataFrame:
     """One line per split that failed, whatever number of metrics it would have had."""
     failed = frame["status"].isin([score_files.FAILED, score_files.OUT_OF_MEMORY])
@@ -64,8 +75,9 @@ def _message(rows: pd.DataFrame) -> str:
         parts.append(
             f"{model} on {data_set} ({protocol}, split {splits}): {first['status']}, {first['reason']}"
         )
+    count = "1 unexpected failure" if len(rows) == 1 else f"{len(rows)} unexpected failures"
     return (
-        f"{len(rows)} unexpected failures: {'; '.join(parts)}. The tables are made, with the reasons; "
+        f"{count}: {'; '.join(parts)}. The tables are made, with the reasons; "
         "allow a failure with 'model/data_set' under allowed_failures in the config"
     )
 

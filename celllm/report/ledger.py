@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from celllm.io import read_csv
+from celllm.io import from_spreadsheets, read_csv
 from celllm.report import published as printed
 from celllm.report.fact_tables import as_text
 from celllm.report.published import DIGITS
@@ -143,7 +143,7 @@ def _native(value: Any) -> Any:
 
 def read_ledger(path: str | Path) -> dict[str, Any]:
     """The view of a ledger's CSV, as written by :func:`run_claims`."""
-    return ledger_view(read_csv(path))
+    return ledger_view(from_spreadsheets(read_csv(path)))
 
 
 def number_text(value: Any, unit: str) -> str:

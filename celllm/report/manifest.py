@@ -17,11 +17,12 @@ import pandas as pd
 
 from celllm import __version__
 from celllm.errors import UserError
-from celllm.io import read_json, read_yaml, write_json
+from celllm.io import read_json, read_yaml, sha256, write_json
 from celllm.report.settings import ManifestSettings
 from celllm.settings import as_settings
 
 ROOT = Path(__file__).resolve().parents[2]
+HASH_AGAIN = 2**26  # bytes; larger inputs are hashed again only when they are younger than the lock
 
 
 def run_manifest(
@@ -139,18 +140,35 @@ def read_checksums(path: str | Path) -> dict[str, str]:
     if not path.exists():
         raise UserError(f"{path}: no such file; the manifest lists the inputs from it")
     if path.name != "SHA256SUMS":
-        return _locked(path, read_json(path))
+        return _verified(path)
     pairs = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if any(len(pair) != 2 or len(pair[0]) != 64 for pair in pairs):
         raise UserError(f"{path}: expected lines of '<64 hexadecimal digits>  <file>'")
     return {name.lstrip("*").strip(): digest for digest, name in pairs}
 
 
-def _locked(path: Path, content: Any) -> dict[str, str]:
+def _verified(lock: Path) -> dict[str, str]:
+    """Checksums of a data.lock, held against the files beside it: none of them may have changed since."""
     try:
-        return {name: entry["sha256"] for name, entry in content["files"].items()}
+        entries = {
+            name: (entry["sha256"], entry["bytes"]) for name, entry in read_json(lock)["files"].items()
+        }
     except (TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path}: expected a data.lock, or a file called SHA256SUMS") from error
+        raise UserError(f"{lock}: expected a data.lock, or a file called SHA256SUMS") from error
+    locked_at = lock.stat().st_mtime
+    for name, (digest, size) in entries.items():
+        file = lock.parent / name
+        if not file.is_file():
+            continue  # results can be shown where the inputs no longer are
+        found = file.stat()
+        # What is large and older than the lock was hashed when it was fetched.
+        touched = found.st_size <= HASH_AGAIN or found.st_mtime > locked_at
+        if found.st_size != size or (touched and sha256(file) != digest):
+            raise UserError(
+                f"{file}: is not the file that {lock.name} describes ({size:,} bytes, {digest[:12]}...): "
+                "it changed after it was fetched, and results may be of either. Delete it and run again"
+            )
+    return {name: digest for name, (digest, _) in entries.items()}
 
 
 def packages() -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from celllm.io import read_csv
+from celllm.io import from_spreadsheets, read_csv
 from celllm.report import published as printed
 from celllm.report.fact_tables import DIFFERS, NOT_MEASURED, NOTHING
 from celllm.report.published import DIGITS, SCALE, Metric, ScoreTable
@@ -297,7 +297,7 @@ def _fact_cells(cell: Mapping[Any, Any], with_difference: bool, notes: Notes) ->
 
 def read_table(path: str | Path) -> dict[str, Any]:
     """The view of a table's tidy CSV, as written by :func:`celllm.report.tables.run_table`."""
-    frame = read_csv(path)
+    frame = from_spreadsheets(read_csv(path))
     title = printed.load().table(str(frame["table"].iloc[0])).title
     if "ours" in frame:
         return fact_view(frame, title)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from celllm.io import write_text
+from celllm.io import for_spreadsheets, write_text
 from celllm.report import published as printed
 from celllm.report.fact_tables import fact_frame
 from celllm.report.lookup import Lookup, paired
@@ -79,7 +79,7 @@ def run_table(
     else:
         frame = score_frame(table, score_files.read_many(scores), read_models(models), chosen)
         view = score_view(frame, table.title)
-    write_text(f"{out}.csv", frame.to_csv(index=False, lineterminator="\n"))
+    write_text(f"{out}.csv", for_spreadsheets(frame).to_csv(index=False, lineterminator="\n"))
     for suffix in ("md", "tex", "html"):
         write_text(f"{out}.{suffix}", render(f"table.{suffix}.j2", table=view))
 

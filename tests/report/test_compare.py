@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from celllm.cli import main
 from celllm.errors import UserError
 from celllm.io import write_text
 from celllm.report.compare import differences, same, tensors_hash
@@ -133,3 +134,16 @@ def test_the_script_says_equal_or_what_differs(run: Path, other: Path) -> None:
     (other / SCORE).write_text((run / SCORE).read_text().replace("0.25", "0.2501"))
     assert script().returncode == 1 and "0.25 | 0.2501" in script().stdout
     assert script("--tolerance", "0.001").stdout == "equal\n"
+
+
+def test_the_command_names_verdicts_that_flip_first(run: Path, other: Path, capsys) -> None:
+    assert main(["compare", str(run), str(other)]) == 0
+    assert capsys.readouterr().out.startswith("equal: ")
+    claims = other / "claims.csv"
+    claims.write_text(claims.read_text().replace("holds", "fails").replace("74.0", "70.0"))
+    (other / SCORE).write_text((run / SCORE).read_text().replace("0.25", "0.26").replace("0.5", "0.6"))
+    assert main(["compare", str(run), str(other), "--tolerance", "0.001", "--lines", "1"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["verdicts: 1 difference", "  claims.csv: few-shot: verdict: holds | fails"]
+    assert "scores: 2 differences" in lines and "  ... and 1 more" in lines
+    assert main(["compare", str(run), str(run / "claims.csv")]) == 2

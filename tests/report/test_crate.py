@@ -29,6 +29,14 @@ def lock(tmp_path: Path) -> Path:
     return path
 
 
+def test_inputs_that_were_fetched_anew_are_refused(folder: Path, lock: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["inputs"] = {"hgnc/c.txt": "d" * 64}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"hgnc/c\.txt has another checksum than in the manifest"):
+        run_crate(folder / "manifest.json", lock, folder / "ro-crate-metadata.json")
+
+
 @pytest.fixture
 def folder(report, lock: Path, tmp_path: Path) -> Path:
     """The folder of a run with a table, a figure, the ledger, a report and its crate."""

@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from celllm.errors import UserError
 from celllm.io import read_json
-from celllm.report.gate import run_gate
+from celllm.report.gate import last_words, run_gate
 
 GOOD = {("celllm", "baron", "strict", m): [0.5, 0.6] for m in ("macro_f1", "accuracy")}
 FAILURE = {
@@ -57,3 +59,15 @@ def test_other_patterns_allow_nothing(tmp_path, score_file, pattern) -> None:
 def test_no_scores_are_no_success(tmp_path) -> None:
     with pytest.raises(UserError, match="nothing was scored"):
         run_gate([], None, tmp_path / "complete.json")
+
+
+def test_the_reason_is_found_in_the_log_of_this_run_only(tmp_path: Path) -> None:
+    log = tmp_path / "gate.log"
+    assert last_words(log, 0) == ""
+    log.write_text(
+        "12:00:00 something\ncelllm gate: 1 unexpected failure: old\ncelllm gate: 2 unexpected failures\n"
+    )
+    assert last_words(log, log.stat().st_mtime - 1) == "celllm gate: 2 unexpected failures"
+    assert last_words(log, log.stat().st_mtime + 1) == ""
+    log.write_text("12:00:00 fine\n")
+    assert last_words(log, 0) == ""

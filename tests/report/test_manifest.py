@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from celllm.errors import UserError
-from celllm.io import read_json
+from celllm.io import read_json, sha256
 from celllm.report.manifest import (
     config_hash,
     git_state,
@@ -134,6 +134,21 @@ def test_unreadable_checksums(tmp_path: Path, name: str, content: str, message: 
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=message):
         read_checksums(tmp_path / name)
+
+
+def test_a_file_that_changed_after_it_was_fetched_is_refused(tmp_path: Path) -> None:
+    raw, lock = tmp_path / "baron/b.tar", tmp_path / "data.lock"
+    raw.parent.mkdir()
+    raw.write_bytes(b"cells")
+    entry = {"url": "mirror:b.tar", "bytes": 5, "sha256": sha256(raw)}
+    lock.write_text(json.dumps({"version": 1, "files": {"baron/b.tar": entry}}))
+    assert read_checksums(lock) == {"baron/b.tar": entry["sha256"]}
+    for changed in (b"cellz", b"more cells"):
+        raw.write_bytes(changed)
+        with pytest.raises(UserError, match=r"baron/b\.tar: is not the file that data\.lock describes"):
+            read_checksums(lock)
+    raw.unlink()
+    assert list(read_checksums(lock)) == ["baron/b.tar"]
 
 
 def test_missing_checksums(tmp_path: Path) -> None:

@@ -315,3 +315,21 @@ def test_escapes() -> None:
         r"50\% of A\_B \& \{C\} \textbackslash{} \textasciitilde{}\textasciicircum{}\#\$\textless{}"
     )
     assert markdown("a|b *c*\n_d_ <e>") == r"a\|b \*c\* \_d\_ \<e\>"
+
+
+@pytest.mark.parametrize(
+    "title", ['=HYPERLINK("http://x")', "+cmd|' /C calc'!A0", "@SUM(A1)", "-2+3", "\t=1+1"]
+)
+def test_no_cell_is_a_formula_of_a_spreadsheet(tmp_path, score_file, spread, models, title: str) -> None:
+    models["logistic"]["title"] = title
+    values = {(m, ZHENG, "strict", "macro_f1"): spread(0.7, 0.01) for m in ("celllm", "logistic")}
+    run_table("table1", [score_file(values)], models, {}, tmp_path / "table1")
+    frame = pd.read_csv(tmp_path / "table1.csv", dtype=str, keep_default_na=False)
+    assert set(frame.loc[frame["model"] == "logistic", "title"]) == {f"'{title}"}
+    assert frame.loc[frame["model"] == "scbert", "difference"].str.startswith("'").sum() == 0
+    titles = [
+        row["title"]
+        for s in read_table(tmp_path / "table1.csv")["blocks"][0]["sections"]
+        for row in s["rows"]
+    ]
+    assert title in titles

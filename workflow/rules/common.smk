@@ -1,8 +1,10 @@
 # Names of files and settings of commands; nothing here knows how anything is computed.
+import atexit
 import json
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -14,6 +16,7 @@ from celllm.config import SECTION_OF, complete, lay_over
 from celllm.errors import UserError
 from celllm.report import published
 from celllm.report.captions import CAPTIONS, kind_of
+from celllm.report.gate import last_words
 from celllm.io import read_yaml
 
 try:
@@ -21,6 +24,7 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
+STARTED = time.time()
 RESULTS = config["results"]
 RUN_LABEL = {"run": config["run"], "toy": config["toy"]}
 EMBEDDED = config["mirror"] == "embedded"
