@@ -1,8 +1,8 @@
 """The graph library behind one small interface: this module alone imports dgl.
 
-dgl 1.1.3 is the last release that imports beside a current torch and the project has stopped. What is used
-of it is a graph of two edge lists, three layers and the maximum over the nodes of each of many graphs, which
-the tests compare with plain torch; another library that offers these takes its place by a change here.
+dgl 1.1.3 is the last release that imports beside a current torch, and the project has stopped. We use a graph
+built from two edge lists, three layers, and the maximum over the nodes of each graph in a batch; the tests
+compare all of them with plain torch. Another library that offers these can replace dgl by a change here.
 """
 
 import os
@@ -38,7 +38,7 @@ __all__ = [
 
 
 def graph_of(source: NDArray[Any], target: NDArray[Any], n_nodes: int) -> Graph:
-    """Return a directed graph of the given edges; many graphs side by side are one without edges between."""
+    """Return a directed graph of the given edges; a batch is one graph in several pieces."""
     ends = tuple(torch.from_numpy(part.astype(np.int64)) for part in (source, target))
     return dgl.graph(ends, num_nodes=n_nodes)
 
@@ -96,7 +96,7 @@ class GraphAttention(nn.Module):
 
 
 class GraphConvolution(nn.Module):
-    """One graph convolution (Kipf and Welling 2017), D^-1/2 A D^-1/2 x W + b, A with what loops it has."""
+    """One graph convolution (Kipf and Welling 2017), D^-1/2 A D^-1/2 x W + b, A with any loops it has."""
 
     def __init__(self, size_in: int, size_out: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Drugs as vectors: molecular graphs and the two networks that read them.
 
-An encoder holds the graphs of all drugs and is asked for some of them by number, so that a drug that is in a
-batch a hundred times is encoded once. The graph library runs on the CPU, and so do these encoders.
+An encoder holds the graphs of all drugs and returns vectors by drug number, so that a drug that occurs a
+hundred times in a batch is encoded once. The graph library runs on the CPU, and so do these encoders.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class DrugBatch:
     bonds : int64 array (2, n_edges)
         Both directions of every bond.
     atoms : Tensor
-        (n_atoms, 77) float32, the drugs one after the other.
+        (n_atoms, 77) float32, drug by drug.
     sizes : int64 array
         Atoms of each drug.
     """
@@ -79,7 +79,7 @@ class GinEncoder(nn.Module):
     drugs : Drugs
         All drugs.
     n_layers, width : int
-        GIN layers, each followed by ReLU and batch norm; the outputs of all stand side by side.
+        GIN layers, each followed by ReLU and batch norm; their outputs are concatenated.
     size : int
         Of a drug's vector, after one linear layer (Table F.1: 256).
     dropout : float
@@ -115,7 +115,7 @@ class GcnEncoder(nn.Module):
         All drugs.
     sizes : sequence of int
         Widths of the convolutions, each followed by ReLU, batch norm and dropout; the last is the size of a
-        drug's vector. The paper takes the maximum over the atoms, where its released code has the mean.
+        drug's vector. The paper takes the maximum over the atoms, its released code the mean.
     dropout : float
         After each convolution.
     """

@@ -1,4 +1,4 @@
-"""Gene embeddings: their file, their scale, and what lies near what in them."""
+"""Gene embeddings: their file, their scale, and nearest genes."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ FORMAT = "celllm-gene-embeddings-2"
 def save_gene_embeddings(path: str | Path, embeddings: Tensor, genes_sha256: str, **facts: Any) -> None:
     """Write (n_genes, dim) float32 gene embeddings, atomically.
 
-    ``genes_sha256`` says which gene stands in which row; ``facts`` are further JSON values for the header.
+    ``genes_sha256`` says which gene is in which row; ``facts`` are further JSON values for the header.
     """
     tables = {"gene_embeddings": embeddings.float()}
     tensors.write(path, FORMAT, tables, genes_sha256=genes_sha256, **facts)
@@ -33,8 +33,8 @@ def load_gene_embeddings(path: str | Path, genes_sha256: str | None = None) -> T
 def standardised(embeddings: Tensor, rms: float = 1.0) -> Tensor:
     """Centre the columns over all genes, then give every row the root mean square ``rms``.
 
-    Otherwise the direction common to all genes would drown what tells them apart, and some genes would be
-    louder than others for no reason but their number of links. An ``rms`` of 1 is the scale of a fresh
+    Otherwise the direction that all genes share would drown their differences, and some genes would weigh
+    more than others only because they have more links. An ``rms`` of 1 is the scale of a fresh
     ``torch.nn.Embedding``.
     """
     centred = embeddings - embeddings.mean(dim=0)

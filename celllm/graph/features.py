@@ -14,15 +14,15 @@ POWER_STEPS = 5
 def node_features(network: GeneNetwork, size: int, identity: float, seed: int) -> Floats:
     """Return the input of the graph auto-encoder, shape (n_genes, size), rows of root mean square 1.
 
-    STRING's genes come without features, and a masked gene can only be told from its neighbours if what is
-    masked has to do with the network. So a gene's features are its place in the network's leading spectrum
-    (:func:`spectral`). Random ones, which no neighbour knows, leave the auto-encoder little to learn: on
-    STRING's links of 964 and more its held-out AUC is then 0.79 instead of 0.96.
+    STRING's genes come without features, and a masked gene can only be predicted from its neighbours if its
+    features have to do with the network. So a gene's features are its place in the network's leading spectrum
+    (:func:`spectral`). Random features, about which no neighbour knows anything, leave the auto-encoder
+    little to learn: on STRING's links of 964 and more its held-out AUC is then 0.79 instead of 0.96.
 
     The spectrum alone gives genes with the same neighbours the same features (some 2,000 of the 19,283 genes
-    then have an embedding with a cosine above 0.999 to another's). As the embedding is all that tells one
-    gene from another in the cell encoder, every gene also gets a random direction of its own, with the share
-    ``identity`` of the squared length. A gene without an edge has only that.
+    then have an embedding with a cosine above 0.999 to another's). Since the embedding alone distinguishes
+    one gene from another in the cell encoder, every gene also gets a random direction of its own, with the
+    share ``identity`` of the squared length. A gene without an edge has only that.
     """
     place = unit_rows(spectral(network, size, seed))
     own = unit_rows(np.random.default_rng(seed).standard_normal((network.n_genes, size)))

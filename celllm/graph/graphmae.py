@@ -2,8 +2,8 @@
 
 Each epoch hides the features of half of the genes behind a [MASK] token, encodes the network with graph
 attention, hides the code of the same genes again, decodes with one more layer of graph attention and asks for
-the hidden features: only the neighbours can tell them. The encoder's output for the unmasked network is the
-embedding.
+the hidden features: only the neighbours can give them away. The encoder's output for the unmasked network is
+the embedding.
 """
 
 import csv
@@ -113,7 +113,7 @@ class Epoch:
 def embed_genes(network: GeneNetwork, chosen: GraphMAESettings) -> tuple[Tensor, list[Epoch]]:
     """Train GraphMAE on the network and embed all its genes.
 
-    Training sees the genes with an edge; the others have no neighbours that could tell them. The embedding of
+    Training uses the genes with an edge; the others have no neighbours to be predicted from. The embedding of
     a gene without an edge is the encoder's output for its own features. The result depends on the settings
     (``seed`` among them) and, in the last digits, on the number of threads; the caller's random state stays
     as it was.

@@ -46,7 +46,7 @@ def read_smiles(smiles: str) -> Molecule | None:
 
     All fragments are kept, salts included, as TGSA keeps them.
     """
-    with rdBase.BlockLogs():  # the caller tells which drug it was
+    with rdBase.BlockLogs():  # the caller names the drug
         molecule = Chem.MolFromSmiles(smiles)
     if molecule is None or molecule.GetNumAtoms() == 0:
         return None
@@ -60,7 +60,7 @@ def atom_features(atom: "Chem.Atom") -> list[float]:
     """The 77 features of an atom in TGSA (Zhu et al. 2022, Bioinformatics 38:461).
 
     Element (43), degree (11), implicit valence (7), charge, radical electrons, hybridisation (5), aromatic,
-    hydrogens (5), in a ring, R or S (2). What is in none of the classes has zeros there. Without the last
+    hydrogens (5), in a ring, R or S (2). A value outside the classes gives zeros. Without the last
     three they are DeepCDR's features.
     """
     handedness = atom.GetProp("_CIPCode") if atom.HasProp("_CIPCode") else ""

@@ -90,7 +90,7 @@ class GeneNetwork:
         Raises
         ------
         UserError
-            When the file is missing or no such network, or was made for a vocabulary other than the one
+            When the file is missing, is not such a network, or was made for a vocabulary other than the one
             with ``genes_sha256``.
         """
         network = cls._loaded(path)
@@ -192,7 +192,7 @@ def read_links(
         raise UserError(f"{links}: no link with a score above {min_score} joins two genes of the vocabulary")
     order = np.lexsort((scores, high, low))
     low, high, scores = low[order], high[order], scores[order]
-    last = np.append((low[1:] != low[:-1]) | (high[1:] != high[:-1]), True)  # the highest score stands last
+    last = np.append((low[1:] != low[:-1]) | (high[1:] != high[:-1]), True)  # the highest score comes last
     network = GeneNetwork(low[last], high[last], scores[last], n_genes, genes_sha256)
     facts = {"min_score": min_score, "n_links": n_links, "n_links_above": n_above}
     return dataclasses.replace(network, facts=facts | _shape(network))

@@ -1,4 +1,4 @@
-"""Columns of the tables that evaluation writes and figures read: a figure needs no encoder and no PyTorch."""
+"""Columns of the tables that probes write and figures read; importing them needs no PyTorch."""
 
 from celllm.training.columns import MEASURES
 

@@ -1,4 +1,4 @@
-"""Facts that a run measured and no score holds: sizes of data sets, parameters, settings actually used.
+"""Facts that a run measured and that are not scores: sizes of data sets, parameters, settings actually used.
 
 Facts are JSON objects, merged key by key.
 """
@@ -17,7 +17,7 @@ def read_facts(paths: Sequence[str | Path]) -> dict[str, Any]:
     Raises
     ------
     UserError
-        Naming the file for anything that is no JSON object, and the key for a contradiction.
+        Naming the file for anything that is not a JSON object, and the key for a contradiction.
     """
     merged: dict[str, Any] = {}
     for path in paths:

@@ -47,7 +47,7 @@ def accuracy(truth: ArrayLike, predicted: ArrayLike) -> float:
 
 
 def f1(truth: ArrayLike, predicted: ArrayLike, positive: Any) -> float:
-    """F1 of one class against the rest, as for sensitive against resistant cells; 0 when never found."""
+    """F1 of one class against the rest, such as sensitive against resistant cells; 0 if never found."""
     from sklearn.metrics import f1_score
 
     true, found = np.asarray(truth) == positive, np.asarray(predicted) == positive
@@ -69,7 +69,7 @@ def regression(truth: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
     """Pearson correlation, R², RMSE and MAE, by the names of :data:`REGRESSION`.
 
     Where the target is constant, correlation and R² do not exist; where the prediction is constant, the
-    correlation does not. Such a value is NaN, which a score file tells as "not-applicable".
+    correlation does not. Such a value is NaN, which a score file reports as "not-applicable".
     """
     y, p = np.asarray(truth, dtype=float), np.asarray(predicted, dtype=float)
     error = y - p

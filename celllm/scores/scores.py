@@ -1,7 +1,7 @@
-"""Score files: the one hand-over between what was run and what is shown.
+"""Score files: the only thing that passes from runs to tables and figures.
 
 A score is one number of one model on one split, with what it cost; a failure is a row as well. Tables and
-figures are made from these files and from nothing else. A file of predictions stands beside each.
+figures are made from these files and from nothing else. Beside each is a file of predictions.
 """
 
 import dataclasses
@@ -87,7 +87,7 @@ def read_many(paths: Iterable[str | Path]) -> pd.DataFrame:
     ------
     UserError
         Naming the file, and the line where there is one: other columns, an unknown status, protocol or
-        metric, a value that is not a finite number, a value missing or too many, no reason for a failure,
+        metric, a value that is not a finite number, a missing or surplus value, a failure without a reason,
         or the same score in two places.
     """
     frames = [_read(Path(path)) for path in paths]
@@ -98,7 +98,7 @@ def read_many(paths: Iterable[str | Path]) -> pd.DataFrame:
     if twice.any():
         row = scores.loc[twice].iloc[0]
         named = " / ".join(str(row[column]) for column in _KEY)
-        raise UserError(f"{row['file']}: the score {named} is there twice; keep one of the files")
+        raise UserError(f"{row['file']}: the score {named} occurs twice; keep one of the files")
     return scores[list(COLUMNS)]
 
 

@@ -6,12 +6,12 @@ resampled t-test of Nadeau and Bengio.
 
 Nadeau and Bengio's variance of a mean over n splits is sd² (1/n + ρ/(1 - ρ)), with ρ, the correlation of two
 splits, taken to be the share of test cells that they have in common. That is right where test parts are small
-and training parts so large that it hardly matters which cells they hold: with 80 % to train and 20 % to test
-ρ = 0.2 and ρ/(1 - ρ) = test/train = 0.25. In the few-shot task (5 % to train) it is the other way round: the
-test part is nearly everything and adds next to no noise, the drawn training cells make the difference, and
-two draws share 5 % of them. There test/train = 19 would make intervals ten times too wide. So ρ is here the
-share in common of the *smaller* part, and the correction min(test/train, train/test); for folds it is theirs.
-tests/scores/test_coverage.py shows by simulation what either choice covers.
+and training parts are so large that it hardly matters which cells they contain: with 80 % to train and 20 %
+to test ρ = 0.2 and ρ/(1 - ρ) = test/train = 0.25. In the few-shot task (5 % to train) it is the other way
+round: the test part is nearly everything and adds next to no noise, the drawn training cells make the
+difference, and two draws share 5 % of them. There test/train = 19 would make intervals ten times too wide. So
+here ρ is the shared fraction of the *smaller* part, and the correction min(test/train, train/test); for folds
+it equals theirs. tests/scores/test_coverage.py shows by simulation what either choice covers.
 
 References
 ----------
@@ -93,7 +93,7 @@ def corrected_resampled_t(values: Sequence[float], test_over_train: float, level
 
 
 def correction(test_over_train: float) -> float:
-    """ρ/(1 - ρ), what is added to 1/n in the variance of a mean over n splits (head of this module)."""
+    """ρ/(1 - ρ), the addition to 1/n in the variance of a mean over n splits (head of this module)."""
     if test_over_train < 0 or not math.isfinite(test_over_train):
         raise ValueError(f"test_over_train is a ratio of cells, got {test_over_train}")
     return min(test_over_train, 1 / test_over_train) if test_over_train else 0.0

@@ -1,7 +1,7 @@
 """The toy mirror: all inputs of the benchmark, small, in the layout and the formats of the real downloads.
 
 One data set is real (Zheng68k: the 700 cells that scanpy ships); the others are generated from one made-up
-biology, with real gene symbols. What is what stands in :mod:`celllm.toy.readme`.
+biology, with real gene symbols. :mod:`celllm.toy.readme` says which is which.
 """
 
 import hashlib
@@ -64,7 +64,7 @@ def run_toy_mirror(folder: str | Path, seed: int = 0) -> None:
 
 
 def toy_files(seed: int) -> "list[ToyFile]":
-    """All files of the toy mirror but for its own lists and README."""
+    """All files of the toy mirror except its own lists and README."""
     from celllm.toy.baron import baron_files
     from celllm.toy.biology import build_biology
     from celllm.toy.cancerscem import cancerscem_files
@@ -96,7 +96,7 @@ def _check_place(folder: Path) -> None:
     if folder.is_dir() and not any(folder.iterdir()):
         return
     if folder.exists() and not (description.is_file() and description.read_text("utf-8").startswith(TITLE)):
-        raise UserError(f"{folder}: exists and is no toy mirror; choose another folder or remove it")
+        raise UserError(f"{folder}: exists and is not a toy mirror; choose another folder or remove it")
 
 
 def _write_files(folder: Path, files: "Iterable[ToyFile]", seed: int) -> list[Path]:

@@ -57,7 +57,7 @@ class Biology:
         return np.flatnonzero(self.loadings[self.programmes.index(programme)])
 
     def activities(self, levels: Mapping[str, float], n: int = 1) -> np.ndarray:
-        """Activities (n, programmes) with the same ``levels`` in every row, zero where none is given."""
+        """Activities (n, programmes) with the same ``levels`` in every row, zero elsewhere."""
         row = np.zeros(len(self.programmes))
         for name, level in levels.items():
             row[self.programmes.index(name)] = level
@@ -160,7 +160,7 @@ def tumour_activities(
 
 
 def batch_effect(biology: Biology, rng: np.random.Generator, sd: float = 0.25) -> np.ndarray:
-    """What a sample does to every gene of all its cells, as log change."""
+    """Log change of every gene that all cells of a sample share."""
     return rng.normal(0.0, sd, len(biology.symbols))
 
 

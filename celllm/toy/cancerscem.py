@@ -28,7 +28,7 @@ CANCERS = {
 
 @dataclass(frozen=True)
 class CancerSample:
-    """A row of the sample table; ``others`` are the cells that are no tumour cells."""
+    """A row of the sample table; ``others`` are the cells that are not tumour cells."""
 
     name: str
     others: Mapping[str, float]

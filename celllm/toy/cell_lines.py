@@ -40,7 +40,7 @@ N_EXPRESSED = 60
 
 @dataclass(frozen=True)
 class CellLine:
-    """A line that never was: ids in the formats of DepMap and COSMIC."""
+    """A made-up line with ids in the formats of DepMap and COSMIC."""
 
     number: int
 
@@ -56,7 +56,7 @@ class CellLine:
 
     @property
     def name(self) -> str:
-        """Name as its owner writes it."""
+        """Name as usually written."""
         return f"Toy-{self.number:02d}"
 
     @property
@@ -89,7 +89,7 @@ def ccle_files(biology: Biology, ids: Identifiers, activities: np.ndarray, seed:
     share = np.exp(biology.baseline + activities[:N_EXPRESSED] @ biology.loadings)
     share *= rng.lognormal(0.0, 0.35, share.shape)
     tpm = 1e6 * share / share.sum(axis=1, keepdims=True)
-    # A bulk profile misses what is hardly there.
+    # A bulk profile misses genes that are hardly expressed.
     values = np.where(tpm < 20, 0.0, np.log2(tpm + 1))
     header = ["", *(f"{symbol} ({ids.number(symbol)})" for symbol in biology.symbols)]
     rows = ([line.ach, *row] for line, row in zip(LINES, values.round(4).tolist(), strict=False))

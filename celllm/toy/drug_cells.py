@@ -16,7 +16,7 @@ from celllm.toy.biology import (
 )
 from celllm.toy.packing import ToyFile, count_table, gzipped, table
 
-ERLOTINIB_SHIFT = {  # of cells that die of the drug, against those that outlive it
+ERLOTINIB_SHIFT = {  # of cells that the drug kills, relative to those that survive it
     "growth_signal": 0.5,
     "s_phase": 0.4,
     "g2m_phase": 0.4,
@@ -70,7 +70,7 @@ def erlotinib_files(biology: Biology, seed: int) -> list[ToyFile]:
 
 @dataclass(frozen=True)
 class _Group:
-    """Cells of one patient, site and state, and the code that GSE117872 has for them."""
+    """Cells of one patient, site and state, and their code in GSE117872."""
 
     code: str
     patient: str

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Drug:
-    """A drug and how the toy cell lines answer to it.
+    """A drug and how the toy cell lines respond to it.
 
     Attributes
     ----------

@@ -126,7 +126,7 @@ def _draw_panglao(
 def _panglao_matrix(
     biology: Biology, ids: Identifiers, counts: sparse.csr_matrix, rng: np.random.Generator
 ) -> SparseMatrix:
-    """Genes x barcodes with rows that are no coding genes and counts that are fractions."""
+    """Genes x barcodes with rows that are not coding genes, and fractional counts."""
     noise = sparse.csr_matrix(rng.poisson(0.15, (counts.shape[0], len(NON_CODING) + 3)))
     rows = [f"{OLD_NAME.get(s, s)}_{ids.ensembl(s)}.{1 + i % 14}" for i, s in enumerate(biology.symbols)]
     rows += [f"{symbol}_{ids.ensembl(symbol)}.2" for symbol in NON_CODING]
@@ -183,7 +183,7 @@ MARKER_COLUMNS = _MARKERS.replace("\n", "").split(";")
 
 
 def _markers() -> ToyFile:
-    """Genes of the programme that tells each toy cell type from the others."""
+    """Genes of the programme that distinguishes each toy cell type."""
     rows = [MARKER_COLUMNS]
     for cell_type, levels in CELL_TYPES.items():
         own = max(levels.keys() - SHARED_PROGRAMMES, key=lambda name: (levels[name], name))

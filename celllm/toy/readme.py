@@ -3,8 +3,8 @@
 TITLE = "# Toy mirror of the CellLM benchmark"
 
 _TEXT = """
-Written by `celllm toy-mirror` with seed {seed}. Every file stands where the original download stands and
-has its format, its headers and its oddities. `MANIFEST.tsv` says of every file what it is made of;
+Written by `celllm toy-mirror` with seed {seed}. Every file is where the original download would be and
+has its format, its headers and its oddities. `MANIFEST.tsv` says what each file is made of;
 `SHA256SUMS` covers all.
 
 **These are not the data of the paper.** Results on them show that the software works; they say nothing
@@ -30,11 +30,11 @@ hold its UMAP.
 How the other cells are generated: a cell has an activity in each of some 45 programmes (complexes,
 responses, cell types); log expression is linear in the activities; tumours, drugs and samples shift
 activities or genes; counts are negative binomial. Genes of one programme are linked in `string/`. ln IC50 =
-drug + line + activities of the line + noise. Nothing generated depends on the real cells, but for the list
+drug + line + activities of the line + noise. Nothing generated depends on the real cells except the list
 of their gene names.
 """
 
 
 def readme(seed: int) -> str:
-    """Text of ``README.md``; the first line tells a toy mirror from any other folder."""
+    """Text of ``README.md``; its first line identifies a toy mirror."""
     return TITLE + "\n" + _TEXT.format(seed=seed)

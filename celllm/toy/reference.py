@@ -94,7 +94,7 @@ def _several(names: tuple[str, ...]) -> str:
 
 
 def string_network(biology: Biology, rng: np.random.Generator) -> dict[tuple[int, int], int]:
-    """Scores of gene pairs (i < j): dense and sure inside a programme, few and sure between, the rest weak.
+    """Scores of gene pairs (i < j): many confident links within a programme, a few between, the rest weak.
 
     Three of four links inside a programme score above 950 (what the authors' code keeps), the others lie
     between 700 and 950; as many random pairs again score 150 to 400.
@@ -138,7 +138,7 @@ def _link_rows(
 
 
 def _protein_rows(biology: Biology, ids: Identifiers) -> Iterator[tuple[str, str, str, str]]:
-    """STRING knows some genes by a former symbol and some proteins by no symbol at all."""
+    """STRING has former symbols for some genes and no symbol for some proteins."""
     yield ("protein_external_id", "preferred_name", "protein_size", "annotation")
     for i, symbol in enumerate(biology.symbols):
         name = OLD_NAME.get(symbol, symbol) if i % 2 else symbol

@@ -2,7 +2,7 @@
 
 The groups are textbook knowledge, cut short: complexes, responses and the markers of cell types. A gene may
 be in several. They are the expression programmes of :mod:`celllm.toy.biology` and the dense parts of the
-toy protein network, so that the network tells something about expression.
+toy protein network, so that the network says something about expression.
 """
 
 _GROUPS = {

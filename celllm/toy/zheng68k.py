@@ -32,7 +32,7 @@ def recover_counts(log_normalised: sparse.spmatrix, totals: np.ndarray) -> spars
     off = np.abs(exact - counts.data).max(initial=0.0)
     if off > 0.1:
         raise ValueError(
-            f"values are no log-normalised counts of these totals: {off:.2f} from a whole number"
+            f"values are not log-normalised counts of these totals: {off:.2f} from a whole number"
         )
     counts.eliminate_zeros()
     return counts

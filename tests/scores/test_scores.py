@@ -79,7 +79,7 @@ def test_a_bad_row_is_told_in_one_line(tmp_path: Path, line: str, message: str) 
 
 
 def test_the_same_score_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="celllm / strict / 0 / 7 / macro_f1 is there twice"):
+    with pytest.raises(UserError, match="celllm / strict / 0 / 7 / macro_f1 occurs twice"):
         scores.read_many([written(tmp_path, GOOD, GOOD)])
 
 

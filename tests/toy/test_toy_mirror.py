@@ -116,11 +116,11 @@ def test_replaces_a_toy_mirror_whole(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_leaves_other_folders_alone(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# Mirror: small files in the layout of the original downloads\n")
-    with pytest.raises(UserError, match="exists and is no toy mirror"):
+    with pytest.raises(UserError, match="exists and is not a toy mirror"):
         write_toy_mirror(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="exists and is no toy mirror"):
+    with pytest.raises(UserError, match="exists and is not a toy mirror"):
         write_toy_mirror(tmp_path / "file")
 
 
