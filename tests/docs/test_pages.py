@@ -81,7 +81,7 @@ def test_the_tree_is_the_tree() -> None:
             assert (within / name).exists(), line
             mapped.add(within / name)
     package = ROOT / "celllm"
-    parts = {path for path in package.iterdir() if not path.name.startswith("_") and path.name != "py.typed"}
+    parts = {path for path in package.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert parts - mapped == set()
 
 
