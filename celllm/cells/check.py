@@ -268,11 +268,12 @@ def run_check(file: str | Path, genes: str | Path | None = None, aliases: str | 
     UserError
         When there is a problem; all of them are printed before.
     """
-    from celllm.cells.h5ad import is_sealed, open_h5ad, verify
+    from celllm.cells.formats import open_cells
+    from celllm.cells.h5ad import is_sealed, verify
 
     if Path(file).is_file() and is_sealed(file):
         verify(file)
-    adata = open_h5ad(file)
+    adata = open_cells(file)
     vocabulary = Vocabulary.read(genes) if genes else None
     if "celllm" in adata.uns:
         lines, found = _describe(adata), problems(adata, vocabulary)

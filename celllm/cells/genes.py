@@ -106,7 +106,14 @@ class SymbolMap:
         self.vocabulary = vocabulary
         index_of = vocabulary.index_of
         rows = [(symbol, gene, "approved") for symbol, gene in index_of.items()]
-        rows += [(name, index_of[symbol], kind) for name, symbol, kind in names if symbol in index_of]
+        approved = {mangled(symbol): gene for symbol, gene in index_of.items()}
+        for name, symbol, kind in names:
+            gene = index_of.get(symbol, -1)
+            # NKX6.1 is an alias of NKX6-2, but what R makes of NKX6-1: the approved symbol wins.
+            if gene >= 0 and (
+                kind != "alias" or "." not in name or approved.get(mangled(name), gene) == gene
+            ):
+                rows.append((name, gene, kind))
         self._exact = {name: gene for name, gene, _ in rows}
         self._folded = _fold(rows)
         self._mangled = _fold([(mangled(name), gene, kind) for name, gene, kind in rows])

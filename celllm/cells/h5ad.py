@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from celllm.cells.check import check
+from celllm.cells.formats import open_cells
 from celllm.cells.genes import Vocabulary
 from celllm.errors import UserError
 from celllm.io import atomic
-from celllm.sources.delimited import AGAIN
+from celllm.sources.archives import opened as opened_raw
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -46,7 +47,7 @@ def read(path: str | Path, vocabulary: Vocabulary | None = None) -> "AnnData":
         For a damaged or changed file, or whatever :func:`celllm.cells.check.check` refuses.
     """
     verify(path)
-    adata = open_h5ad(path)
+    adata = open_cells(path)
     check(adata, vocabulary, where=path)
     return adata
 
@@ -70,19 +71,6 @@ def opened(path: str | Path) -> Iterator["AnnData"]:
         adata.file.close()
 
 
-def open_h5ad(path: str | Path) -> "AnnData":
-    """Open any ``.h5ad``; a missing or damaged one is a :class:`UserError`."""
-    import anndata
-
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        return anndata.read_h5ad(path)
-    except Exception as error:  # damage surfaces anywhere in anndata, whose own errors are private
-        detail = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: not a complete .h5ad file ({detail}); {AGAIN}") from error
-
-
 def is_sealed(path: str | Path) -> bool:
     """Whether the file ends like a prepared data set."""
     with open(path, "rb") as handle:
@@ -91,9 +79,7 @@ def is_sealed(path: str | Path) -> bool:
 
 def verify(path: str | Path) -> None:
     """Refuse a file that is not, byte by byte, what :func:`write` wrote."""
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file")
-    with open(path, "rb") as handle:
+    with opened_raw(path) as handle:
         sealed = _read_seal(handle)
         if sealed is None:
             raise UserError(f"{path}: not a prepared data set, or cut short; make it with `celllm prepare`")

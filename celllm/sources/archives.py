@@ -153,7 +153,7 @@ def open_bytes(
     UserError
         For a missing file at once; for truncated or damaged data when the reading gets there.
     """
-    own = _opened(source) if isinstance(source, str | Path) else None
+    own = opened(source) if isinstance(source, str | Path) else None
     raw: Any = own or source
     where = str(source) if own else getattr(getattr(raw, "raw", raw), "where", "archive member")
     inner = gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
@@ -207,10 +207,13 @@ class _Guarded(io.RawIOBase):
         super().close()
 
 
-def _opened(path: str | Path) -> io.BufferedReader:
+def opened(path: str | Path) -> io.BufferedReader:
+    """Open a file for reading; one that is missing, a folder or not readable is a :class:`UserError`."""
     try:
         return open(path, "rb")
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
@@ -227,7 +230,7 @@ def _open(path: str | Path, max_bytes: int) -> Iterator[tarfile.TarFile]:
             _check_size(path, header, max_bytes)
             return header
 
-    with _opened(path) as handle, tarfile.open(fileobj=handle, mode="r:*", tarinfo=Header) as archive:
+    with opened(path) as handle, tarfile.open(fileobj=handle, mode="r:*", tarinfo=Header) as archive:
         yield archive
         if cut_short[-1]:
             raise tarfile.ReadError("no end-of-archive mark")

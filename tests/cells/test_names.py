@@ -20,14 +20,14 @@ from celllm.cells.settings import CellOptions
 from celllm.errors import UserError
 
 SYMBOLS = (
-    "ACTB", "C1orf112", "DELEC1", "H2AZ1", "HLA-A", "MARCHF1", "MARCHF3", "MARCHF7", "MT-CO1", "MTARC1", "NKX2-1",
+    "ACTB", "C1orf112", "DELEC1", "NKX6-1", "NKX6-2", "H2AZ1", "HLA-A", "MARCHF1", "MARCHF3", "MARCHF7", "MT-CO1", "MTARC1", "NKX2-1",
     "POU5F1", *(f"SEPTIN{i}" for i in range(1, 12)), "TBCE", "TP53",
 )  # fmt: skip
 NAMES = [(s, s, "approved") for s in SYMBOLS] + [
     ("MARCH1", "MARCHF1", "previous"), ("MARC1", "MTARC1", "previous"), ("MARCH3", "MARCHF3", "previous"),
     ("MARCH7", "MARCHF7", "previous"), *((f"SEPT{i}", f"SEPTIN{i}", "previous") for i in range(1, 12)),
     ("DEC1", "DELEC1", "previous"), ("OCT4", "POU5F1", "alias"), ("H2A.Z-1", "H2AZ1", "alias"),
-    ("7A5", "TBCE", "alias"), ("NKX2A", "NKX2-1", "previous"),
+    ("7A5", "TBCE", "alias"), ("NKX6.1", "NKX6-2", "alias"), ("NKX2A", "NKX2-1", "previous"),
 ]  # fmt: skip
 ENSEMBL = {"TP53": "ENSG00000141510", "ACTB": "ENSG00000075624"}
 VOCABULARY = Vocabulary(SYMBOLS, tuple(ENSEMBL.get(s, "") for s in SYMBOLS))
@@ -46,7 +46,7 @@ FORMS = {
         "POU5F1": ["4-Oct", "Oct-04", "4-Okt", "2022-10-04"],
     },
     "R's make.names": {
-        "HLA-A": ["HLA.A", "HLA_A", "hla.a"], "MT-CO1": ["MT.CO1", "MT_CO1"], "NKX2-1": ["NKX2.1"],
+        "HLA-A": ["HLA.A", "HLA_A", "hla.a"], "MT-CO1": ["MT.CO1", "MT_CO1"], "NKX2-1": ["NKX2.1"], "NKX6-1": ["NKX6.1"], "NKX6-2": ["NKX6.2"],
         "H2AZ1": ["H2A.Z.1"], "TBCE": ["X7A5"],
     },
     "genome in front": {

@@ -362,10 +362,10 @@ def test_real_zheng68k(mirror, real_genes, tmp_path, folder, options, shape):
 def test_real_baron(mirror, real_genes, tmp_path):
     files = {"matrix": "baron/GSE84133_RAW.tar"}
     adata = _prepare_real(mirror, real_genes, tmp_path / "out.h5ad", "baron", files)
-    assert adata.shape == (238, 12391)
+    assert adata.shape == (238, 12392)
     assert sum(h5ad.label_counts(tmp_path / "out.h5ad").values()) == 238
     stored = adata.uns["celllm"]
-    assert (stored["n_cells_in"], stored["n_merged_symbols"], stored["n_unmapped"]) == (240, 4, 78)
+    assert (stored["n_cells_in"], stored["n_merged_symbols"], stored["n_unmapped"]) == (240, 3, 78)
 
 
 @pytest.mark.mirror

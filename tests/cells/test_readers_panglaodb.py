@@ -97,7 +97,7 @@ def test_a_damaged_workspace_is_one_line(files, damage, message):
 
 def test_a_workspace_without_a_sparse_matrix_is_refused(files):
     rdata.write_rda(files["matrix"], {"sm": np.arange(3.0)})
-    with pytest.raises(UserError, match=r"expected one sparse matrix \(dgCMatrix\) named sm, found sm"):
+    with pytest.raises(UserError, match=r"holds an R object of the class ndarray, expected a sparse matrix"):
         read(files, Options())
 
 

@@ -61,7 +61,7 @@ def test_the_order_of_the_members_does_not_matter(tmp_path, order):
         ),
         (
             {"genes.tsv": "ENSG1\tGATA1\n"},
-            "matrix.mtx is 3 x 2, genes.tsv and barcodes.tsv name 1 genes x 2 cells",
+            "matrix.mtx is 3 x 2, genes .features. and barcodes name 1 genes x 2 cells",
         ),
         (
             {"genes.tsv": "ENSG1\nENSG2\nENSG3\n"},

@@ -22,7 +22,7 @@ OPTIONAL_FILES = ("cell_types", "metadata")
 PER_SAMPLE = True
 
 _TYPES = {"Tumour", "Normal", "PBMC"}
-_BARCODE = re.compile(r"(?:^|[_:.])[ACGT]{12,}(?:[-.]\d+)?$")
+_BARCODE = re.compile(r"(?:^|[_:.#-])[ACGT]{11,}[ACGTN](?:[-._:#]\w+)*$")
 
 
 def read(files: Mapping[str, Path], options: Options) -> RawCells:

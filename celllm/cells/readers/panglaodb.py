@@ -5,10 +5,13 @@ counts can be fractions, because reads that fit several genes are shared out. Fr
 2019:baz046.
 """
 
+import bz2
+import gzip
+import lzma
 import re
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from lzma import LZMAError
 from pathlib import Path
 from typing import Any
@@ -16,12 +19,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import rdata
-from scipy.sparse import csc_matrix, csr_matrix
+from scipy.sparse import coo_matrix, csc_matrix, csr_matrix
 
 from celllm.cells.raw import RawCells
 from celllm.cells.settings import PanglaodbOptions as Options
 from celllm.errors import UserError
 from celllm.sources import delimited
+from celllm.sources.archives import kind_of
 
 FILES = ("matrix",)
 OPTIONAL_FILES = ("clusters", "metadata", "cluster_sizes")
@@ -37,6 +41,8 @@ _UNREADABLE = (
     RuntimeError, TypeError, ValueError,
 )  # fmt: skip
 """A damaged workspace runs into any of these somewhere in the parser."""
+MAX_WORKSPACE = 2**33
+"""Bytes that a workspace may unpack to; the largest of PanglaoDB have some hundred megabytes."""
 
 
 def read(files: Mapping[str, Path], options: Options) -> RawCells:
@@ -57,11 +63,32 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
 
 
 def read_workspace(path: Path) -> tuple[csr_matrix, list[str], list[str]]:
-    """Read the ``dgCMatrix`` of an R workspace as barcodes x genes, with the names of genes and barcodes."""
-    found = _only_matrix(_load(path), path)
+    """Read the matrix of an R workspace as barcodes x genes, with the names of genes and barcodes.
+
+    PanglaoDB has a ``dgCMatrix``; ``dgRMatrix``, ``dgTMatrix`` and a dense matrix with names are read too.
+    """
+    found = _only_object(_load(path), path)
+    kind = str(np.atleast_1d(getattr(found, "class", type(found).__name__))[0])
     try:
-        matrix = csc_matrix((found.x, found.i, found.p), shape=tuple(int(n) for n in found.Dim))
-        genes, barcodes = ([str(name) for name in names] for names in found.Dimnames)
+        if kind == "DataArray":  # a dense matrix that has names
+            names = [found.coords[dim].values for dim in found.dims]
+            matrix = coo_matrix(found.values)
+        elif kind in _SPARSE:
+            names = list(found.Dimnames)
+            # Dim comes back empty where R stored it as a compact sequence; the names say the same.
+            shape = found.Dim if len(found.Dim) == 2 else [len(side) for side in names]
+            matrix = _SPARSE[kind](found, tuple(int(n) for n in shape))
+        else:
+            raise UserError(
+                f"{path}: holds an R object of the class {kind}, expected a sparse matrix (dgCMatrix); "
+                "in R take the matrix out of it, for instance `sm <- GetAssayData(x, layer = 'counts')`"
+            )
+        if len(names) != 2 or any(side is None for side in names):
+            raise UserError(
+                f"{path}: the matrix has no names of genes and barcodes (Dimnames); set both in R"
+            )
+        genes, barcodes = ([str(name) for name in side] for side in names)
+        matrix = csc_matrix(matrix)
         matrix.check_format(full_check=True)
     except _UNREADABLE as error:
         raise UserError(f"{path}: the matrix is damaged ({_one_line(error)}); {delimited.AGAIN}") from error
@@ -72,26 +99,59 @@ def read_workspace(path: Path) -> tuple[csr_matrix, list[str], list[str]]:
     return csr_matrix(matrix.T, dtype=np.float32), genes, barcodes
 
 
-def _only_matrix(objects: dict[str, Any], path: Path) -> Any:
+_SPARSE: dict[str, Callable[[Any, tuple[int, ...]], Any]] = {
+    "dgCMatrix": lambda m, shape: csc_matrix((m.x, m.i, m.p), shape=shape),
+    "dgRMatrix": lambda m, shape: csr_matrix((m.x, m.j, m.p), shape=shape),
+    "dgTMatrix": lambda m, shape: coo_matrix((m.x, (m.i, m.j)), shape=shape),
+}
+
+
+def _only_object(objects: dict[str, Any], path: Path) -> Any:
     """The one object of the workspace; where there are more, the counts are the one named sm."""
     found = objects.get("sm") if len(objects) > 1 else next(iter(objects.values()), None)
-    if "dgCMatrix" not in np.atleast_1d(getattr(found, "class", "")):
+    if found is None:
         held = ", ".join(objects) or "nothing"
         raise UserError(f"{path}: expected one sparse matrix (dgCMatrix) named sm, found {held}")
     return found
 
 
 def _load(path: Path) -> dict[str, Any]:
-    with open(path, "rb") as handle:
-        start = handle.read(64).lstrip()
-    if not start or start.startswith(b"<"):
-        what = "a web page (HTML) in place of the data" if start else "the file is empty"
+    """Objects of an R workspace by name, or the one of saveRDS, read without running any of it."""
+    start = _unpacked(path, 512)
+    if not start.strip() or start.lstrip().startswith(b"<"):
+        what = "a web page (HTML) in place of the data" if start.strip() else "the file is empty"
         raise UserError(f"{path}: {what}; {delimited.AGAIN}")
+    is_rds = start[:2] in (b"X\n", b"A\n")
+    if not is_rds and start[:2] != b"RD":
+        what = kind_of(start) or "no R data by its first bytes"
+        raise UserError(
+            f"{path}: not a complete R workspace (it is {what}); "
+            f"expected is an .RData with one sparse matrix; {delimited.AGAIN}"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on the missing constructor of dgCMatrix, and on every oddity
-            return dict(rdata.read_rda(path))
+            content = _unpacked(path, MAX_WORKSPACE)
+            if len(content) == MAX_WORKSPACE:
+                raise UserError(f"{path}: unpacks to {MAX_WORKSPACE} bytes or more; refused")
+            parsed = rdata.parser.parse_data(content, extension=".rds" if is_rds else ".rda")
+            found = rdata.conversion.convert(parsed)
     except (*_UNREADABLE, zlib.error, LZMAError) as error:
+        raise UserError(
+            f"{path}: not a complete R workspace ({_one_line(error)}); {delimited.AGAIN}"
+        ) from error
+    return {"sm": found} if is_rds else dict(found)
+
+
+def _unpacked(path: Path, most: int) -> bytes:
+    """The first bytes of a file behind gzip, bzip2, xz or nothing."""
+    opener = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+    with open(path, "rb") as handle:
+        magic = handle.read(2)
+    try:
+        with opener.get(magic, open)(path, "rb") as stream:  # type: ignore[operator]
+            return bytes(stream.read(most))
+    except (EOFError, OSError, zlib.error, LZMAError) as error:
         raise UserError(
             f"{path}: not a complete R workspace ({_one_line(error)}); {delimited.AGAIN}"
         ) from error

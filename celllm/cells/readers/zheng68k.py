@@ -17,7 +17,7 @@ from celllm.cells.raw import RawCells, check_labels
 from celllm.cells.settings import Zheng68kOptions as Options
 from celllm.errors import UserError
 from celllm.sources import delimited
-from celllm.sources.archives import damage, members, open_text
+from celllm.sources.archives import MAX_LINE, damage, members, open_bytes, open_text
 
 FILES = ("matrix", "labels")
 OPTIONAL_FILES = ()
@@ -26,25 +26,47 @@ SAMPLE = "fresh_68k_pbmc_donor_a"
 
 def read(files: Mapping[str, Path], options: Options) -> RawCells:
     """Read the cells of the archive with the label of each."""
-    parts = {
-        Path(name).name: _part(name, stream, files["matrix"])
-        for name, stream in members(files["matrix"], "*/hg19/*")
-        if Path(name).name in _PARTS
-    }
-    for name in _PARTS:
-        if name not in parts:
-            raise UserError(f"{files['matrix']}: the member filtered_matrices_mex/hg19/{name} is missing")
-    matrix, genes, barcodes = (parts[name] for name in _PARTS)
-    if matrix.shape != (len(genes), len(barcodes)):
-        raise UserError(
-            f"{files['matrix']}: matrix.mtx is {matrix.shape[0]} x {matrix.shape[1]}, "
-            f"genes.tsv and barcodes.tsv name {len(genes)} genes x {len(barcodes)} cells"
-        )
+    archive = files["matrix"]
+    matrix, genes, barcodes = read_10x_archive(archive)
     cells = csr_matrix(matrix.T, dtype=np.float32)
     labels = _labels(files["labels"])
     obs = pd.DataFrame({"sample": SAMPLE, "label": [labels.get(b) for b in barcodes]}, index=barcodes)
     check_labels(obs["label"], files["labels"])
-    return RawCells(cells, [fields[1] for fields in genes], obs)
+    return RawCells(cells, genes, obs)
+
+
+def read_10x_archive(archive: Path) -> tuple[Any, list[str], list[str]]:
+    """Read matrix (genes x cells), symbols and barcodes of a Cell Ranger archive, of any version.
+
+    The folder ``hg19`` is taken where there are several genomes. Features other than gene expression are left
+    out.
+    """
+    folders: dict[str, dict[str, Any]] = {}
+    for name, stream in members(archive):
+        part = _PARTS.get(Path(name).name.removesuffix(".gz"))
+        if part is not None:
+            where = f"{archive}: {name}"
+            with damage(where):
+                folders.setdefault(str(Path(name).parent), {})[part[0]] = part[1](stream, where)
+    whole = [folder for folder, parts in folders.items() if len(parts) == 3]
+    if not whole:
+        parts, folder = next(
+            ((p, f) for f, p in folders.items() if "matrix" in p), ({}, "filtered_matrices_mex/hg19")
+        )
+        missing = next(part for part in ("matrix", "genes", "barcodes") if part not in parts)
+        names = " or ".join(name for name, (part, _) in _PARTS.items() if part == missing)
+        raise UserError(f"{archive}: the member {folder}/{names} is missing")
+    chosen = [folder for folder in whole if Path(folder).name == "hg19"] or whole
+    if len(chosen) > 1:
+        raise UserError(f"{archive}: holds several matrices ({', '.join(chosen)}); leave one in it")
+    matrix, genes, barcodes = (folders[chosen[0]][part] for part in ("matrix", "genes", "barcodes"))
+    if matrix.shape != (len(genes), len(barcodes)):
+        raise UserError(
+            f"{archive}: matrix.mtx is {matrix.shape[0]} x {matrix.shape[1]}, genes (features) and barcodes "
+            f"name {len(genes)} genes x {len(barcodes)} cells"
+        )
+    kept = np.flatnonzero([fields[2:3] in ([], ["Gene Expression"]) for fields in genes])
+    return csr_matrix(matrix)[kept], [genes[i][1] for i in kept], barcodes
 
 
 def _labels(path: Path) -> dict[str, str]:
@@ -56,7 +78,7 @@ def _labels(path: Path) -> dict[str, str]:
 
 def _matrix(stream: IO[bytes], where: str) -> Any:
     try:
-        return mmread(stream)
+        return mmread(open_bytes(stream, max_line=MAX_LINE))
     except (ValueError, OverflowError, StopIteration) as error:
         raise UserError(
             f"{where}: not a complete Matrix Market matrix ({' '.join(str(error).split())})"
@@ -64,7 +86,7 @@ def _matrix(stream: IO[bytes], where: str) -> Any:
 
 
 def _genes(stream: IO[bytes], where: str) -> list[list[str]]:
-    fields = [line.rstrip("\n").split("\t") for line in open_text(stream)]
+    fields = [line.rstrip("\r\n").split("\t") for line in open_text(stream) if line.strip()]
     short = next((i for i, f in enumerate(fields, start=1) if len(f) < 2), None)
     if short:
         raise UserError(f"{where}: line {short} has no second column with the gene symbol")
@@ -72,13 +94,12 @@ def _genes(stream: IO[bytes], where: str) -> list[list[str]]:
 
 
 def _barcodes(stream: IO[bytes], where: str) -> list[str]:
-    return [line.strip() for line in open_text(stream)]
+    return [line.strip() for line in open_text(stream) if line.strip()]
 
 
-_PARTS = {"matrix.mtx": _matrix, "genes.tsv": _genes, "barcodes.tsv": _barcodes}
-
-
-def _part(name: str, stream: IO[bytes], archive: Path) -> Any:
-    where = f"{archive}: {name}"
-    with damage(where):
-        return _PARTS[Path(name).name](stream, where)
+_PARTS = {
+    "matrix.mtx": ("matrix", _matrix),
+    "genes.tsv": ("genes", _genes),
+    "features.tsv": ("genes", _genes),
+    "barcodes.tsv": ("barcodes", _barcodes),
+}
