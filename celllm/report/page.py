@@ -100,6 +100,7 @@ def _figure(path: Path) -> dict[str, Any]:
     data = base64.b64encode(path.read_bytes()).decode("ascii")
     caption = caption_of(path.stem)
     return dataclasses.asdict(caption) | {
+        "text": caption.text,
         "name": path.stem,
         "of": path.stem.partition("_")[2] if caption.by_data_set else "",
         "source": f"data:{kind};base64,{data}",

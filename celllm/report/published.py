@@ -80,6 +80,7 @@ class ScoreTable:
     unit: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    remarks: tuple[str, ...] = ()
 
     def row(self, name: str) -> Row | None:
         """The row called ``name`` (its key or its title), if the paper has it."""
@@ -295,7 +296,9 @@ def _score_table(name: str, entry: Mapping[str, Any], metrics: Mapping[str, Metr
             raise ValueError(
                 f"{PAPER.name}: {name}/{row.name} has {len(row.numbers)} numbers for {len(columns)} columns"
             )
-    return ScoreTable(name, entry["title"], entry["section"], entry["unit"], columns, rows)
+    return ScoreTable(
+        name, entry["title"], entry["section"], entry["unit"], columns, rows, tuple(entry.get("remarks", ()))
+    )
 
 
 def _number(text: str) -> Number:

@@ -333,3 +333,18 @@ def test_no_cell_is_a_formula_of_a_spreadsheet(tmp_path, score_file, spread, mod
         for row in s["rows"]
     ]
     assert title in titles
+
+
+def test_remarks_say_what_is_positive_who_learned_and_which_rows_are_one(
+    tmp_path, score_file, spread, models
+) -> None:
+    values = {(m, "gse149383", "strict", "f1"): spread(0.7, 0.01) for m in ("celllm", "logistic")}
+    values["scbert", "gse149383", "strict", "f1"] = spread(0.6, 0.01)
+    run_table("table2", [score_file(values, task="drug_few_shot")], models, {}, tmp_path / "table2")
+    for suffix in ("md", "html"):
+        text = Path(f"{tmp_path}/table2.{suffix}").read_text()
+        for part in ("F1 is that of the class", "are two samples of one cell line", "Who learned from what"):
+            assert part in text
+        assert "have the same numbers" in text
+    remarks = read_table(tmp_path / "table2.csv")["remarks"]
+    assert remarks[-1].startswith("CellLM and L1 logistic_regression & more have the same numbers")
