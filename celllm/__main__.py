@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns
     -------
-    Its exit status: 0, 2 for what the user can mend, 75 interrupted (the same command goes on), 1 for a fault
+    Its exit status: 0, 2 for what the user can mend, 75 interrupted (the same command resumes), 1 for a fault
     of ours, 130 after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)

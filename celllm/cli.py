@@ -102,7 +102,7 @@ VERBS: dict[str, Verb] = {
     ),
     "fetch": Verb(
         "celllm.sources.fetch:run_fetch",
-        "bring input files from their servers, or from a mirror, and check them",
+        "download input files, or copy them from a mirror, and check them",
         (
             CATALOGUE,
             Argument("--raw", "folder the files go to", {"default": "data/raw", "metavar": "DIR"}),
@@ -158,7 +158,7 @@ VERBS: dict[str, Verb] = {
     ),
     "check": Verb(
         "celllm.cells.check:run_check",
-        "say whether an .h5ad holds raw counts and known genes, prepared or your own",
+        "check whether an .h5ad, prepared or your own, holds raw counts and known genes",
         (
             Argument("file", "the .h5ad"),
             _file("genes", "the vocabulary, genes.tsv", required=False),
@@ -215,7 +215,7 @@ VERBS: dict[str, Verb] = {
     ),
     "pretrain": Verb(
         "celllm.training.pretrain:run_pretrain",
-        "corpus -> pre-trained encoder; goes on from its last checkpoint",
+        "corpus -> pre-trained encoder; resumes from its last checkpoint",
         (
             _file("corpus", "index.json"),
             GENES,
@@ -229,7 +229,7 @@ VERBS: dict[str, Verb] = {
     ),
     "geometry": Verb(
         "celllm.probes.geometry:run_geometry",
-        "encoders and cells they have not seen -> how the embeddings lie in their space",
+        "encoders and cells they have not seen -> how the embeddings are spread",
         (
             _named_files("encoders", "pre-trained encoders by the names of their rows"),
             _named_files("cells", "prepared .h5ad by data set"),
@@ -343,7 +343,7 @@ VERBS: dict[str, Verb] = {
     ),
     "interpret": Verb(
         "celllm.probes.attention_genes:run_interpret",
-        "encoder and pre-training cells -> genes by attention, and how well they tell tumour from normal",
+        "encoder and pre-training cells -> genes by attention, and how well they separate tumour from normal",
         (
             _file("encoder", "pre-trained encoder"),
             _file("corpus", "index.json"),
@@ -397,7 +397,7 @@ VERBS: dict[str, Verb] = {
     ),
     "report": Verb(
         "celllm.report.page:run_report",
-        "tables, figures, claims and manifest -> one page that needs nothing else",
+        "tables, figures, claims and manifest -> one self-contained page",
         (
             Argument("--tables", "tables, CSV", {"nargs": "+", "required": True, "metavar": "FILE"}),
             Argument("--figures", "figures, SVG or PNG", {"nargs": "*", "default": [], "metavar": "FILE"}),

@@ -1,4 +1,4 @@
-"""The configuration of a run: config/*.yaml laid over one another, checked, told in one line when wrong."""
+"""The configuration of a run: config/*.yaml laid over one another and checked."""
 
 import copy
 import hashlib
@@ -200,7 +200,9 @@ def _settle_mirror(config: dict[str, Any], environ: Mapping[str, str]) -> None:
     if given:
         place = Path(given).resolve()
         if not place.is_dir():
-            raise UserError(f"CELLLM_MIRROR: {given} is no folder; unset it or name the folder of the mirror")
+            raise UserError(
+                f"CELLLM_MIRROR: {given} is not a folder; unset it or name the folder of the mirror"
+            )
         config["mirror"] = str(place)
         config["run"] = f"{config['run']}-{_folder_name(place)}"
     config["results"] = f"results/{config['run']}"

@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """Bad input, told in one line: the file, key or cell, what was expected, what to do.
+    """Bad input, reported in one line: the file, key or cell, what was expected, what to do.
 
     The command line prints the message without a traceback and exits with status 2.
     """

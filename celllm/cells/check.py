@@ -76,7 +76,7 @@ def problems(adata: "AnnData", vocabulary: Vocabulary | None = None, values: str
 def _name_problems(adata: "AnnData", vocabulary: Vocabulary | None) -> Iterator[str]:
     for what, names in (("cell", adata.obs_names), ("gene", adata.var_names)):
         if (name := first_repeat(names)) is not None:
-            yield f"the {what} '{name}' is there twice"
+            yield f"the {what} '{name}' occurs twice"
     if vocabulary is None:
         return
     places = [vocabulary.index_of.get(name, -1) for name in adata.var_names]
@@ -312,7 +312,7 @@ def _judge(adata: "AnnData", counts: Counts, symbol_map: SymbolMap | None) -> tu
     if not n_genes.size:
         found.append("there is no cell in it")
     if (cell := first_repeat(adata.obs_names)) is not None:
-        found.append(f"the cell id '{cell}' is there twice; call adata.obs_names_make_unique()")
+        found.append(f"the cell id '{cell}' occurs twice; call adata.obs_names_make_unique()")
     if (n_empty := int((n_genes == 0).sum())) > 0:
         found.append(f"{n_empty} cells have no counts at all; remove them")
     if n_repeats := len(counts.genes) - len(set(counts.genes)):
@@ -342,7 +342,7 @@ def _match(
     if n_mapped >= FEW * len(counts.genes) and n_mapped:
         return
     if adata.n_obs and (symbol_map.genes(adata.obs_names[:1000]) >= 0).mean() > FEW:
-        found[:] = ["the genes stand in the rows; hand over adata.T"]
+        found[:] = ["the genes are in the rows; pass adata.T"]
     elif n_mapped == 0:
         found.append(
             f"no gene in common with the vocabulary (names here: {', '.join(map(repr, counts.genes[:3]))}); "

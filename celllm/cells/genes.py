@@ -79,7 +79,7 @@ class Vocabulary:
             raise UserError(f"{path}: the column 'index' must count 0, 1, 2 ...; make it with `celllm genes`")
         vocabulary = cls(tuple(r["symbol"] for r in rows), tuple(r["ensembl_id"] for r in rows))
         if len(vocabulary.index_of) != len(rows):
-            raise UserError(f"{path}: a symbol is there twice; make it with `celllm genes`")
+            raise UserError(f"{path}: a symbol occurs twice; make it with `celllm genes`")
         return vocabulary
 
     def write(self, path: str | Path) -> None:
@@ -270,7 +270,7 @@ def _judge(report: GeneReport, names: Sequence[str], where: str | Path, max_unkn
         )
     if report.n_unmapped:
         log.warning(
-            "%s: %d of %d names (%.1f %% of the counts) mean no gene of the vocabulary; most expressed: %s",
+            "%s: %d of %d names (%.1f %% of the counts) match no gene of the vocabulary; most expressed: %s",
             where, report.n_unmapped, report.n_in, 100 * report.unknown_share, unknown,
         )  # fmt: skip
     if dated := [name for name in report.unmapped if looks_like_date(name)]:
@@ -306,7 +306,7 @@ def run_genes(hgnc: str | Path, genes: str | Path, aliases: str | Path) -> None:
     Raises
     ------
     UserError
-        For a file that is not HGNC's table, a missing column, or a symbol that is there twice.
+        For a file that is not HGNC's table, a missing column, or a symbol that occurs twice.
     """
     rows = [row for row in delimited.rows(hgnc, _HGNC_COLUMNS) if row["status"] == "Approved"]
     coding = sorted((r for r in rows if r["locus_group"] == CODING), key=lambda r: r["symbol"])

@@ -244,7 +244,7 @@ def _tell(raw: RawCells, obs: pd.DataFrame, report: GeneReport, where: str | Pat
         len(report.merged),
     )
     for kind, n in report.n_changed.items():
-        log.info("%s: %d names read by undoing: %s", where, n, kind)
+        log.info("%s: %d names recognised after undoing: %s", where, n, kind)
     if report.merged:
         log.info("%s: summed: %s", where, ", ".join(report.merged[:20]))
     for label, n in _label_counts(obs).items():

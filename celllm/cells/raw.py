@@ -25,7 +25,7 @@ class RawCells:
     genes
         Name of each column as the source has it; may repeat.
     obs
-        One row per cell, indexed by cell id; ``sample``, ``label`` and whatever else the source tells.
+        One row per cell, indexed by cell id; ``sample``, ``label`` and whatever else the source provides.
     values
         ``counts`` or ``tpm``: linear, for values of one gene are summed.
     take_log
@@ -50,7 +50,7 @@ class RawCells:
             shape, named = self.matrix.shape, (len(self.obs), len(self.genes))
             raise UserError(f"{where}: a matrix of {shape} for (cells, genes) = {named}")
         if (cell := first_repeat(self.obs.index)) is not None:
-            raise UserError(f"{where}: the cell '{cell}' is there twice; cell ids must be unique")
+            raise UserError(f"{where}: the cell '{cell}' occurs twice; cell ids must be unique")
         if "label" in self.obs:
             check_labels(self.obs["label"], where)
         problem = value_problem(self.matrix, self.values, self.fractions, list(self.obs.index), self.genes)

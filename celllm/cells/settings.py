@@ -20,7 +20,7 @@ class CellOptions(Settings):
     max_unknown: float = setting(
         0.2, "largest share of the counts under names of no gene of the vocabulary", ge=0, le=1
     )
-    allow_empty: bool = setting(False, "write a data set of which no cell is kept; an error otherwise")
+    allow_empty: bool = setting(False, "write the data set even if no cell is kept; otherwise an error")
 
     @property
     def fewest_genes(self) -> int:

@@ -209,7 +209,7 @@ def _by_whole_share(values: NDArray[Any], high: float, share: float) -> Values:
         return Values("corrected", "counts with fractions (most of them near a whole number)")
     return Values(
         "unclear",
-        f"log-transformed or otherwise no counts (fractions up to {high:.4g}, {share:.0%} whole; cells "
+        f"log-transformed or otherwise not counts (fractions up to {high:.4g}, {share:.0%} whole; cells "
         "without a common sum or divisor)",
     )
 

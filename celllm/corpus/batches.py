@@ -116,7 +116,7 @@ class EpochSampler:
         for name, here in (("seed", self.seed), ("batch_size", self.batch_size), ("n_rows", len(self.rows))):
             if state[name] != here:
                 raise UserError(
-                    f"checkpoint: {name} was {state[name]}, this run has {here}; keep it or start anew"
+                    f"checkpoint: {name} was {state[name]}, this run has {here}; keep it or start over"
                 )
         self.epoch, self.position = state["epoch"], state["position"]
         self._order = self._draw()

@@ -148,10 +148,10 @@ def markdown(numbers: Mapping[str, Any], pairs: "pd.DataFrame") -> str:
     lines = [
         f"# Leakage: cells of the tasks among the cells of pre-training{' (toy)' if numbers['toy'] else ''}",
         "",
-        f"Run `{numbers['run']}`. Equal are two cells with the same count in every gene of the vocabulary.",
+        f"Run `{numbers['run']}`. Two cells are equal if every gene of the vocabulary has the same count.",
         f"Cells of pre-training that equal a cell of a task are {fate} (`leakage.drop` in the config).",
         "",
-        "| data set | cells | repeated within it | in pre-training too | their equals there |",
+        "| data set | cells | repeated within it | in pre-training too | equal cells there |",
         "|---|---:|---:|---:|---:|",
     ]
     for name, row in numbers["data_sets"].items():

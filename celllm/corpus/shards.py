@@ -260,7 +260,9 @@ def _excluded(path: str | Path) -> list[tuple[str, str, int]]:
     cells = []
     for row in delimited.rows(path, ("source", "sample", "row"), ","):
         if not row["row"].isdigit():
-            raise UserError(f"{path}: sample {row['sample']}: '{row['row']}' is no row; write the list again")
+            raise UserError(
+                f"{path}: sample {row['sample']}: '{row['row']}' is not a row; write the list again"
+            )
         cells.append((row["source"], row["sample"], int(row["row"])))
     return cells
 

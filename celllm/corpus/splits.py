@@ -81,7 +81,7 @@ def stratified_folds(
     Raises
     ------
     UserError
-        When a name is there twice, or no class has as many cells as there are folds.
+        When a name occurs twice, or no class has as many cells as there are folds.
     """
     from sklearn.model_selection import StratifiedKFold
 
@@ -104,7 +104,7 @@ def _fold_numbers(splitter: Any, labels: NDArray[Any]) -> Rows:
     import warnings
 
     with warnings.catch_warnings():
-        # Rare classes have been told of by name.
+        # Rare classes have been reported by name.
         warnings.filterwarnings("ignore", message="The least populated class")
         fold_of = np.empty(len(labels), dtype=np.int64)
         for number, (_, test) in enumerate(splitter.split(labels, labels)):
@@ -133,7 +133,7 @@ def stratified_fractions(
     Raises
     ------
     UserError
-        When a name is there twice, or the training side or the test part has no cell of some class.
+        When a name occurs twice, or the training side or the test part has no cell of some class.
     """
     order, sorted_labels = _sorted(ids, labels)
     splits = []
@@ -163,7 +163,7 @@ def pair_folds(
     Parameters
     ----------
     lines, drugs
-        Line and drug of each pair; a pair that was screened twice is there twice.
+        Line and drug of each pair; a pair that was screened twice occurs twice.
     kind
         ``warm``: pairs are drawn; ``cold``: cell lines are, so that those tested were never seen.
     n_repeats, seed
@@ -217,7 +217,7 @@ def _sorted(ids: Sequence[str], labels: Sequence[str]) -> tuple[Rows, NDArray[An
     order = np.argsort(names, kind="stable")
     repeated = np.flatnonzero(names[order][1:] == names[order][:-1])
     if len(repeated):
-        raise UserError(f"the cell id '{names[order][repeated[0]]}' is there twice; cell ids must be unique")
+        raise UserError(f"the cell id '{names[order][repeated[0]]}' occurs twice; cell ids must be unique")
     return order, np.asarray(labels, dtype=str)[order]
 
 

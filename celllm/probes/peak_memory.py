@@ -72,7 +72,7 @@ class Accountant(TorchDispatchMode):
 
 
 class _OnMeta(Accountant):
-    """An accountant of the meta device: where a step looks at a value, it is told one that lets it go on."""
+    """An accountant of the meta device: where a step looks at a value, it gets one that lets it continue."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -101,7 +101,7 @@ class _FusedDropout(nn.Dropout):
 
 
 class PeakMeter:
-    """Takes steps of pre-training and tells their peaks.
+    """Takes steps of pre-training and reports their peaks.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 PAPER = "Figures of the paper"
-EMBEDDINGS = "How the embeddings lie"
+EMBEDDINGS = "Spread of the embeddings"
 TRAINING = "Training and size"
 OTHER = "Further figures"
 GROUPS = (PAPER, EMBEDDINGS, TRAINING, OTHER)
@@ -30,26 +30,26 @@ CAPTIONS = {
         PAPER,
         "Fig. 3: confusion of cell types",
         "Test cells of all splits together; rows are true classes and sum to 100 %, the corner counts cells.",
-        "Look off the diagonal: which types are taken for which, and whether rare ones are found at all",
+        "Look off the diagonal: which types are confused, and whether rare ones are found at all",
         by_data_set=True,
     ),
     "fig4": Caption(
         PAPER,
         "Fig. 4: longest cell by contrastive batch",
         "The longest cell whose training step of the 50M model fits the memory budget, by batch size.",
-        "Look at the slopes: end to end the length falls with the batch, divided it should hardly do",
+        "Look at the slopes: end to end, the length falls with the batch; divided, it should hardly change",
     ),
     "figc1": Caption(
         PAPER,
         "Fig. C.1: the genes with the most attention",
         "Mean exact attention of [CLS] to a gene, in normal and in tumour cells of pre-training.",
-        "Look for genes that stand high in tumour cells only, and for those the paper names",
+        "Look for genes that rank high in tumour cells only, and for those the paper names",
     ),
     "figc2": Caption(
         PAPER,
         "Fig. C.2: cells by their most expressed and most attended genes",
         "The same cells by two choices of genes; ARI holds two clusters to normal and tumour.",
-        "Look at whether tumour and normal part better by attended genes; the ARI says by how much",
+        "Look at whether attended genes separate tumour from normal better; the ARI says by how much",
     ),
     "tsne": Caption(
         EMBEDDINGS,
@@ -62,7 +62,7 @@ CAPTIONS = {
         EMBEDDINGS,
         "Geometry of embeddings",
         "Mean cosine, uniformity, alignment and effective rank of unseen cells, by encoder.",
-        "Look at rows with and without contrast: it should spread cells without tearing passes apart",
+        "Look at rows with and without contrast: it should spread cells but keep both passes of one together",
     ),
     "loss_curves": Caption(
         TRAINING,

@@ -59,7 +59,7 @@ def compared(facts: Mapping[str, Any], settings: CountSettings, book: Paper) -> 
     for pattern in settings.accept:
         if not any(fnmatchcase(name_of(path), pattern) for path in known):
             names = ", ".join(name_of(path) for path in known if path[-2] != "labels")
-            raise UserError(f"counts.accept: '{pattern}' is no count of the paper; known are {names}")
+            raise UserError(f"counts.accept: '{pattern}' is not a count in the paper; known are {names}")
     for path, value in known.items():
         ours, accepted = find(facts, path), _accepted(name_of(path), settings.accept)
         yield {

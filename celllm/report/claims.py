@@ -57,7 +57,7 @@ OTHER: dict[str, Literal["strict", "paper"]] = {"strict": "paper", "paper": "str
 class Finding:
     """What a run says on a claim: one comparison (the weakest of several pairs), or why there is none.
 
-    ``pair`` tells which pair of an ordering it is, ``lost`` that not all splits are in it.
+    ``pair`` says which pair of an ordering it is, ``lost`` that not all splits are in it.
     """
 
     comparison: Comparison | None = None

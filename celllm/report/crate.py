@@ -1,7 +1,8 @@
 """A run as an RO-Crate: what was run on what, when, and what came of it, in ``ro-crate-metadata.json``.
 
 Follows the profile Workflow Run Crate 0.6 (https://w3id.org/ro/wfrun/workflow) on RO-Crate 1.3, through the
-library rocrate. Nothing in it names a place of the machine: files are told by their path in the run's folder.
+library rocrate. Nothing in it names a place of the machine: files are identified by their path in the run's
+folder.
 """
 
 import mimetypes
@@ -43,7 +44,7 @@ FOLDERS = {
     "graph": "Gene network and one embedding per gene",
     "checkpoints": "Pre-trained encoders",
 }
-TRACES = {"logs": "What each job said", "benchmarks": "Time and memory of each job, by Snakemake"}
+TRACES = {"logs": "Log of each job", "benchmarks": "Time and memory of each job, by Snakemake"}
 
 
 def run_crate(manifest: str | Path, lock: str | Path, out: str | Path) -> None:
@@ -218,7 +219,7 @@ def _facts(path: Path, name: str) -> dict[str, Any]:
 
 
 def _folders(crate: "ROCrate", folder: Path, names: Mapping[str, str]) -> "list[Entity]":
-    """Folders that are told as one, those that the run has."""
+    """Folders that are described as one, those that the run has."""
     there = {name: text for name, text in names.items() if (folder / name).is_dir()}
     return [crate.add_dataset(dest_path=name, properties={"name": text}) for name, text in there.items()]
 

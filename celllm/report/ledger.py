@@ -105,7 +105,7 @@ def _allowed(tolerance: Any, bound: str, unit: str) -> str:
 
 
 def p_text(p: float) -> str:
-    """A p value as it is read: what is very small is only told to be so."""
+    """A p value as it is read: what is very small is only reported as such."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 

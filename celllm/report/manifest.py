@@ -191,7 +191,7 @@ def machine() -> dict[str, Any]:
         "host": platform.node(),
         "system": platform.platform(),
         "cpu": names[0] if names else platform.processor() or platform.machine(),
-        # Those that this process may use, where the system tells.
+        # Those that this process may use, where the system says.
         "n_cpus": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpus": gpus,

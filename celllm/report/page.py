@@ -68,7 +68,7 @@ def run_report(
 
 
 def _read(reader: Any, path: str | Path) -> Any:
-    """Read a CSV of this benchmark; another file in its place is told in one line."""
+    """Read a CSV of this benchmark; another file in its place is reported in one line."""
     try:
         return reader(path)
     except (KeyError, IndexError) as error:

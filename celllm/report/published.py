@@ -132,7 +132,7 @@ class FactRow:
 class FactTable:
     """A table of facts; ``shares`` marks the columns that are per cent of the first one.
 
-    ``differences`` tells whether ours minus the paper's is worth a column of its own.
+    ``differences`` says whether ours minus the paper's is worth a column of its own.
     """
 
     name: str

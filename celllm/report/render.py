@@ -101,7 +101,7 @@ def score_view(frame: pd.DataFrame, title: str) -> dict[str, Any]:
     """What the templates show of a table of scores: a block per protocol, optimism, numbered reasons."""
     table = printed.load().table(str(frame["table"].iloc[0]))
     if not isinstance(table, ScoreTable):
-        raise ValueError(f"{table.name} is no table of scores")
+        raise ValueError(f"{table.name} is not a table of scores")
     table = table.with_columns_of(frame[["task", "data_set"]].itertuples(index=False, name=None))
     toy = bool((frame["size"] == "toy").all())
     notes = Notes()

@@ -9,7 +9,7 @@ from typing import Any
 from celllm.errors import UserError
 from celllm.io import read_yaml
 
-TOY_NOTE = "toy size: numbers say that the code runs, not that the paper holds"
+TOY_NOTE = "toy size: the numbers show that the code runs, not that the claims hold"
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def _controls(tables: Sequence[View]) -> list[str]:
     shares = [f"{n} of {total} columns of {number}" for number, (n, total) in led.items() if n]
     if not shares:
         return []
-    return [f"A control, a row that a sceptic asks for, is best in {', in '.join(shares)}."]
+    return [f"A control is best in {', in '.join(shares)}."]
 
 
 def _led_by_controls(table: View) -> tuple[int, int]:

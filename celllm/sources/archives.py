@@ -127,7 +127,7 @@ def open_text(
 
 
 def kind_of(start: bytes) -> str | None:
-    """Name the kind of a file that is no text by its first bytes; None for what can be a text."""
+    """Name the kind of a file that is not text by its first bytes; None for what can be a text."""
     found = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
     if found is None and start[257:262] == b"ustar":
         return "a tar archive"
@@ -261,6 +261,6 @@ def _checked(path: str | Path, member: tarfile.TarInfo, seen: set[str]) -> str:
         raise UserError(f"{path}: member {member.name!r} is a link, device or sparse file; refused")
     plain = str(name)
     if plain in seen and not member.isdir():
-        raise UserError(f"{path}: member {member.name!r} is there twice; refused")
+        raise UserError(f"{path}: member {member.name!r} occurs twice; refused")
     seen.add(plain)
     return plain

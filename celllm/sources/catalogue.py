@@ -28,7 +28,7 @@ class InputFile:
     """One file of the catalogue, its templates filled in.
 
     ``path`` is its place under the raw folder and under a mirror, ``key`` its place in the catalogue;
-    ``wanted`` tells whether the options in the catalogue ask for it.
+    ``wanted`` says whether the options in the catalogue ask for it.
     """
 
     key: str
@@ -121,7 +121,7 @@ class Catalogue:
         match = re.fullmatch(spec.get("pattern", "(?!)"), sample)
         if match is None:
             raise UserError(
-                f"{source}: '{sample}' is no sample name; expected the form {spec.get('pattern')}"
+                f"{source}: '{sample}' is not a sample name; expected the form {spec.get('pattern')}"
             )
         fields = {k: v for k, v in match.groupdict().items() if v is not None}
         return spec.get("defaults", {}) | fields | self.table(source).get(sample, {}) | {"sample": sample}
@@ -182,7 +182,7 @@ def _checked_row(path: Path, row: dict[str, Any]) -> dict[str, str]:
         raise UserError(f"{path}: expected the columns sample,url,sha256, got {','.join(map(str, row))}")
     row = {name: value.strip() for name, value in row.items()}
     if row["url"] and not re.match(r"https?://\S+$", row["url"]):
-        raise UserError(f"{path}: sample {row['sample']}: '{row['url']}' is no http address")
+        raise UserError(f"{path}: sample {row['sample']}: '{row['url']}' is not an http address")
     if row["sha256"] and not re.fullmatch("[0-9a-f]{64}", row["sha256"]):
         raise UserError(f"{path}: sample {row['sample']}: sha256 needs 64 hexadecimal digits in lower case")
     return row

@@ -29,7 +29,7 @@ from celllm.sources.archives import damage, open_bytes, open_text
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-AGAIN = "delete the file and get it again"
+AGAIN = "delete the file and download it again"
 MAX_WORKBOOK = 2**31
 """Bytes that a workbook may unpack to; the largest one among the sources has 21 MB packed."""
 MISSING = frozenset(("", "na", "n/a", "#n/a", "nan", "null", "none", "-", "\\n"))
@@ -157,7 +157,7 @@ def _table_lines(
     if first is None:
         raise UserError(f"{where}: the file is empty; {AGAIN}")
     if first[1].startswith("<"):
-        raise UserError(f"{where}: a web page (HTML) in place of the data; {AGAIN}")
+        raise UserError(f"{where}: a web page (HTML) instead of the data; {AGAIN}")
     second = next(lines, None)
     while second is not None and _is_comment(first[1], second[1], delimiter):
         first, second = second, next(lines, None)
@@ -180,7 +180,7 @@ def _lines(handle: Iterable[str], where: str | Path) -> Iterator[tuple[int, str]
             raise UserError(f"{where}: line {blank} is empty, but line {place} is not; {AGAIN}")
         if not line.isascii() and (byte := _LONE_BYTE.search(line)):
             raise UserError(
-                f"{where}: line {place} is no UTF-8 text (byte {ord(byte[0]) - 0xDC00:#x} at character "
+                f"{where}: line {place} is not UTF-8 text (byte {ord(byte[0]) - 0xDC00:#x} at character "
                 f"{byte.start() + 1}); save it as UTF-8 if it is Latin-1 or Windows-1252, else fetch it again"
             )
         yield place, line
@@ -262,7 +262,7 @@ def _places(names: Sequence[str], columns: Sequence[str], where: str | Path) -> 
         next((c for c in columns if names.count(c) > 1), None) if len(columns) < 100 else first_repeat(names)
     )
     if doubled is not None:
-        raise UserError(f"{where}: the column '{doubled}' is there twice; remove one of the two")
+        raise UserError(f"{where}: the column '{doubled}' occurs twice; remove one of the two")
     return {c: names.index(c) for c in columns}
 
 
@@ -298,7 +298,7 @@ def _sheet_records(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, li
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(
             f"{path}: row {place + 1} or a part behind it cannot be read ({_detail(error)}); "
-            "save the workbook anew, or as CSV"
+            "save the workbook again, or as CSV"
         ) from error
 
 

@@ -137,7 +137,7 @@ def _persist(session: requests.Session, url: str, file: InputFile, partial: Path
 def _session(file: InputFile, patience: Patience) -> requests.Session:
     retries = Retry(
         total=patience.tries - 1,
-        connect=min(2, patience.tries - 1),  # a machine without a network is told so soon
+        connect=min(2, patience.tries - 1),  # a machine without a network learns of it soon
         backoff_factor=patience.pause,
         status_forcelist=(429, 500, 502, 503, 504),
         raise_on_status=False,
@@ -253,15 +253,15 @@ def check_start(content: Content, start: bytes, declared_html: bool = False) -> 
     if content != "html" and (_is_html(start) or (text and declared_html)):
         raise WrongContent("sent an HTML page instead of the file")
     if text and b"\0" in start[:1024]:
-        raise WrongContent("sent something that is no text")
+        raise WrongContent("sent something that is not text")
     if content == "gzip" and not gzipped:
         raise WrongContent("sent something that is not gzip-compressed")
     if content == "rdata" and not start.startswith(_RDATA):
-        raise WrongContent("sent something that is no RData file")
+        raise WrongContent("sent something that is not an RData file")
     if content == "tar" and start[257:262] != b"ustar":
-        raise WrongContent("sent something that is no tar archive")
+        raise WrongContent("sent something that is not a tar archive")
     if content == "excel" and not start.startswith(b"PK\x03\x04"):
-        raise WrongContent("sent something that is no Excel file")
+        raise WrongContent("sent something that is not an Excel file")
 
 
 _RDATA = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"RDX")
@@ -276,11 +276,11 @@ def _check(file: InputFile, partial: Path) -> None:
     """Check a complete file: size and checksum when they are known, else that it is whole in itself."""
     size = _size(partial)
     if file.bytes is not None and size != file.bytes:
-        raise WrongContent(f"sent {size:,} bytes, expected are {file.bytes:,}")
+        raise WrongContent(f"sent {size:,} bytes, expected {file.bytes:,}")
     if file.sha256 is None:
         check_whole(file.content, partial)
     elif (found := sha256(partial)) != file.sha256:
-        raise WrongContent(f"sent a file with sha256 {found}, expected is {file.sha256}")
+        raise WrongContent(f"sent a file with sha256 {found}, expected {file.sha256}")
 
 
 def check_whole(content: Content, path: Path) -> None:

@@ -50,7 +50,7 @@ class Store:
     ) -> "Store":
         """Make a store; ``lock`` is ``data.lock`` in the raw folder unless said otherwise."""
         if mirror is not None and not Path(mirror).is_dir():
-            raise UserError(f"mirror: {mirror} is no folder; name a folder laid out like data/raw")
+            raise UserError(f"mirror: {mirror} is not a folder; name a folder laid out like data/raw")
         locked = DataLock(Path(lock) if lock else Path(raw) / "data.lock")
         return cls(Path(raw), locked, Path(mirror) if mirror else None, offline, patience)
 
@@ -126,13 +126,9 @@ def _verify(file: InputFile, place: Path, entry: Entry | None, store: Store) -> 
     """Check a file that is there; a file that nobody has seen before is locked."""
     found = Entry.of(place, entry.url if entry else "supplied")
     if file.bytes is not None and found.bytes != file.bytes:
-        raise UserError(
-            f"{place}: has {found.bytes:,} bytes, expected are {file.bytes:,} ({file.key}); {_AGAIN}"
-        )
+        raise UserError(f"{place}: has {found.bytes:,} bytes, expected {file.bytes:,} ({file.key}); {_AGAIN}")
     if file.sha256 is not None and found.sha256 != file.sha256:
-        raise UserError(
-            f"{place}: sha256 is {found.sha256}, expected is {file.sha256} ({file.key}); {_AGAIN}"
-        )
+        raise UserError(f"{place}: sha256 is {found.sha256}, expected {file.sha256} ({file.key}); {_AGAIN}")
     if entry is None:
         _look_at(file, place)
         store.lock.write(file.path, found)
@@ -167,7 +163,7 @@ def _from_mirror(file: InputFile, place: Path, entry: Entry | None, store: Store
         _look_at(file, origin)
     elif found.sha256 != expected:
         raise UserError(
-            f"{origin}: sha256 is {found.sha256}, SHA256SUMS of the mirror has {expected}; copy it anew"
+            f"{origin}: sha256 is {found.sha256}, SHA256SUMS of the mirror has {expected}; copy it again"
         )
     if not place.exists() or sha256(place) != found.sha256:
         with atomic(place) as partial:
@@ -186,7 +182,7 @@ def checksums(folder: Path) -> dict[str, str]:
         digest, blank, name = line.partition(" ")
         if not blank or len(digest) != 64:
             raise UserError(
-                f"{listing}: line {number} is not `<sha256>  <path>`; write it anew with sha256sum"
+                f"{listing}: line {number} is not `<sha256>  <path>`; write it again with sha256sum"
             )
         sums[name[1:].removeprefix("./")] = digest
     return sums

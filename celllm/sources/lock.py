@@ -66,7 +66,7 @@ def held(path: Path, waiting_for: str | None = None) -> Iterator[None]:
     path
         The lock file, made when missing.
     waiting_for
-        What to tell the log that this process is waiting for.
+        What the log says this process is waiting for.
 
     Raises
     ------

@@ -66,7 +66,7 @@ class DrugResponse:
         Raises
         ------
         UserError
-            When no pair is left, a pair is there twice, a drug has two structures or all responses are equal.
+            When no pair is left, a pair occurs twice, a drug has two structures or all responses are equal.
         """
         if responses is None:
             raise UserError("drug response: no table of responses; pass --responses")
@@ -185,7 +185,7 @@ def _check(table: pd.DataFrame, path: str | Path) -> None:
         raise UserError(f"{path}: no pair is left that has a response, expression and a structure")
     twice = pd.Series(pair_ids(table)).duplicated()
     if twice.any():
-        raise UserError(f"{path}: the pair {pair_ids(table)[twice.argmax()]} is there twice; keep one")
+        raise UserError(f"{path}: the pair {pair_ids(table)[twice.argmax()]} occurs twice; keep one")
     if np.ptp(table["ln_ic50"].to_numpy()) == 0:
         value = table["ln_ic50"].iloc[0]
         raise UserError(f"{path}: all {len(table)} responses are {value}; there is nothing to predict")

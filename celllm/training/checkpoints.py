@@ -100,11 +100,11 @@ def load(folder: str | Path, config: Mapping[str, Any]) -> State | None:
         try:
             header, found = tensors.read(path, FORMAT, "checkpoint; expected what 'celllm pretrain' writes")
         except UserError as error:
-            log.warning("%s; going back to the checkpoint before", error)
+            log.warning("%s; using the checkpoint before it", error)
             continue
         difference = _difference(header["config"], json.loads(json.dumps(config)))
         if difference and header["values"].get("finished"):
-            log.info("%s: of a finished training in which %s; a new one begins", folder, difference)
+            log.info("%s: of a finished training in which %s; a new one starts", folder, difference)
             _remove(folder)
             return None
         if difference:
@@ -114,7 +114,7 @@ def load(folder: str | Path, config: Mapping[str, Any]) -> State | None:
             )
         return State(header["step"], found, header["values"])
     if paths:
-        raise UserError(f"{folder}: none of its checkpoints can be read; remove them to start anew")
+        raise UserError(f"{folder}: none of its checkpoints can be read; remove them to start over")
     return None
 
 

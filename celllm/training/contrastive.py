@@ -290,7 +290,7 @@ def _views(encode: Encode | Sequence[Encode], chunks: Sequence[Any]) -> list[Enc
 class RandomState:
     """The state of torch's default generators: CPU, and every CUDA device once CUDA is in use.
 
-    The devices of the *inputs* do not tell which generators a module draws from, so all are remembered.
+    The devices of the *inputs* do not reveal which generators a module draws from, so all are remembered.
     """
 
     def __init__(self) -> None:

@@ -4,7 +4,7 @@ import signal
 from types import FrameType
 
 EXIT_INTERRUPTED = 75
-"""Exit status after a checkpoint on request (EX_TEMPFAIL of sysexits.h): the same command goes on."""
+"""Exit status after a checkpoint on request (EX_TEMPFAIL of sysexits.h): the same command resumes."""
 
 
 class StopRequest:

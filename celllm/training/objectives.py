@@ -127,7 +127,7 @@ class PretrainingModel(nn.Module):
     contrast
         With the pooling to the vector that the contrastive loss compares.
     tumour
-        With the head that tells tumour cells from normal ones.
+        With the head that separates tumour cells from normal ones.
     size
         Of the pooled vector (Table F.1: 512).
     """

@@ -4,7 +4,7 @@
         --model '{"size": "50m"}' --checkpoints state --out encoder.safetensors --metrics metrics.csv
     torchrun --nproc-per-node 8 -m celllm pretrain ...          (the same arguments)
 
-Killed at any point, the same command goes on from the last checkpoint and, on a CPU, ends with the same bits.
+Killed at any point, the same command resumes from the last checkpoint and, on a CPU, ends with the same bits.
 On SIGTERM or SIGUSR1 a checkpoint is written at the end of the step and the exit status is 75.
 """
 
@@ -184,7 +184,7 @@ class Run:
         self.sampler = state.values["sampler"]
         self.batches.sampler.load(self.sampler)
         self.trainer.load(state.tensors, state.values["scaler"])
-        log.info("going on after step %d", self.step)
+        log.info("resuming after step %d", self.step)
 
     def is_due(self) -> bool:
         """Whether the time or the step of a checkpoint has come, for all processes alike."""
@@ -329,7 +329,7 @@ def train(run: Run, stop: StopRequest) -> bool:
             if run.is_due() or stopping:
                 run.save()
             if stopping and run.step < run.n_steps:
-                log.warning("%s: stopped after step %d; the same command goes on", stop.signal, run.step)
+                log.warning("%s: stopped after step %d; the same command resumes", stop.signal, run.step)
                 return False
     return True
 

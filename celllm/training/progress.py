@@ -1,4 +1,4 @@
-"""What a training run tells: one CSV row per step, a line now and then, a bar on a terminal."""
+"""What a training run reports: one CSV row per step, a line now and then, a bar on a terminal."""
 
 import csv
 import logging
@@ -82,7 +82,7 @@ class Progress(ExitStack):
     log_steps
         Steps between two lines.
     silent
-        Tell nothing (a process that is not the first).
+        Report nothing (a process that is not the first).
     """
 
     def __init__(self, n_steps: int, step: int, log_steps: int, silent: bool = False) -> None:
@@ -96,7 +96,7 @@ class Progress(ExitStack):
         self.enter_context(logging_redirect_tqdm())
 
     def add(self, row: Mapping[str, float | int]) -> None:
-        """Tell of the step whose metrics these are."""
+        """Report the step with these metrics."""
         self.bar.update()
         step = int(row["step"])
         if self.silent or (step % self.log_steps and step != self.n_steps):

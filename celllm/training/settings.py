@@ -33,8 +33,8 @@ else:  # mlm_weight ...
 class PretrainSettings(_Weights):
     """Settings of pre-training.
 
-    Both views of a cell hide the same tokens, so that dropout alone tells them apart, and masked expressions
-    and tumour/normal are means over both views. The paper says nothing about either.
+    Both views of a cell hide the same tokens, so that dropout alone distinguishes them, and masked
+    expressions and tumour/normal are means over both views. The paper says nothing about either.
     """
 
     # The run

@@ -55,10 +55,10 @@ def _names(adata: anndata.AnnData, axis: str, names: list[str]) -> anndata.AnnDa
             "the value 4.5 of cell 'c1', gene 'SEPTIN2' is a fraction; whole raw counts",
         ),
         (lambda a: _change(a, 1, 2.5), "the value 2.5 of cell 'c1', gene 'GATA1' is a fraction; whole raw"),
-        (lambda a: _names(a, "obs_names", ["c1", "c1", "c3"]), "the cell 'c1' is there twice"),
+        (lambda a: _names(a, "obs_names", ["c1", "c1", "c3"]), "the cell 'c1' occurs twice"),
         (
             lambda a: _names(a, "var_names", ["ACTB", "CD4", "CD4", "SEPTIN2"]),
-            "the gene 'CD4' is there twice",
+            "the gene 'CD4' occurs twice",
         ),
         (
             lambda a: _names(a, "var_names", ["ACTB", "CD4", "ZZZ", "SEPTIN2"]),
@@ -109,7 +109,7 @@ def test_another_kind_of_values_is_refused(good):
 def test_further_problems_are_counted(good):
     good.obs_names = ["c1", "c1", "c3"]
     good.X.data[0] = -1
-    with pytest.raises(UserError, match=r"the cell 'c1' is there twice \(and 1 more\)$"):
+    with pytest.raises(UserError, match=r"the cell 'c1' occurs twice \(and 1 more\)$"):
         check(good)
 
 
@@ -233,7 +233,7 @@ def test_repeated_gene_names_and_fractions_are_no_problem(tmp_path, gene_files, 
     [
         (
             _set(_user(COUNTS), obs_names=["c1", "c1", "c2"]),
-            "the cell id 'c1' is there twice; call adata.obs_names_make",
+            "the cell id 'c1' occurs twice; call adata.obs_names_make",
         ),
         (_user(COUNTS * np.array([[1], [0], [1]])), "1 cells have no counts at all; remove them"),
         (
@@ -242,7 +242,7 @@ def test_repeated_gene_names_and_fractions_are_no_problem(tmp_path, gene_files, 
         ),
         (
             _set(_user(COUNTS[:, :3].T, ["c1", "c2", "c3"]), obs_names=GENES[:3]),
-            "the genes stand in the rows; hand over",
+            "the genes are in the rows; pass",
         ),
         (_user(LOGGED), r"no raw counts found; X: the values are ln\(x \+ 1\) of whole counts"),
         (_user(COUNTS)[:0].copy(), "there is no cell in it"),

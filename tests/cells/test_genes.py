@@ -139,7 +139,7 @@ def test_the_vocabulary_survives_writing_and_reading(gene_files, tmp_path):
     ("content", "message"),
     [
         ("index\tsymbol\tensembl_id\n0\tA\t\n2\tB\t\n", "the column 'index' must count 0, 1, 2"),
-        ("index\tsymbol\tensembl_id\n0\tA\t\n1\tA\t\n", "a symbol is there twice"),
+        ("index\tsymbol\tensembl_id\n0\tA\t\n1\tA\t\n", "a symbol occurs twice"),
         ("index\tsymbol\tensembl_id\n", "the column 'index' must count 0, 1, 2"),
         ("gene\tsymbol\nx\ty\n", "the column 'index' is missing"),
     ],
@@ -155,7 +155,7 @@ def test_a_damaged_vocabulary_is_refused(tmp_path, content, message):
     ("content", "message"),
     [
         ("", "the file is empty"),
-        ("<!DOCTYPE html><html>moved</html>", r"a web page \(HTML\) in place of the data"),
+        ("<!DOCTYPE html><html>moved</html>", r"a web page \(HTML\) instead of the data"),
         (HGNC.replace("locus_group", "group") + ROW, "the column 'locus_group' is missing"),
         (HGNC + ROW[:20], "line 2 has 3 fields, expected 7"),
         (HGNC + ROW.replace("protein-coding gene", "pseudogene"), "no approved entry of the locus group"),

@@ -173,7 +173,7 @@ def test_the_most_expressed_unknown_names_are_a_warning_and_in_the_prepared_file
     with caplog.at_level(logging.WARNING):
         made = prepare(_cells(names, [900, 900, *range(12), 3]), MAP, CellOptions())
     top = [f"u{i}" for i in range(11, 1, -1)]
-    text = "13 of 15 names (3.7 % of the counts) mean no gene of the vocabulary; most expressed: u11, u10, u9, u8"
+    text = "13 of 15 names (3.7 % of the counts) match no gene of the vocabulary; most expressed: u11, u10, u9, u8"
     assert any(text in message for message in caplog.messages)
     assert any("1 unknown names look like dates of a spreadsheet: 2-Mai" in m for m in caplog.messages)
     stored = made.uns["celllm"]

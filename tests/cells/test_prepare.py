@@ -209,7 +209,7 @@ def test_the_table_of_samples_is_checked(tmp_path, names):
             ["human1_1,AC,beta,1.1,4.25,2,4,0"],
             "the value 1.1 of cell 'human1_1', gene 'GF1' is a fraction; whole raw",
         ),
-        ([ROWS[0], ROWS[0]], "the cell 'human1_1' is there twice; cell ids must be unique"),
+        ([ROWS[0], ROWS[0]], "the cell 'human1_1' occurs twice; cell ids must be unique"),
         (["human1_1,AC,,1,9,2,4,0"], "1 of 1 cells have no label, e.g. 'human1_1'"),
     ],
 )

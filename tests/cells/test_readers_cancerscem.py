@@ -53,7 +53,7 @@ def test_cell_types_are_joined_across_points_and_dashes(tmp_path):
     assert read(files, Options()).obs["cell_type"].tolist() == ["Malignant", "", "T cell"]
     files["cell_types"].write_text("barcode\tcell_type\nTTTTTTTTTTTTTTTT.1\tT cell\n")
     with pytest.raises(
-        UserError, match="none of the 3 barcodes of the matrix is there; is it another sample's"
+        UserError, match="none of the 3 barcodes of the matrix occurs in it; is it another sample's"
     ):
         read(files, Options())
 
@@ -69,7 +69,7 @@ def test_cell_types_are_joined_across_points_and_dashes(tmp_path):
         (["\t" + "\t".join(CELLS), "GATA1\t1\tNA\t3"], "line 2: 'NA' is not a number"),
         (["\t" + "\t".join(CELLS), "GATA1\t1\t\t3"], "line 2: a field is empty where a number is expected"),
         (["\t" + "\t".join(CELLS)], "a header and no rows"),
-        (["<html><body>404</body></html>"], r"a web page \(HTML\) in place of the data"),
+        (["<html><body>404</body></html>"], r"a web page \(HTML\) instead of the data"),
         ([""], "the file is empty"),
     ],
 )

@@ -109,7 +109,7 @@ def test_a_release_of_gdsc_is_joined_by_ids_and_names(tmp_path, caplog, workbook
         ({"ic50": IC50.replace("-2.25", "resistant")}, "line 2: ACH-000003: 'resistant' is not a number"),
         ({"ic50": IC50.replace("-2.25", "inf")}, "line 2: ACH-000003: 'inf' is not a finite number"),
         ({"ic50": IC50.replace("GDSC:11", "11")}, "line 3 starts with '11', expected an id such as GDSC:1"),
-        ({"ic50": IC50.replace("ACH-000004", "ACH-000001")}, "the column 'ACH-000001' is there twice"),
+        ({"ic50": IC50.replace("ACH-000004", "ACH-000001")}, "the column 'ACH-000001' occurs twice"),
         ({"ic50": IC50[:-3]}, "line 6 has 4 fields, expected 5"),
         ({"ic50": "<html>"}, r"a web page \(HTML\)"),
         ({"drugs": DRUGS.replace("PubCHEM", "PubChem")}, "the column 'PubCHEM' is missing"),

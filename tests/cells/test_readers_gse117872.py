@@ -62,7 +62,7 @@ def test_values_and_the_other_columns(tmp_path):
             INFO.replace("Resistant", "Refractory"),
             "the sixth column holds 'Refractory', expected Sensitive, Resistant",
         ),
-        (INFO.replace("RHC2", "RHC1"), "the cell 'RHC1' is there twice"),
+        (INFO.replace("RHC2", "RHC1"), "the cell 'RHC1' occurs twice"),
         (INFO[: INFO.index("RHC2")], "1 of 3 cells have no label, e.g. 'RHC2'"),
         (INFO.replace("\t1\t1\n", "\t1\n"), "line 2 has 8 fields, expected 9"),
     ],

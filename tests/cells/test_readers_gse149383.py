@@ -45,7 +45,7 @@ def test_labels_are_joined_by_id_and_not_by_position(tmp_path):
         ),
         (
             META.replace("sens_AATCAAACCAAN", "sens_GTTTGCTGTTTC"),
-            "the cell 'sens_GTTTGCTGTTTC' is there twice",
+            "the cell 'sens_GTTTGCTGTTTC' occurs twice",
         ),
         (META[: META.index("resis")], "1 of 3 cells have no label, e.g. 'resis_GCGAGCCGAGGC'"),
         (META[:-12], "line 3 has 3 fields, expected 4"),

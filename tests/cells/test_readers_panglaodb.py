@@ -71,7 +71,7 @@ def test_mouse_genes_are_refused(files):
     mouse = ["Actb_ENSMUSG00000029580.14", *GENES[1:]]
     files["matrix"].write_bytes(workspace(SparseMatrix(csc_matrix(VALUES), mouse, BARCODES)))
     with pytest.raises(
-        UserError, match=r"'Actb_ENSMUSG00000029580.14' is no human gene \(ENSMUSG\); leave this sample"
+        UserError, match=r"'Actb_ENSMUSG00000029580.14' is not a human gene \(ENSMUSG\); leave this sample"
     ):
         read(files, Options())
 
@@ -80,7 +80,7 @@ def test_mouse_genes_are_refused(files):
     ("damage", "message"),
     [
         (lambda data: b"", "the file is empty"),
-        (lambda data: b"<html>403 Forbidden</html>", r"a web page \(HTML\) in place of the data"),
+        (lambda data: b"<html>403 Forbidden</html>", r"a web page \(HTML\) instead of the data"),
         (lambda data: data[: len(data) // 2], "not a complete R workspace"),
         (lambda data: data[:40] + bytes([data[40] ^ 1]) + data[41:], "not a complete R workspace"),
         (lambda data: b"x" * 100, "not a complete R workspace"),
@@ -121,7 +121,7 @@ def test_the_clusters_file_is_needed_and_checked(files):
     ):
         read({"matrix": files["matrix"]}, Options())
     files["clusters"].write_text("CCCG 1\nCCCG 2\n")
-    with pytest.raises(UserError, match="the barcode 'CCCG' is there twice"):
+    with pytest.raises(UserError, match="the barcode 'CCCG' occurs twice"):
         read(files, Options())
     files["clusters"].write_text("CCCG 1\nTTTA\n")
     with pytest.raises(UserError, match="line 2 has 1 fields, expected 2"):
@@ -187,7 +187,7 @@ def test_a_real_workspace_equals_what_the_rdata_package_reads(mirror):
 
 @pytest.mark.mirror
 def test_the_real_mouse_sample_is_refused(mirror):
-    with pytest.raises(UserError, match="is no human gene"):
+    with pytest.raises(UserError, match="is not a human gene"):
         read(_mirrored(mirror, "SRA578634_SRS2302659"), Options())
 
 

@@ -98,8 +98,8 @@ def test_a_truncated_archive_is_refused(tmp_path):
             LABELS.replace("celltype", "cluster"),
             "the column 'celltype' is missing; expected a table with the columns",
         ),
-        (LABELS.replace("AAAC-1", "CCCG-8"), "the barcode 'CCCG-8' is there twice"),
-        ("<!DOCTYPE html>", r"a web page \(HTML\) in place of the data"),
+        (LABELS.replace("AAAC-1", "CCCG-8"), "the barcode 'CCCG-8' occurs twice"),
+        ("<!DOCTYPE html>", r"a web page \(HTML\) instead of the data"),
     ],
 )
 def test_bad_labels_are_one_line_that_names_their_file(tmp_path, labels, message):

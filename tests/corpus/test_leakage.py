@@ -161,7 +161,7 @@ def test_an_empty_list_drops_nothing(shards, genes, task, tmp_path) -> None:
         ("source,sample,row\nmade,S9,0\n", "sample S9 of made is in none of the shards"),
         ("source,sample,row\nmade,S1,10\n", "sample S1 has 10 cells, no row 10"),
         ("source,sample\nmade,S1\n", "the column 'row' is missing"),
-        ("source,sample,row\nmade,S1,first\n", "sample S1: 'first' is no row"),
+        ("source,sample,row\nmade,S1,first\n", "sample S1: 'first' is not a row"),
         (None, "exclude.csv: .*No such file"),
     ],
 )

@@ -87,7 +87,7 @@ def test_no_validation_part_without_a_class_of_two() -> None:
 
 
 def test_repeated_names_are_refused() -> None:
-    with pytest.raises(UserError, match="'a' is there twice"):
+    with pytest.raises(UserError, match="'a' occurs twice"):
         stratified_folds(["a", "b", "a"], ["x", "x", "x"], 2, 0)
 
 

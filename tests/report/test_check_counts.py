@@ -119,7 +119,7 @@ def test_verdict_on_a_count(facts, ours, settings, verdict) -> None:
 @pytest.mark.parametrize(
     ("accept", "message"),
     [
-        ({"baron/cells": 3}, "'baron/cells' is no count of the paper; known are gse149383/n_cells, "),
+        ({"baron/cells": 3}, "'baron/cells' is not a count in the paper; known are gse149383/n_cells, "),
         ({"baron/n_cells": "many"}, r"'baron/n_cells': expected a number or \[lowest, highest\], got 'many'"),
         ({"baron/n_cells": [9, 8]}, r"expected a number or \[lowest, highest\], got \[9, 8\]"),
     ],

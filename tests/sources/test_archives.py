@@ -94,7 +94,7 @@ def test_a_member_that_is_there_twice_is_refused(tmp_path: Path) -> None:
             member = tarfile.TarInfo("a.txt")
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    with pytest.raises(UserError, match="is there twice"):
+    with pytest.raises(UserError, match="occurs twice"):
         _read(tmp_path / "x.tar")
 
 

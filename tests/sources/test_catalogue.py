@@ -99,7 +99,7 @@ def test_addresses_from_a_table_of_samples(tmp_path: Path, sources: dict[str, An
     [
         ("sample,adress\nA,b\n", "expected the columns sample,url,sha256"),
         ("sample,url,sha256\nA,b\n", "expected the columns sample,url,sha256"),
-        ("sample,url,sha256\nLGG-001-01-1A,ftp://x,\n", "'ftp://x' is no http address"),
+        ("sample,url,sha256\nLGG-001-01-1A,ftp://x,\n", "'ftp://x' is not an http address"),
         ("sample,url,sha256\nLGG-001-01-1A,http://x,abc\n", "64 hexadecimal digits"),
     ],
 )
@@ -132,7 +132,7 @@ def test_unknown_names_come_with_the_known_ones() -> None:
     catalogue = Catalogue.read(CATALOGUE)
     with pytest.raises(UserError, match=r"unknown data set 'zheng'; known are hgnc, .*, zheng68k"):
         choose(catalogue, ["zheng"])
-    with pytest.raises(UserError, match=r"panglaodb: '\.\./x' is no sample name"):
+    with pytest.raises(UserError, match=r"panglaodb: '\.\./x' is not a sample name"):
         catalogue.sample_files("panglaodb", "../x")
     assert choose(catalogue, ["baron", "hgnc"]) == ["hgnc", "baron"]
 

@@ -113,7 +113,7 @@ BAD = {
         TABLE.replace("group", "grp"),
         "the column 'group' is missing; .* found name, grp, value",
     ),
-    "a doubled column": (TABLE.replace("group,value", "value,group,value"), "fields|there twice"),
+    "a doubled column": (TABLE.replace("group,value", "value,group,value"), "fields|occurs twice"),
     "a web page": ("<!DOCTYPE html>\n<p>", r"a web page \(HTML\)"),
     "nothing": ("", "the file is empty"),
 }
@@ -162,7 +162,7 @@ def test_text_that_is_not_utf8_is_named_by_line_and_byte(tmp_path: Path) -> None
     path = tmp_path / "x.csv"
     path.write_bytes(TABLE.replace("g 2", "µM").encode("latin-1"))
     with pytest.raises(
-        UserError, match=r"line 3 is no UTF-8 text \(byte 0xb5 at character 3\); save it as UTF-8"
+        UserError, match=r"line 3 is not UTF-8 text \(byte 0xb5 at character 3\); save it as UTF-8"
     ):
         list(rows(path, ("name",), ","))
     found = [row["group"] for row in rows(path, ("group",), ",", encoding="latin-1")]

@@ -377,14 +377,14 @@ def test_an_empty_file_is_refused(server: Server, raw: Path, tmp_path: Path) -> 
 def test_wrong_bytes_are_refused_with_both_checksums(server: Server, raw: Path, tmp_path: Path) -> None:
     server.pages["/x"] = Page(GZ)
     other = "0" * 64
-    with pytest.raises(UserError, match=f"sha256 {_digest(GZ)}, expected is {other} .x.files.data"):
+    with pytest.raises(UserError, match=f"sha256 {_digest(GZ)}, expected {other} .x.files.data"):
         fetch("x/data.bin.gz", _catalogue(tmp_path, [server.url("/x")], sha256=other), raw, patience=QUICK)
     assert _left(raw) == [] and len(server.requests) == 1
 
 
 def test_a_wrong_size_is_refused(server: Server, raw: Path, tmp_path: Path) -> None:
     server.pages["/x"] = Page(GZ)
-    with pytest.raises(UserError, match=f"sent {len(GZ):,} bytes, expected are {len(GZ) - 1:,}"):
+    with pytest.raises(UserError, match=f"sent {len(GZ):,} bytes, expected {len(GZ) - 1:,}"):
         fetch(
             "x/data.bin.gz", _catalogue(tmp_path, [server.url("/x")], bytes=len(GZ) - 1), raw, patience=QUICK
         )

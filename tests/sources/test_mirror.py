@@ -76,7 +76,7 @@ def test_what_the_mirror_lacks_is_one_line(tmp_path: Path, small: Path) -> None:
     ) as error:
         fetch("baron/GSE84133_RAW.tar", CATALOGUE, tmp_path / "raw", mirror=small)
     assert str(small) in str(error.value) and "\n" not in str(error.value)
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         fetch(PATH, CATALOGUE, tmp_path / "raw", mirror=small / "none")
 
 

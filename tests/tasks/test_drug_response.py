@@ -450,7 +450,7 @@ def test_of_many_names_the_first_are_told(
     ("change", "message"),
     [
         (lambda t: t.__setitem__("ln_ic50", 2.5), "all 360 responses are 2.5; there is nothing to predict"),
-        (lambda t: t.__setitem__("screen", "GDSC:1"), r"the pair ACH-000\|100\|GDSC:1 is there twice"),
+        (lambda t: t.__setitem__("screen", "GDSC:1"), r"the pair ACH-000\|100\|GDSC:1 occurs twice"),
         (
             spoil("smiles", "CCC", lambda t: t.index == 0),
             "the drug 100 has two different SMILES; keep one",

@@ -181,7 +181,7 @@ def test_a_mirror_has_a_run_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_mirror_that_is_no_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"CELLLM_MIRROR: .*nowhere is no folder"):
+    with pytest.raises(UserError, match=r"CELLLM_MIRROR: .*nowhere is not a folder"):
         completed({}, {"CELLLM_MIRROR": str(tmp_path / "nowhere")})
 
 

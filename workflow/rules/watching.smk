@@ -1,4 +1,4 @@
-# How the embeddings lie of cells that no encoder was trained on.
+# Spread of the embeddings of cells that no encoder was trained on.
 def compared_models():
     """Encoders that read expressed genes. scBERT reads all, at many times the price, and has no contrast to show."""
     return [

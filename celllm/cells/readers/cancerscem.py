@@ -59,7 +59,7 @@ def _cell_types(path: Path, cells: Sequence[str]) -> list[str]:
     found = [types.get(_plain(cell), "") for cell in cells]
     if not any(found):
         raise UserError(
-            f"{path}: none of the {len(cells)} barcodes of the matrix is there; is it another sample's?"
+            f"{path}: none of the {len(cells)} barcodes of the matrix occurs in it; is it another sample's?"
         )
     return found
 

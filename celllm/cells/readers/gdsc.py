@@ -97,7 +97,9 @@ def read_release(files: Mapping[str, Path], options: Options) -> tuple[pd.DataFr
         lost["n_without_drug"] += not drug
     if not pairs:
         counts = ", ".join(f"{name} {n}" for name, n in lost.items())
-        raise UserError(f"{files['response']}: no response is left ({counts}); are lines and drugs its own?")
+        raise UserError(
+            f"{files['response']}: no response is left ({counts}); do its lines and drugs match the others?"
+        )
     return _table(pairs, options), lost
 
 

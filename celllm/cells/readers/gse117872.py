@@ -44,7 +44,7 @@ def _cells(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: the header starts with {', '.join(header)}; expected {', '.join(_HEADER)}")
     found = pd.DataFrame(list(rows), columns=list(_COLUMNS[: len(_HEADER)])).set_index("cell")
     if (cell := delimited.first_repeat(found.index)) is not None:
-        raise UserError(f"{path}: the cell '{cell}' is there twice")
+        raise UserError(f"{path}: the cell '{cell}' occurs twice")
     unknown = sorted(set(found["drug_status"]) - set(STATUS))
     if unknown:
         raise UserError(f"{path}: the sixth column holds '{unknown[0]}', expected {', '.join(STATUS)}")

@@ -44,6 +44,6 @@ def _groups(path: Path) -> dict[str, tuple[str, str]]:
                 "expected erl, sensitive or erlres, resistant"
             )
         if cell in groups:
-            raise UserError(f"{path}: the cell '{cell}' is there twice")
+            raise UserError(f"{path}: the cell '{cell}' occurs twice")
         groups[cell] = (group, label)
     return groups

@@ -167,7 +167,7 @@ def symbols(names: list[str], where: str | Path = "the matrix") -> list[str]:
     for name in names:
         match = _NAME.fullmatch(name)
         if match and match[3]:
-            raise UserError(f"{where}: '{name}' is no human gene (ENS{match[3]}G); leave this sample out")
+            raise UserError(f"{where}: '{name}' is not a human gene (ENS{match[3]}G); leave this sample out")
         cut.append(match[1] if match else name)
     return cut
 
@@ -177,7 +177,7 @@ def read_clusters(path: Path) -> dict[str, str]:
     clusters: dict[str, str] = {}
     for row in delimited.rows(path, ("barcode", "cluster"), delimiter=None, header=False):
         if row["barcode"] in clusters:
-            raise UserError(f"{row.where}: the barcode '{row['barcode']}' is there twice")
+            raise UserError(f"{row.where}: the barcode '{row['barcode']}' occurs twice")
         clusters[row["barcode"]] = row["cluster"]
     return clusters
 

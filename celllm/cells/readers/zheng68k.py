@@ -72,7 +72,7 @@ def read_10x_archive(archive: Path) -> tuple[Any, list[str], list[str]]:
 def _labels(path: Path) -> dict[str, str]:
     pairs = [(row["barcodes"], row["celltype"]) for row in delimited.rows(path, ("barcodes", "celltype"))]
     if (barcode := delimited.first_repeat([barcode for barcode, _ in pairs])) is not None:
-        raise UserError(f"{path}: the barcode '{barcode}' is there twice")
+        raise UserError(f"{path}: the barcode '{barcode}' occurs twice")
     return dict(pairs)
 
 
