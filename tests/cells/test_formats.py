@@ -114,7 +114,7 @@ def _tar(path: Path) -> None:
         (_two_genomes, r"holds several genomes \(GRCh38, mm10\); export one"),
         (_no_rna, r"a MuData file without a modality 'rna' \(it has atac, prot\)"),
         (_other_hdf5, r"is an HDF5 file of another kind \(it holds weights\); expected are cells as"),
-        (_cut, r"not a complete \.h5ad file .*delete the file and get it again"),
+        (_cut, r"not a complete \.h5ad file .*delete the file and download it again"),
         (_tar, "is a tar archive; expected are cells as"),
         (Path.mkdir, "is a folder; expected are cells as"),
         (lambda p: p.write_bytes(b""), r"not a complete \.h5ad file: it is empty"),

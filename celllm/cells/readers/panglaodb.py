@@ -119,7 +119,7 @@ def _load(path: Path) -> dict[str, Any]:
     """Objects of an R workspace by name, or the one of saveRDS, read without running any of it."""
     start = _unpacked(path, 512)
     if not start.strip() or start.lstrip().startswith(b"<"):
-        what = "a web page (HTML) in place of the data" if start.strip() else "the file is empty"
+        what = "a web page (HTML) instead of the data" if start.strip() else "the file is empty"
         raise UserError(f"{path}: {what}; {delimited.AGAIN}")
     is_rds = start[:2] in (b"X\n", b"A\n")
     if not is_rds and start[:2] != b"RD":
