@@ -1,11 +1,14 @@
 """Files that are either complete or absent: written beside their place, synced, renamed."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
 import re
+import socket
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,11 +34,24 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path``; on success it is synced and renamed to ``path``.
 
     The temporary name keeps the suffixes of ``path`` (writers that look at them still work). When the block
-    raises, the temporary file is removed and whatever stood at ``path`` before stays as it was.
+    raises, the temporary file is removed and whatever stood at ``path`` before stays as it was. Temporary
+    files of writers that were killed are removed on the way.
+
+    Raises
+    ------
+    UserError
+        For a folder in place of the file, a full disk, or a place that cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".partial-", suffix="".join(path.suffixes)[-40:], dir=path.parent)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name a file to write")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_of_the_dead(path.parent)
+        prefix, suffix = f".partial-{_HOST}-{os.getpid()}-", "".join(path.suffixes)[-40:]
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=path.parent)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
     os.close(handle)
     partial = Path(name)
     try:
@@ -44,8 +60,28 @@ def atomic(path: str | Path) -> Iterator[Path]:
         _sync(partial)
         partial.replace(path)
         _sync(path.parent)
+    except UserError:
+        raise
+    except Exception as error:  # libraries have errors of their own for a full disk
+        if getattr(error, "errno", None) not in _NO_ROOM and not _FULL.search(str(error)):
+            raise
+        reason = getattr(error, "strerror", None) or "no space left"
+        raise UserError(f"{path}: cannot be written ({reason}); make room and start again") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+_HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_FULL = re.compile(r"No space left|File too large|os error (27|28|30|122)\b")
+
+
+def _remove_of_the_dead(folder: Path) -> None:
+    """Remove temporary files of processes of this machine that have ended."""
+    for file in folder.glob(f".partial-{_HOST}-*"):
+        writer = file.name.split("-")[2]
+        if writer.isdigit() and not Path("/proc", writer).exists() and Path("/proc/self").exists():
+            file.unlink(missing_ok=True)
 
 
 def _umask() -> int:

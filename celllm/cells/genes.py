@@ -23,6 +23,7 @@ from celllm.errors import UserError
 from celllm.io import write_text
 from celllm.sources import delimited
 from celllm.sources.delimited import Row
+from celllm.sources.lock import verified
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -308,7 +309,7 @@ def run_genes(hgnc: str | Path, genes: str | Path, aliases: str | Path) -> None:
     UserError
         For a file that is not HGNC's table, a missing column, or a symbol that occurs twice.
     """
-    rows = [row for row in delimited.rows(hgnc, _HGNC_COLUMNS) if row["status"] == "Approved"]
+    rows = [row for row in delimited.rows(verified(hgnc), _HGNC_COLUMNS) if row["status"] == "Approved"]
     coding = sorted((r for r in rows if r["locus_group"] == CODING), key=lambda r: r["symbol"])
     if not coding:
         raise UserError(f"{hgnc}: no approved entry of the locus group '{CODING}'")

@@ -6,6 +6,7 @@ count at best and a crash of the HDF5 library at worst.
 """
 
 import hashlib
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -30,12 +31,17 @@ _BLOCK = 2**20
 
 def write(adata: "AnnData", path: str | Path) -> None:
     """Write a prepared data set, compressed and sealed; complete or absent."""
+    import anndata
+    import h5py
+
     check(adata, where=path)
-    with atomic(path) as partial:
-        adata.write_h5ad(partial, compression="gzip", compression_opts=1)
-        with open(partial, "r+b") as handle:
-            digest = hashlib.file_digest(handle, "sha256").hexdigest()
-            handle.write(f"\ncelllm sha256 {digest}\n".encode())
+    content = io.BytesIO()  # HDF5 crashes when it cannot close a file, so the disk never sees it write
+    with h5py.File(content, "w") as file:
+        anndata.io.write_elem(file, "/", adata, dataset_kwargs={"compression": "gzip", "compression_opts": 1})
+    seal = f"\ncelllm sha256 {hashlib.sha256(content.getbuffer()).hexdigest()}\n"
+    with atomic(path) as partial, open(partial, "wb") as handle:
+        handle.write(content.getbuffer())
+        handle.write(seal.encode())
 
 
 def read(path: str | Path, vocabulary: Vocabulary | None = None) -> "AnnData":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from celllm.cells.values import Kind, value_problem
 from celllm.errors import UserError
 from celllm.sources.delimited import first_repeat
+from celllm.sources.lock import verified
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +72,7 @@ def check_labels(labels: "pd.Series[Any]", where: str | Path) -> None:
 def check_files(
     source: str, files: Mapping[str, Path], needed: Collection[str], optional: Collection[str] = ()
 ) -> None:
-    """Refuse a missing, unknown or absent file of a data set."""
+    """Refuse a missing, unknown, absent or changed file of a data set."""
     for name in needed:
         if name not in files:
             raise UserError(
@@ -80,5 +81,4 @@ def check_files(
     for name, path in files.items():
         if name not in (*needed, *optional):
             raise UserError(f"{source}: unknown file '{name}'; allowed are {', '.join((*needed, *optional))}")
-        if not Path(path).is_file():
-            raise UserError(f"{path}: no such file (the file '{name}' of {source})")
+        verified(path, f"the file '{name}' of {source}")

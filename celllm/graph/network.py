@@ -137,12 +137,13 @@ def run_network(
         :class:`NetworkSettings` as JSON or mapping.
     """
     from celllm.cells.genes import SymbolMap, Vocabulary
+    from celllm.sources.lock import verified
 
     chosen = as_settings(NetworkSettings, options, "network settings")
     vocabulary = Vocabulary.read(genes)
     symbols = SymbolMap.read(aliases, vocabulary)
-    protein_genes = read_proteins(info, symbols)
-    network = read_links(links, protein_genes, len(vocabulary), vocabulary.sha256, chosen.min_score)
+    protein_genes = read_proteins(verified(info), symbols)
+    network = read_links(verified(links), protein_genes, len(vocabulary), vocabulary.sha256, chosen.min_score)
     network.save(out)
     log.info("%s: %s", out, ", ".join(f"{name} {value}" for name, value in network.facts.items()))
 

@@ -4,12 +4,12 @@ import fcntl
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from celllm.errors import UserError
-from celllm.io import read_json, sha256, write_json
+from celllm.io import read_json, sha256, write_json, write_text
 from celllm.settings import Settings, as_settings
 
 LOCKS = ".locks"
@@ -55,6 +55,48 @@ class DataLock:
             entries = self.read() | {path: entry}
             files = {name: entries[name].model_dump() for name in sorted(entries)}
             write_json(self.path, {"version": 1, "files": files})
+
+
+def verified(path: str | Path, what: str = "") -> Path:
+    """Return a raw file's path once it is known to be there and what data.lock says of it.
+
+    The lock is looked for in the folders above the file; a file that none of them locks is taken as it is.
+    Its content is hashed once and again only when its size or time has changed.
+
+    Parameters
+    ----------
+    path
+        The file.
+    what
+        What it is, for the message when it is missing.
+
+    Raises
+    ------
+    UserError
+        When the file is missing, or has changed since it was fetched.
+    """
+    path = Path(path)
+    if not path.is_file():
+        kind = "is a folder; a file is expected" if path.is_dir() else "no such file"
+        raise UserError(f"{path}: {kind}{f' ({what})' if what else ''}")
+    place = path.resolve()
+    folder = next((up for up in place.parents if (up / "data.lock").is_file()), None)
+    entry = DataLock(folder / "data.lock").read().get(str(place.relative_to(folder))) if folder else None
+    if folder is None or entry is None:
+        return path
+    status = place.stat()
+    note = folder / LOCKS / f"{place.relative_to(folder)}.checked"
+    stamp = f"{status.st_size} {status.st_mtime_ns} {entry.sha256}"
+    if note.is_file() and note.read_text(encoding="utf-8") == stamp:
+        return path
+    if status.st_size != entry.bytes or sha256(place) != entry.sha256:
+        raise UserError(
+            f"{path}: changed since it was fetched on {entry.date} (data.lock: {entry.bytes:,} bytes, "
+            f"sha256 {entry.sha256[:12]}...); delete it and fetch it again, or remove its entry there"
+        )
+    with suppress(UserError):  # in a read-only raw folder it is hashed each time
+        write_text(note, stamp)
+    return path
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from celllm.errors import UserError
 from celllm.io import atomic
 from celllm.settings import as_settings
 from celllm.sources.catalogue import Catalogue
+from celllm.sources.lock import verified
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +79,7 @@ def list_samples(
         )
     reader = importlib.import_module(f"celllm.cells.readers.{source}")
     chosen = as_settings(reader.Options, options, f"options of {source}")
-    table = reader.sample_table({name: Path(path) for name, path in files.items()}, chosen)
+    table = reader.sample_table({name: verified(path) for name, path in files.items()}, chosen)
     names = _chosen(catalogue, source, chosen.samples, Path(mirror) if mirror else None)
     if names is not None:
         _check_known(source, chosen.samples, names, table.index)
