@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  if command -v uv >/dev/null; then uv venv --quiet --clear --seed --python 3.11 $(VENV); \
 	  else echo "make: Python 3.11 with venv is needed and none was found. Install it (Debian/Ubuntu: apt install python3.11-venv;" \
 	    "conda: conda create -n py311 python=3.11; or install uv, which fetches one), then run make PYTHON=/path/to/python3.11" >&2; exit 1; fi; fi
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[graph,workflow,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[graph,workflow,docs,dev]'
 	@touch $@
 
 toy: setup
@@ -46,14 +46,10 @@ unit: setup
 	PATH="$(BIN):$$PATH" $(BIN)/pytest -n $(CORES) --ignore tests/workflow
 	PATH="$(BIN):$$PATH" $(BIN)/pytest tests/workflow
 
-# The site, into docs/_build/html. Its packages are installed when it is first built.
-docs: $(VENV)/.docs
+# The site; the tutorial is executed.
+docs: setup
 	$(BIN)/sphinx-build -W --keep-going --quiet docs docs/_build/html
 	@echo "Site: docs/_build/html/index.html"
 
-$(VENV)/.docs: $(STAMP)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
-	@touch $@
-
 clean:
-	rm -rf results/toy* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf results/toy* docs/_build .pytest_cache .mypy_cache .ruff_cache
