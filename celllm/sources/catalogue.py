@@ -12,7 +12,9 @@ from celllm.config import check, is_wanted
 from celllm.errors import UserError
 from celllm.io import read_yaml
 
-Content = Literal["text", "gzip", "text_or_gzip", "tar", "rdata", "excel", "html"]
+Content = Literal["text", "gzip", "text_or_gzip", "tar", "rdata", "excel", "html", "hdf5"]
+MAX_BYTES = 2**36
+"""No file of a source is larger, whatever a server goes on sending."""
 _CONTENT_OF: dict[str, Content] = {
     ".gz": "gzip",
     ".tgz": "gzip",
@@ -20,6 +22,10 @@ _CONTENT_OF: dict[str, Content] = {
     ".RData": "rdata",
     ".xlsx": "excel",
     ".html": "html",
+    ".h5ad": "hdf5",
+    ".h5": "hdf5",
+    ".h5mu": "hdf5",
+    ".loom": "hdf5",
 }
 
 
@@ -41,6 +47,9 @@ class InputFile:
     supply: str | None = None
     sample: str | None = None
     wanted: bool = True
+    at_least: int = 0
+    at_most: int = MAX_BYTES
+    hosts: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -159,6 +168,9 @@ def _input(row: Mapping[str, Any], key: str, fields: Mapping[str, str], wanted: 
         supply=row.get("supply"),
         sample=fields.get("sample"),
         wanted=wanted,
+        at_least=row.get("at_least", 0),
+        at_most=row.get("at_most", MAX_BYTES),
+        hosts=tuple(row.get("hosts", ())),
     )
 
 

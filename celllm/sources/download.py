@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial as bind
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -63,6 +64,7 @@ class Part:
     url: str
     validator: str = ""
     total: int | None = None
+    final: str = ""
 
     @classmethod
     def read(cls, partial: Path) -> "Part | None":
@@ -83,11 +85,12 @@ def forget(partial: Path) -> None:
     _note(partial).unlink(missing_ok=True)
 
 
-def download(url: str, file: InputFile, partial: Path, patience: Patience) -> None:
+def download(url: str, file: InputFile, partial: Path, patience: Patience) -> str:
     """Fetch ``url`` to ``partial`` completely, going on from what is there, and check it.
 
     Kind of content, size and checksum are checked against the catalogue's row. After a broken transfer
-    ``partial`` stays for the next call, after wrong content it is gone.
+    ``partial`` stays for the next call, after wrong content it is gone. Returned is the address that gave the
+    file, behind all redirects and without its query (where storage services write keys).
 
     Raises
     ------
@@ -104,6 +107,8 @@ def download(url: str, file: InputFile, partial: Path, patience: Patience) -> No
                 raise
             log.info("%s: %s; fetching all of it again", file.path, error)
             _complete(session, url, file, partial, patience)
+    part = Part.read(partial)
+    return part.final if part and part.final else url
 
 
 def _complete(
@@ -162,6 +167,7 @@ def _transfer(
                 forget(partial)
                 raise Broken("the server has another version of it")
             start = _accept(response, start)
+            _check_redirects(file, url, response)
             part = _part(url, response, start)
             part.write(partial)
             _store(response, file, partial, part, start)
@@ -198,21 +204,39 @@ def _accept(response: requests.Response, start: int) -> int:
     return 0
 
 
+def _check_redirects(file: InputFile, url: str, response: requests.Response) -> None:
+    """Refuse to be led away from what the catalogue names, unless the file's checksum is known."""
+    if file.sha256 is not None:
+        return
+    start = urlsplit(url)
+    allowed = (start.hostname or "", *file.hosts)
+    for hop in (urlsplit(one.url) for one in (*response.history[1:], response)):
+        host = hop.hostname or ""
+        if (start.scheme, hop.scheme) == ("https", "http"):
+            raise Refused(f"leads from https to {hop.scheme}://{host}; give the file's sha256 to accept it")
+        if not any(host == known or host.endswith(f".{known}") for known in allowed):
+            raise Refused(f"leads to another host, {host}; list it under `hosts` or give the file's sha256")
+
+
 def _part(url: str, response: requests.Response, start: int) -> Part:
     """Note version and size: a weak ETag does not vouch for bytes, a date does well enough."""
     tag = response.headers.get("ETag", "")
     validator = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
     length = response.headers.get("Content-Length", "")
-    return Part(url, validator, start + int(length) if length.isdecimal() else None)
+    final = urlsplit(response.url)._replace(query="", fragment="").geturl() if response.history else ""
+    return Part(url, validator, start + int(length) if length.isdecimal() else None, final)
 
 
 def _store(response: requests.Response, file: InputFile, partial: Path, part: Part, start: int) -> None:
     """Write the body behind ``start``, byte by byte as it is stored there: no decoding on the way."""
+    most = file.bytes or part.total or file.at_most
     with open(partial, "r+b" if start else "wb") as handle, _bar(file, part, start) as bar:
         handle.seek(start)
         handle.truncate()
         try:
             for chunk in response.raw.stream(CHUNK, decode_content=False):
+                if handle.tell() + len(chunk) > most:
+                    raise WrongContent(f"sent more than {most:,} bytes")
                 _write(handle, chunk, file)
                 bar.update(len(chunk))
         except HTTPError as error:
@@ -260,6 +284,8 @@ def check_start(content: Content, start: bytes, declared_html: bool = False) -> 
         raise WrongContent("sent something that is not an RData file")
     if content == "tar" and start[257:262] != b"ustar":
         raise WrongContent("sent something that is not a tar archive")
+    if content == "hdf5" and not start.startswith((b"\x89HDF\r\n\x1a\n", b"\x1f\x8b")):
+        raise WrongContent("sent something that is no HDF5 file")
     if content == "excel" and not start.startswith(b"PK\x03\x04"):
         raise WrongContent("sent something that is not an Excel file")
 
@@ -277,6 +303,10 @@ def _check(file: InputFile, partial: Path) -> None:
     size = _size(partial)
     if file.bytes is not None and size != file.bytes:
         raise WrongContent(f"sent {size:,} bytes, expected {file.bytes:,}")
+    if file.sha256 is None and not file.at_least <= size <= file.at_most:
+        raise WrongContent(
+            f"sent {size:,} bytes, plausible are {file.at_least:,} to {file.at_most:,} (at_least, at_most)"
+        )
     if file.sha256 is None:
         check_whole(file.content, partial)
     elif (found := sha256(partial)) != file.sha256:
@@ -293,10 +323,26 @@ def check_whole(content: Content, path: Path) -> None:
         elif content == "excel":
             with zipfile.ZipFile(path) as archive:
                 _no_bad_member(archive)
+        elif content == "hdf5":
+            _check_hdf5(path)
         elif content != "text":
             with archives.open_bytes(path) as stream:
                 _exhaust(iter(bind(stream.read, CHUNK), b""))
     except (UserError, zipfile.BadZipFile) as error:
+        raise WrongContent("sent a truncated or damaged file") from error
+
+
+def _check_hdf5(path: Path) -> None:
+    """Open the file, which compares its size with the one in its head."""
+    import h5py
+
+    with open(path, "rb") as handle:
+        gzipped = handle.read(2) == b"\x1f\x8b"
+    if gzipped:
+        return check_whole("gzip", path)
+    try:
+        h5py.File(path, "r").close()
+    except OSError as error:
         raise WrongContent("sent a truncated or damaged file") from error
 
 

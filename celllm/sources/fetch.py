@@ -198,26 +198,28 @@ def _from_server(file: InputFile, place: Path, entry: Entry | None, store: Store
     failures = []
     for url in file.urls:
         try:
-            _from_address(url, file, partial, store)
+            final = _from_address(url, file, partial, store)
         except Refused as error:
             log.info("%s: %s: %s", file.path, url, error)
             failures.append(f"{url}: {error}")
             continue
-        return _settle(url, file, partial, place, entry, store)
+        return _settle(url, final, file, partial, place, entry, store)
     raise UserError(f"{file.path}: not fetched: {'; '.join(failures)} ({file.key})")
 
 
-def _from_address(url: str, file: InputFile, partial: Path, store: Store) -> None:
+def _from_address(url: str, file: InputFile, partial: Path, store: Store) -> str:
     """Download while no other process takes anything from the same host."""
     host = urlsplit(url).netloc
     with held(store.raw / LOCKS / f"{host}.host", waiting_for=f"another download from {host}"):
         log.info("%s: from %s", file.path, url)
-        download(url, file, partial, store.patience)
+        return download(url, file, partial, store.patience)
 
 
-def _settle(url: str, file: InputFile, partial: Path, place: Path, entry: Entry | None, store: Store) -> None:
+def _settle(
+    url: str, final: str, file: InputFile, partial: Path, place: Path, entry: Entry | None, store: Store
+) -> None:
     """Lock a complete download and give it its name."""
-    found = Entry.of(partial, url)
+    found = Entry.of(partial, url, "" if final == url else final)
     if entry is not None and found.sha256 != entry.sha256:
         forget(partial)
         raise UserError(

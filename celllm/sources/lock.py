@@ -19,18 +19,22 @@ log = logging.getLogger(__name__)
 
 
 class Entry(Settings):
-    """One file as it was first seen: ``url`` is an address, ``mirror:<path>`` or ``supplied``."""
+    """One file as it was first seen: ``url`` is an address, ``mirror:<path>`` or ``supplied``.
+
+    ``final`` is the address behind all redirects, where there were any.
+    """
 
     url: str
     bytes: int
     sha256: str
     date: str
+    final: str = ""
 
     @classmethod
-    def of(cls, file: Path, url: str) -> "Entry":
+    def of(cls, file: Path, url: str, final: str = "") -> "Entry":
         """Describe a file on disk, now."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(url=url, bytes=file.stat().st_size, sha256=sha256(file), date=now)
+        return cls(url=url, bytes=file.stat().st_size, sha256=sha256(file), date=now, final=final)
 
 
 class DataLock:
@@ -53,7 +57,7 @@ class DataLock:
         """Add or replace one entry, safe against other jobs doing the same."""
         with held(self.path.parent / LOCKS / self.path.name):
             entries = self.read() | {path: entry}
-            files = {name: entries[name].model_dump() for name in sorted(entries)}
+            files = {name: entries[name].model_dump(exclude_defaults=True) for name in sorted(entries)}
             write_json(self.path, {"version": 1, "files": files})
 
 

@@ -70,6 +70,7 @@ def test_addresses_of_samples_are_filled_in() -> None:
         content="rdata",
         browser=True,
         sample=SAMPLE,
+        at_most=4_000_000_000,
     )
     assert (
         clusters.urls[0].endswith(f"/sample_clusters/{SAMPLE}.seurat_clusters.txt")

@@ -9,16 +9,19 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
 
 from celllm.errors import UserError
-from celllm.sources.download import BROWSER, Patience
+from celllm.sources.catalogue import InputFile
+from celllm.sources.download import BROWSER, Patience, Refused, _check_redirects
 from celllm.sources.fetch import fetch, run_fetch
 
 QUICK = Patience(connect=5.0, silence=1.0, tries=3, pause=0.01)
@@ -384,7 +387,7 @@ def test_wrong_bytes_are_refused_with_both_checksums(server: Server, raw: Path, 
 
 def test_a_wrong_size_is_refused(server: Server, raw: Path, tmp_path: Path) -> None:
     server.pages["/x"] = Page(GZ)
-    with pytest.raises(UserError, match=f"sent {len(GZ):,} bytes, expected {len(GZ) - 1:,}"):
+    with pytest.raises(UserError, match=f"sent more than {len(GZ) - 1:,} bytes"):
         fetch(
             "x/data.bin.gz", _catalogue(tmp_path, [server.url("/x")], bytes=len(GZ) - 1), raw, patience=QUICK
         )
@@ -586,3 +589,62 @@ def test_a_full_or_read_only_disk_is_one_line(
     raw.write_text("a file in place of the folder")
     with pytest.raises(UserError, match="cannot be written"):
         fetch("x/data.bin.gz", _catalogue(tmp_path, [server.url("/x")]), raw)
+
+
+@pytest.mark.parametrize("known", [{"bytes": 5000}, {"at_most": 5000}])
+def test_a_body_that_goes_on_beyond_its_size_is_cut_off(
+    server: Server, raw: Path, tmp_path: Path, known: dict[str, int]
+) -> None:
+    server.pages["/x"] = Page(BODY * 20, length=False)
+    catalogue = _catalogue(tmp_path, [server.url("/x")], **known)
+    with pytest.raises(UserError, match="sent more than 5,000 bytes"):
+        fetch("x/data.bin.gz", catalogue, raw, patience=QUICK)
+    assert _left(raw) == []
+
+
+def test_an_implausible_size_is_refused_without_a_checksum(server: Server, raw: Path, tmp_path: Path) -> None:
+    server.pages["/x"] = Page(GZ, length=False)
+    row = {"at_least": len(GZ) + 1, "at_most": 10**6}
+    with pytest.raises(UserError, match=rf"sent {len(GZ):,} bytes, plausible are"):
+        fetch("x/data.bin.gz", _catalogue(tmp_path, [server.url("/x")], **row), raw, patience=QUICK)
+    path = fetch("x/data.bin.gz", _catalogue(tmp_path, [server.url("/x")], **row, sha256=_digest(GZ)), raw)
+    assert path.read_bytes() == GZ
+
+
+@pytest.mark.parametrize(
+    ("row", "refused"),
+    [
+        ({}, True),
+        ({"hosts": ["localhost"]}, False),
+        ({"sha256": "of the file"}, False),
+        ({"hosts": ["host"]}, True),
+    ],
+)
+def test_another_host_is_followed_only_where_the_catalogue_says_so(
+    server: Server, raw: Path, tmp_path: Path, row: dict[str, Any], refused: bool
+) -> None:
+    other = server.url("/there?key=secret").replace("127.0.0.1", "localhost")
+    server.pages["/here"] = Page(b"", status=302, headers={"Location": other})
+    server.pages["/there?key=secret"] = Page(GZ)
+    row = {"sha256": _digest(GZ)} if "sha256" in row else row
+    catalogue = _catalogue(tmp_path, [server.url("/here")], **row)
+    if refused:
+        with pytest.raises(UserError, match="/here: leads to another host, localhost; list it under `hosts`"):
+            fetch("x/data.bin.gz", catalogue, raw, patience=QUICK)
+        return
+    assert fetch("x/data.bin.gz", catalogue, raw, patience=QUICK).read_bytes() == GZ
+    entry = json.loads((raw / "data.lock").read_text())["files"]["x/data.bin.gz"]
+    assert entry["url"] == server.url("/here")
+    assert entry["final"] == other.partition("?")[0]
+
+
+def test_a_redirect_from_https_to_http_is_refused_without_a_checksum(tmp_path: Path) -> None:
+    def answer(url: str) -> Any:
+        return SimpleNamespace(url=url, history=[])
+
+    response = answer("http://data.example/x")
+    response.history = [answer("https://data.example/x")]
+    file = InputFile("x.files.data", "x", ("https://data.example/x",), None, None, "text")
+    with pytest.raises(Refused, match=r"leads from https to http://data\.example"):
+        _check_redirects(file, file.urls[0], response)
+    _check_redirects(replace(file, sha256="0" * 64), file.urls[0], response)
