@@ -22,6 +22,9 @@ import celllm
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
+# Used without an import of ours, and where.
+NAMED_ELSEWHERE = {"snakemake-executor-plugin-slurm": ("profiles/slurm/config.yaml", "executor: slurm")}
+
 # Makes modules of these names as absent as if they were not installed.
 HIDE = """
 import sys
@@ -166,6 +169,20 @@ def test_the_core_runs_from_the_wheel_in_an_empty_folder(wheel: Path, tmp_path: 
     found = run("celllm", "check", "cells.h5ad")
     assert found.returncode == 0, found.stderr
     assert "30 cells" in found.stdout
+
+
+def test_every_dependency_is_imported_somewhere() -> None:
+    extensions = re.findall(r'"([\w.]+)"', (ROOT / "docs/conf.py").read_text(encoding="utf-8"))
+    used = {part for name in [*imports(), *extensions] for part in name.split(".")}
+    owners = importlib.metadata.packages_distributions()
+    for requirement in requirements("workflow", "graph", "methods", "docs"):
+        name = canonicalize_name(requirement.name)
+        if name in NAMED_ELSEWHERE:
+            place, words = NAMED_ELSEWHERE[name]
+            assert words in (ROOT / place).read_text(encoding="utf-8")
+            continue
+        modules = {m for m, dists in owners.items() if name in map(canonicalize_name, dists)}
+        assert modules & used, f"{requirement.name} is in pyproject.toml and nothing imports it"
 
 
 def test_every_import_is_declared() -> None:
