@@ -36,6 +36,25 @@ class Hidden:
 sys.meta_path[:] = map(Hidden, sys.meta_path)
 """
 
+# Sixty cells of two classes: as somebody's own file, and as a prepared data set with its vocabulary.
+MAKE = """
+import anndata, numpy, pandas, scipy.sparse
+from celllm.cells import h5ad
+from celllm.cells.check import PROVENANCE
+from celllm.cells.genes import Vocabulary
+
+labels = numpy.array(["a", "b"] * 30)
+rates = numpy.where(labels[:, None] == "a", [9] * 20 + [1] * 20, [1] * 20 + [9] * 20)
+counts = scipy.sparse.csr_matrix(numpy.random.default_rng(0).poisson(rates).astype("float32"))
+obs = pandas.DataFrame({"sample": "s", "label": labels}, index=[f"s_{i}" for i in range(60)])
+vocabulary = Vocabulary(tuple(f"GENE{i:02d}" for i in range(40)), ("",) * 40)
+vocabulary.write("genes.tsv")
+cells = anndata.AnnData(counts, obs=obs, var=pandas.DataFrame(index=list(vocabulary.symbols)))
+cells.write_h5ad("own.h5ad")
+cells.uns["celllm"] = dict.fromkeys(PROVENANCE, "") | {"values": "counts", "fractions": False}
+h5ad.write(cells, "cells.h5ad")
+"""
+
 
 def requirements(*extras: str) -> list[Requirement]:
     """Of the core and the extras; our own extras inside an extra are not followed."""
@@ -151,24 +170,34 @@ def test_the_core_runs_from_the_wheel_in_an_empty_folder(wheel: Path, tmp_path: 
     (tmp_path / "installed/sitecustomize.py").write_text(HIDE.format(hidden=sorted(hidden)))
     empty = tmp_path / "empty"
     empty.mkdir()
+    environment = {"PYTHONPATH": str(tmp_path / "installed"), "HOME": str(tmp_path), "PATH": ""}
 
     def run(*command: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [sys.executable, "-m", *command],
             cwd=empty,
-            env={"PYTHONPATH": str(tmp_path / "installed"), "HOME": str(tmp_path), "PATH": ""},
+            env=environment,
             capture_output=True,
             text=True,
             check=False,
         )
 
-    code = "import anndata, numpy, scipy.sparse as s; rng = numpy.random.default_rng(0);"
-    code += "a = anndata.AnnData(s.csr_matrix(rng.poisson(1.0, (30, 40)).astype('float32')));"
-    code += "a.var_names = [f'GENE{i}' for i in range(40)]; a.write_h5ad('cells.h5ad')"
-    subprocess.run([sys.executable, "-c", code], cwd=empty, check=True, capture_output=True)
-    found = run("celllm", "check", "cells.h5ad")
+    (empty / "make.py").write_text(MAKE)
+    made = subprocess.run(
+        [sys.executable, "make.py"], cwd=empty, env=environment, capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    found = run("celllm", "check", "own.h5ad")
     assert found.returncode == 0, found.stderr
-    assert "30 cells" in found.stdout
+    assert "60 cells" in found.stdout
+    named = ["--cells", "cells.h5ad", "--data-set", "made"]
+    drawn = run("celllm", "splits", "--task", "annotation", *named, "--out", "splits.json")
+    assert drawn.returncode == 0, drawn.stderr
+    row = json.dumps({"name": "knn", "kind": "baseline", "method": "knn_pca"})
+    options = ["--genes", "genes.tsv", "--splits", "splits.json", "--model", row, "--protocols", "strict"]
+    scored = run("celllm", "score", *named, *options, "--out", "scores")
+    assert scored.returncode == 0, scored.stderr
+    assert "accuracy" in (empty / "scores/annotation/made/knn/strict.csv").read_text(encoding="utf-8")
 
 
 def test_every_dependency_is_imported_somewhere() -> None:
