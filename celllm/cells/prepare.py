@@ -65,14 +65,15 @@ def run_prepare(
     UserError
         For whatever is wrong with options, files or values, in one line; nothing is written then.
     """
-    reader = _reader(source)
+    reader = _reader(source, files)
     options = as_settings(reader.Options, settings, where=f"options of {source}")
     paths = {name: Path(path) for name, path in files.items()}
-    check_files(source, paths, reader.FILES, (*reader.OPTIONAL_FILES, GENE_LIST))
+    needed = reader.FILES if "samples" not in files else reader.SAMPLE_FILES
+    check_files(source, paths, needed, (*reader.OPTIONAL_FILES, GENE_LIST))
     symbol_map = SymbolMap.read(aliases, Vocabulary.read(genes))
-    where = paths[reader.FILES[0]]
+    where = paths[needed[0]]
     raw = reader.read(paths, options)
-    if getattr(reader, "PER_SAMPLE", False):
+    if getattr(reader, "PER_SAMPLE", "samples" in files):
         _name_sample(raw, source, sample, samples)
     raw.check(where)
     adata = prepare(raw, symbol_map, options, where, _listed(options, paths, source))
@@ -149,9 +150,12 @@ def _provenance(raw: RawCells, obs: pd.DataFrame, report: GeneReport, options: C
     }
 
 
-def _reader(source: str) -> ModuleType:
+def _reader(source: str, files: Mapping[str, Any]) -> ModuleType:
+    """The module of a source; data sets of one's own are known by the names of their files."""
+    if "cells" in files or "samples" in files:
+        return importlib.import_module("celllm.cells.readers.h5ad")
     if source not in SOURCES:
-        raise UserError(f"unknown source '{source}'; known are {', '.join(SOURCES)}")
+        raise UserError(f"unknown source '{source}'; known are {', '.join(SOURCES)}; or give cells=PATH")
     return importlib.import_module(f"celllm.cells.readers.{source}")
 
 

@@ -68,6 +68,16 @@ class Gse117872Options(CellOptions):
     )
 
 
+class H5adOptions(CellOptions):
+    """Where labels, samples, counts and gene names stand in a file of one's own."""
+
+    label_key: str | None = setting(None, "column of obs with the classes; none for pre-training")
+    sample_key: str | None = setting(None, "column of obs with donor or sample; one sample without")
+    layer: str | None = setting(None, "X, raw.X or a layer with the raw counts; found out without")
+    gene_key: str | None = setting(None, "column of var with gene symbols or Ensembl ids; the index without")
+    samples: str | tuple[str, ...] = setting("all", "for pre-training: all, mirrored, or a list of names")
+
+
 class PanglaodbOptions(CellOptions):
     """Which samples and which barcodes."""
 

@@ -77,7 +77,7 @@ def list_samples(
         raise UserError(
             f"{source}: has no samples; pre-training sources have sample_files in {catalogue.where}"
         )
-    reader = importlib.import_module(f"celllm.cells.readers.{source}")
+    reader = importlib.import_module(f"celllm.cells.readers.{catalogue.source(source).get('reader', source)}")
     chosen = as_settings(reader.Options, options, f"options of {source}")
     table = reader.sample_table({name: verified(path) for name, path in files.items()}, chosen)
     names = _chosen(catalogue, source, chosen.samples, Path(mirror) if mirror else None)
