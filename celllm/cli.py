@@ -91,6 +91,13 @@ class Verb:
     arguments: tuple[Argument, ...]
 
 
+# Of commands on cells of one's own.
+ON_YOUR_CELLS = (
+    Argument("--layer", "where the raw counts stand: a layer, X or raw; found without"),
+    Argument("--gene-key", "column of var with symbols or Ensembl ids; found without"),
+    Argument("--device", "auto, cpu, cuda or cuda:<number>", {"default": "auto"}),
+)
+
 VERBS: dict[str, Verb] = {
     "toy-mirror": Verb(
         "celllm.toy:run_toy_mirror",
@@ -163,6 +170,29 @@ VERBS: dict[str, Verb] = {
             Argument("file", "the .h5ad"),
             _file("genes", "the vocabulary, genes.tsv", required=False),
             _file("aliases", "other names of genes, aliases.tsv", required=False),
+        ),
+    ),
+    "embed": Verb(
+        "celllm.tl:run_embed",
+        "cells of your own and a model -> one vector for each cell",
+        (
+            Argument("file", "the .h5ad"),
+            _file("model", "folder, file or downloaded name of a model"),
+            _file("out", "the embeddings, .h5ad or .npy"),
+            Argument("--how", "mean over the genes of a cell, or cls", {"default": "mean"}),
+            *ON_YOUR_CELLS,
+        ),
+    ),
+    "annotate": Verb(
+        "celllm.tl:run_annotate",
+        "cells of your own, labelled ones and a model -> a label and a confidence for each cell",
+        (
+            Argument("file", "the .h5ad"),
+            _file("reference", ".h5ad of labelled cells"),
+            Argument("--label-key", "column of the reference's obs with the labels", {"required": True}),
+            _file("model", "folder, file or downloaded name of a model"),
+            _file("out", "CSV with cell, label, confidence"),
+            *ON_YOUR_CELLS,
         ),
     ),
     "network": Verb(

@@ -25,7 +25,7 @@ PROVENANCE = (
 )  # fmt: skip
 """Keys of ``uns["celllm"]`` of a prepared data set."""
 
-_SYMBOL_COLUMNS = (
+SYMBOL_COLUMNS = (
     "feature_name", "gene_symbols", "gene_symbol", "gene_name", "gene_names", "gene_short_name",
     "hgnc_symbol",
     "symbol", "symbols", "gene", "genes", "gene_ids", "gene_id", "ensembl_id", "feature_id",
@@ -172,7 +172,7 @@ def find_counts(
         raise UserError(f"{where}: there are no values in '{layer}'; expected one of {known}")
     found, refused = [], []
     for place, (values, var) in places.items():
-        matrix = _as_csr(values)
+        matrix = as_csr(values)
         genes = _gene_names(var, symbol_map, gene_key, where)
         problem = value_problem(matrix, "counts", True, adata.obs_names, genes)
         if problem is not None:
@@ -223,7 +223,8 @@ def _refuse_doubt(best: Counts, found: Sequence[Counts], where: str | Path) -> N
             )
 
 
-def _as_csr(layer: Any) -> "csr_matrix":
+def as_csr(layer: Any) -> "csr_matrix":
+    """A matrix of any kind (dense, sparse, on disk) as CSR in memory; a view where it is one already."""
     from scipy.sparse import csr_matrix
 
     if hasattr(layer, "to_memory"):
@@ -245,7 +246,7 @@ def _gene_names(
         raise UserError(f"{where}: var has no column '{key}' (gene_key); it has {', '.join(var) or 'none'}")
     if key is not None:
         return list(var[key].astype(str))
-    choices = [var.index.astype(str), *(var[c].astype(str) for c in var if c.lower() in _SYMBOL_COLUMNS)]
+    choices = [var.index.astype(str), *(var[c].astype(str) for c in var if c.lower() in SYMBOL_COLUMNS)]
     if symbol_map is None or len(choices) == 1:
         return list(choices[0])
     return list(max(choices, key=lambda names: int((symbol_map.genes(names) >= 0).sum())))
@@ -279,7 +280,7 @@ def run_check(file: str | Path, genes: str | Path | None = None, aliases: str | 
         lines, found = _describe(adata), problems(adata, vocabulary)
     else:
         symbol_map = _symbol_map(vocabulary, aliases)
-        lines, found = _judge(adata, find_counts(adata, symbol_map, file), symbol_map)
+        lines, found = describe_counts(adata, find_counts(adata, symbol_map, file), symbol_map)
     print("\n".join([str(file), *(f"  {line}" for line in lines), *(f"  PROBLEM {line}" for line in found)]))
     if found:
         raise UserError(f"{file}: {found[0]}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""))
@@ -298,7 +299,9 @@ def _describe(adata: "AnnData") -> list[str]:
     return [*lines, *(f"label {label}: {n} cells" for label, n in counts.items())]
 
 
-def _judge(adata: "AnnData", counts: Counts, symbol_map: SymbolMap | None) -> tuple[list[str], list[str]]:
+def describe_counts(
+    adata: "AnnData", counts: Counts, symbol_map: SymbolMap | None
+) -> tuple[list[str], list[str]]:
     """Describe a user's file and list its problems, the one to mend first in front."""
     n_genes = np.diff(counts.matrix.indptr)
     note = "" if counts.whole else " (read as shares of their cell)"

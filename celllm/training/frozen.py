@@ -24,7 +24,7 @@ from celllm.corpus.batches import length_buckets
 from celllm.corpus.expressed import Cells
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
-from celllm.model.embedder import Embedder
+from celllm.model.embedder import Embedder, default_budget
 from celllm.training.state_cache import MIB, StateCache
 
 
@@ -227,9 +227,7 @@ def freeze(embedder: Embedder, cells: Cells, settings: FrozenSettings, n_above: 
     depth, wanted = embedder.encoder.config.depth, settings.trainable_layers
     if not -1 <= wanted <= depth - n_above:
         raise UserError(f"settings.trainable_layers: expected -1 to {depth - n_above}, got {wanted}")
-    # On a processor a pass should stay in its cache: 8192 tokens are a third slower than 2048.
-    on_cpu = embedder.device.type == "cpu"
-    token_budget = settings.token_budget or (2048 if on_cpu else 65536)
+    token_budget = settings.token_budget or default_budget(embedder.device)
     dtype = getattr(torch, settings.store_dtype)
     store = Store(settings.store_mib, dtype, token_budget, settings.cache, settings.cache_mib)
     return FrozenStates(embedder, cells, 0 if wanted == -1 else depth - n_above - wanted, store)

@@ -1,0 +1,81 @@
+"""A model on disk: a folder that says everything about it, or an encoder among the files of its run."""
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from celllm.cells.genes import SymbolMap, Vocabulary
+from celllm.errors import UserError
+from celllm.model.embedder import Embedder
+
+WEIGHTS = ("model.safetensors", "encoder.safetensors")
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def load(model: str | Path, device: str | torch.device = "auto") -> Embedder:
+    """Read a model, ready to embed cells.
+
+    Parameters
+    ----------
+    model
+        A folder with ``model.safetensors``, ``genes.tsv`` and ``aliases.tsv``, as ``celllm export`` writes;
+        a folder ``checkpoints/<name>`` of a run, whose gene list is read from ``prepared/``; the file of an
+        encoder in either; or the name of a model of the Hugging Face hub that has been downloaded.
+    device
+        ``auto`` (a CUDA device where there is one), ``cpu``, ``cuda`` or ``cuda:<number>``.
+
+    Raises
+    ------
+    UserError
+        For a model or gene list that is missing or damaged, and a gene list of another model.
+    """
+    file = _weights(Path(model))
+    genes = _gene_list(file)
+    vocabulary = Vocabulary.read(genes)
+    embedder = Embedder.read(file, vocabulary.sha256, device)
+    aliases = genes.with_name("aliases.tsv")
+    symbols = SymbolMap.read(aliases, vocabulary) if aliases.is_file() else SymbolMap(vocabulary, ())
+    return replace(embedder, symbols=symbols)
+
+
+def _weights(path: Path) -> Path:
+    if path.is_file():
+        return path
+    folder = path if path.is_dir() else _from_hub(str(path))
+    if folder is None:
+        raise UserError(
+            f"{path}: no such file or folder, and no model of that name among those downloaded from a hub"
+        )
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"{folder}: no {' or '.join(WEIGHTS)} in it; expected what `celllm export` writes")
+
+
+def _from_hub(name: str) -> Path | None:
+    """Folder of a model in the local cache of the Hugging Face hub; nothing is downloaded."""
+    if not _HUB_NAME.fullmatch(name):
+        return None
+    home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
+    cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub") / f"models--{name.replace('/', '--')}"
+    branch = cache / "refs" / "main"
+    revision = branch.read_text().strip() if branch.is_file() else ""
+    folder = cache / "snapshots" / revision
+    return folder if revision and folder.is_dir() else None
+
+
+def _gene_list(weights: Path) -> Path:
+    places = [
+        weights.parent / "genes.tsv",
+        *(p / "prepared" / "genes.tsv" for p in weights.absolute().parents[:3]),
+    ]
+    for place in places:
+        if place.is_file():
+            return place
+    raise UserError(
+        f"{weights}: no genes.tsv beside it or in the prepared/ folder of its run; copy genes.tsv and "
+        "aliases.tsv there, or export the model with `celllm export`"
+    )
