@@ -8,13 +8,18 @@ kind       holds                                fails                           
 ========== ==================================== ===================================== ==============
 value      our mean within the tolerance        interval and tolerance do not meet    inconclusive
 difference ours at least the paper's less the   interval ends below the paper's less  inconclusive
-           tolerance, and interval above zero   the tolerance
-ordering   interval above zero, in every pair   interval below zero, in any pair      inconclusive
+           tolerance, and interval above zero   the tolerance, or below zero
+ordering   better in every pair                 worse in any pair                     inconclusive
 fact       equal, within tolerance or bound     not so
 ========== ==================================== ===================================== ==============
 
+The tolerance is the 95 % interval of the paper's own mean (or difference of means), from the standard
+deviations that it prints; it says nowhere over how many runs, so published.yaml assumes a number. Pairs of an
+ordering are tested with Holm's correction within the claim.
+
 Before any of these: a sentence that contradicts the paper's own tables is "paper disagrees with itself",
-whatever a run says; a toy run is "not comparable: toy"; what a run did not make is "not run".
+whatever a run says; what a run did not make is "not run"; a toy run is "not comparable: toy"; what the config
+itself sets is "by construction", and a count that depends on the release of a data set is "other data".
 """
 
 import math
@@ -27,6 +32,7 @@ import pandas as pd
 
 from celllm.io import for_spreadsheets, write_text
 from celllm.report import published as printed
+from celllm.report.explain import explained, sentence
 from celllm.report.fact_tables import as_text
 from celllm.report.ledger import (
     CONTRADICTION,
@@ -38,18 +44,19 @@ from celllm.report.ledger import (
     ledger_view,
 )
 from celllm.report.lookup import Lookup, paired
-from celllm.report.published import CONTROL, SCALE, CellOf, Claim, Column, Paper
+from celllm.report.published import CONTROL, SCALE, CellOf, Claim, Paper
 from celllm.report.render import render
 from celllm.report.run import Model, read_models
 from celllm.report.settings import ClaimSettings
 from celllm.report.slips import contradiction
 from celllm.scores import scores as score_files
 from celllm.scores.facts import find, read_facts
-from celllm.scores.statistics import Comparison, corrected_resampled_t, holm
+from celllm.scores.statistics import Comparison, crossed_t, half_width, holm
 from celllm.settings import as_settings
 
 # A difference of decimals is off by 1e-16: what lies on the edge of a tolerance is within.
 EDGE = 1e-9
+LEVEL = 0.05
 OTHER: dict[str, Literal["strict", "paper"]] = {"strict": "paper", "paper": "strict"}
 
 
@@ -57,14 +64,16 @@ OTHER: dict[str, Literal["strict", "paper"]] = {"strict": "paper", "paper": "str
 class Finding:
     """What a run says on a claim: one comparison (the weakest of several pairs), or why there is none.
 
-    ``pair`` says which pair of an ordering it is, ``lost`` that not all splits are in it.
+    ``pair`` names the pair of an ordering and ``n_pairs`` how many there are, ``remarks`` what a reader must
+    know of the comparison.
     """
 
     comparison: Comparison | None = None
     fact: Any = None
     missing: str = ""
     pair: str = ""
-    lost: str = ""
+    n_pairs: int = 1
+    remarks: str = ""
 
 
 def run_claims(
@@ -103,10 +112,10 @@ def run_claims(
 def ledger(
     scores: pd.DataFrame, models: Mapping[str, Model], facts: Mapping[str, Any], settings: ClaimSettings
 ) -> pd.DataFrame:
-    """One line per claim: id, section, statement, values, interval, n, tolerance, verdict, note.
+    """One line per claim: id, section, source, values, interval, n, tolerance, verdict, explanation, note.
 
     Values of percent claims are in percent. ``our_value`` of a difference or an ordering is oriented so that
-    an improvement is positive. What the other protocol says stands in the last but two columns.
+    an improvement is positive. ``source`` is where it stands: a sentence, a table, or the benchmark alone.
     """
     book, lookup = printed.load(), Lookup(scores)
     judge = _Judge(book, lookup, models, facts, settings)
@@ -119,7 +128,8 @@ def ledger(
     frame["p_holm"] = holm(frame["p"].astype(float).to_list())
     frame.insert(0, "run", settings.run)
     frame.insert(1, "size", "toy" if settings.toy else "full")
-    return frame[[c for c in frame if c not in ("verdict", "note")] + ["verdict", "note"]]
+    last = ["verdict", "explanation", "note"]
+    return frame[[c for c in frame if c not in last] + last]
 
 
 class _Judge:
@@ -141,17 +151,18 @@ class _Judge:
         tolerance = tolerance_of(claim, self.book)
         slip = contradiction(claim, self.book)
         numbers = finding.comparison
-        side = _side(claim, finding, tolerance)
-        reasons = [slip, claim.note, finding.missing, finding.pair, side, finding.lost]
+        verdict = CONTRADICTION if slip else self.verdict(claim, finding, tolerance)
+        explanation = explained(claim, finding, tolerance, verdict, slip)
         return {
             "id": claim.id,
             "section": claim.section,
+            "source": claim.source,
             "statement": claim.statement,
             "kind": claim.kind,
             "unit": claim.unit,
             "protocol": "" if claim.fact else self.settings.protocol,
             "paper_value": claim.paper,
-            "our_value": numbers.mean if numbers else finding.fact,
+            "our_value": numbers.mean if numbers else _scalar(finding.fact),
             "low": numbers.low if numbers else None,
             "high": numbers.high if numbers else None,
             "n": numbers.n if numbers else None,
@@ -160,8 +171,9 @@ class _Judge:
             "tolerance": tolerance,
             "bound": claim.bound or "",
             "method": numbers.method if numbers else "",
-            "verdict": CONTRADICTION if slip else self.verdict(claim, finding, tolerance),
-            "note": " ".join(_sentence(reason) for reason in reasons if reason),
+            "verdict": verdict,
+            "explanation": explanation,
+            "note": " ".join(sentence(text) for text in (claim.note, finding.remarks) if text),
         }
 
     def verdict(self, claim: Claim, finding: Finding, tolerance: float | None) -> str:
@@ -170,17 +182,20 @@ class _Judge:
             return NOT_RUN
         if self.settings.toy:
             return TOY
+        if claim.undecidable:
+            return claim.undecidable
         if claim.fact:
             return HOLDS if fact_holds(claim, finding.fact) else FAILS
-        if finding.comparison is None:
-            return NOT_RUN
+        assert finding.comparison is not None
         return judged(claim.kind, finding.comparison, claim.paper, tolerance)
 
     def find(self, claim: Claim) -> Finding:
         """What the run's scores or facts say."""
         if claim.fact:
-            fact = self.fact(claim)
-            return Finding(fact=fact, missing="Not measured in this run" if fact is None else "")
+            facts = [find(self.facts, path) for path in (claim.fact, claim.over_fact) if path]
+            if None in facts:
+                return Finding(missing="Not measured in this run")
+            return Finding(fact=facts[0] - facts[1] if claim.over_fact else facts[0])
         if claim.kind == "ordering":
             return self.ordering(claim)
         rival = None if claim.kind == "value" else self.rivals(claim, claim.cells[0])[0]
@@ -191,16 +206,11 @@ class _Judge:
         mean = pd.concat([s for s in series if not isinstance(s, str)], axis=1, join="inner").mean(axis=1)
         if mean.empty:
             return Finding(missing="The data sets share no split number")
-        lost = self.lost(len(mean), claim.cells, rival)
-        return Finding(comparison=self.interval(mean, claim.cells[0]), lost=lost)
-
-    def fact(self, claim: Claim) -> Any:
-        """The fact of a claim, less the one it is compared with; None where one is missing."""
-        facts = [find(self.facts, path) for path in (claim.fact, claim.over_fact) if path]
-        return None if None in facts else facts[0] - facts[1] if claim.over_fact else facts[0]
+        remarks = self.remarks(claim, mean, claim.cells, rival)
+        return Finding(comparison=self.interval(mean, claim.cells[0]), remarks=remarks)
 
     def ordering(self, claim: Claim) -> Finding:
-        """The weakest of all pairs; an ordering holds when even this one does."""
+        """The weakest of all pairs, p adjusted for their number; an ordering holds when this one does."""
         found: list[Finding] = []
         for cell in claim.cells:
             rivals = self.rivals(claim, cell)
@@ -210,11 +220,16 @@ class _Judge:
                 series = self.series(cell, rival)
                 if isinstance(series, str):
                     return Finding(missing=series)
-                pair = f"Weakest pair: against {self.title(rival)}, {self.book.where(cell)}"
-                lost = self.lost(len(series), [cell], rival)
-                found.append(Finding(self.interval(series, cell), pair=pair, lost=lost))
-        weakest = min(found, key=_strength)
-        return weakest if len(found) > 1 else replace(weakest, pair="")
+                pair = f"against {self.title(rival)}, {self.book.where(cell)}"
+                remarks = self.remarks(claim, series, [cell], rival)
+                found.append(Finding(self.interval(series, cell), pair=pair, remarks=remarks))
+        adjusted = holm([finding.comparison.p for finding in found if finding.comparison])
+        pairs = [
+            replace(finding, comparison=replace(finding.comparison, p=p), n_pairs=len(found))
+            for finding, p in zip(found, adjusted, strict=True)
+            if finding.comparison
+        ]
+        return min(pairs, key=_strength)
 
     def rivals(self, claim: Claim, cell: CellOf) -> list[str]:
         """Model names on the other side; ``control`` stands for all controls of this column.
@@ -227,49 +242,67 @@ class _Judge:
             if row != CONTROL:
                 names.append(self.model(cell.of_row(row)))
                 continue
-            controls = [m.name for m in self.models.values() if m.group == CONTROL]
-            names += [c for c in controls if self.applies(column, c)]
+            for model in self.models.values():
+                rows = self.lookup.rows(column, model.name, self.settings.protocol)
+                if model.group == CONTROL and (rows["status"] != score_files.NOT_APPLICABLE).any():
+                    names.append(model.name)
         return names
-
-    def applies(self, column: Column, model: str) -> bool:
-        """Whether a model has rows in a column that say more than that it does not apply."""
-        rows = self.lookup.rows(column, model, self.settings.protocol)
-        return bool((rows["status"] != score_files.NOT_APPLICABLE).any())
 
     def series(self, cell: CellOf, rival: str | None) -> "pd.Series[float] | str":
         """Per-split values of a cell, or its oriented differences to a rival; a text says what is missing."""
         scale = SCALE[self.book.tables[cell.table].unit]
         column, model = self.book.column(cell), self.model(cell)
-        ours = self.lookup.values(column, model, self.settings.protocol, scale)
-        if rival is None:
-            return ours if len(ours) else self.gap(model, cell)
-        theirs = self.lookup.values(column, rival, self.settings.protocol, scale)
-        for name, values in ((model, ours), (rival, theirs)):
-            if values.empty:
-                return self.gap(name, cell)
-        gap = paired(ours, theirs) * column.metric.sign
-        return (
-            gap
-            if len(gap)
-            else f"{self.title(model)} and {self.title(rival)} share no split, {self.book.where(cell)}"
-        )
+        values = []
+        for name in (model, rival) if rival else (model,):
+            of_name = self.lookup.values(column, name, self.settings.protocol, scale)
+            where = f"{self.title(name)}, {self.book.where(cell)}, protocol {self.settings.protocol}"
+            if of_name.empty:
+                return f"No scores of {where}"
+            wanted = self.models[name].seeds if name in self.models else ()
+            lost = sorted(set(wanted) - set(of_name.index.get_level_values("seed")))
+            if lost:
+                return f"No scores of seed {', '.join(map(str, lost))} of {where}"
+            values.append(of_name)
+        if not rival:
+            return values[0]
+        gap = paired(*values) * column.metric.sign
+        if gap.empty:
+            return f"{self.title(model)} and {self.title(rival)} share no split, {self.book.where(cell)}"
+        return gap
 
-    def lost(self, n: int, cells: Sequence[CellOf], rival: str | None) -> str:
-        """How many splits stand behind a comparison of fewer than were run, or of a single one."""
-        n_run = max(
-            self.lookup.n_splits(
-                self.book.column(cell), self.settings.protocol, [self.model(cell), rival or self.model(cell)]
+    def remarks(
+        self, claim: Claim, values: "pd.Series[float]", cells: Sequence[CellOf], rival: str | None
+    ) -> str:
+        """What an interval leaves out: splits that were lost, the only split, other pre-trainings."""
+        splits, seeds = (values.index.get_level_values(level).nunique() for level in ("split", "seed"))
+        names = [(self.book.column(cell), [self.model(cell), rival or self.model(cell)]) for cell in cells]
+        n_run = max(self.lookup.n_splits(column, self.settings.protocol, of) for column, of in names)
+        texts = []
+        if splits * seeds < n_run:
+            texts.append(f"Over {splits * seeds} of {n_run} splits; the others have no score of each.")
+        elif splits == 1:
+            texts.append("One split, no interval.")
+        if claim.procedure and seeds == 1:
+            texts.append(
+                "One pre-training of each row: the interval does not hold what another seed would change."
             )
-            for cell in cells
-        )
-        if n < n_run:
-            return f"Over {n} of {n_run} splits; the others have no score of each"
-        return "One split, no interval" if n == 1 else ""
+        elif seeds > 1:
+            table = values.unstack("seed")
+            texts.append(
+                f"{seeds} pre-trainings: standard deviation {table.mean(axis=1).std():.2g} over splits, "
+                f"{table.mean(axis=0).std():.2g} over seeds."
+            )
+        return " ".join(texts)
 
     def interval(self, values: "pd.Series[float]", cell: CellOf) -> Comparison:
+        """The interval over splits and, where there are several, over pre-trainings."""
         task = self.book.column(cell).task
         ratio = self.settings.test_over_train.get(task, self.book.tasks[task].test_over_train)
-        return corrected_resampled_t(values.to_list(), ratio)
+        table = values.unstack("seed")
+        # Splits that some seed lost are left out, unless that leaves none.
+        return crossed_t(
+            table.dropna().to_numpy().T if len(table.dropna()) else values.to_numpy()[None], ratio
+        )
 
     def model(self, cell: CellOf) -> str:
         """The run's model that stands for a row of the paper."""
@@ -284,18 +317,9 @@ class _Judge:
         rows = (row for table in self.book.tables.values() for row in table.rows)
         return next((row.title for row in rows if row.model == model), model)
 
-    def gap(self, model: str, cell: CellOf) -> str:
-        return f"No scores of {self.title(model)}, {self.book.where(cell)}, protocol {self.settings.protocol}"
 
-
-def _side(claim: Claim, finding: Finding, tolerance: float | None) -> str:
-    """On which side of the paper's value ours lies, where it lies outside the tolerance."""
-    ours = finding.comparison
-    if claim.kind != "value" or ours is None or tolerance is None or not isinstance(claim.paper, int | float):
-        return ""
-    if abs(ours.mean - claim.paper) <= tolerance:
-        return ""
-    return f"Ours lies {'above' if ours.mean > claim.paper else 'below'} the paper's value"
+def _scalar(fact: Any) -> Any:
+    return as_text(fact) if isinstance(fact, list) else fact
 
 
 def judged(kind: str, ours: Comparison, paper: Any, tolerance: float | None) -> str:
@@ -309,7 +333,7 @@ def judged(kind: str, ours: Comparison, paper: Any, tolerance: float | None) -> 
         least = paper - tolerance
         if ours.mean >= least and ours.low > 0:
             return HOLDS
-        return FAILS if ours.high < least else INCONCLUSIVE
+        return FAILS if ours.high < max(least, 0) else INCONCLUSIVE
     if abs(ours.mean - paper) <= tolerance:
         return HOLDS
     apart = ours.high < paper - tolerance or ours.low > paper + tolerance
@@ -324,14 +348,16 @@ def _strength(finding: Finding) -> tuple[int, float, float]:
 
 
 def _rank(ours: Comparison) -> int:
-    """0: worse beyond the interval, 1: undecided (NaN bounds too), 2: better beyond the interval."""
-    if ours.low > 0:
-        return 2
-    return 0 if ours.high < 0 else 1
+    """0: worse, 1: undecided (NaN too), 2: better, by the p value, which several pairs have adjusted."""
+    if not ours.p < LEVEL:
+        return 1
+    return 2 if ours.mean > 0 else 0
 
 
 def fact_holds(claim: Claim, fact: Any) -> bool:
     """Whether a fact is what the paper says: equal text, within the tolerance, or beyond the bound."""
+    if claim.among:
+        return claim.paper in fact[: claim.among]
     if isinstance(claim.paper, str) or not isinstance(fact, int | float):
         return as_text(fact) == as_text(claim.paper)
     if claim.paper is None:
@@ -346,13 +372,11 @@ def fact_holds(claim: Claim, fact: Any) -> bool:
 
 
 def tolerance_of(claim: Claim, book: Paper) -> float | None:
-    """The tolerance given; else one point or, for values, two printed standard deviations if that is more."""
-    if claim.tolerance is not None or claim.fact or claim.kind == "ordering":
+    """That of a fact as given; else half of the 95 % interval of the paper's own mean or difference."""
+    if claim.fact or claim.kind == "ordering":
         return claim.tolerance
-    point = 0.01 * SCALE[claim.unit]
-    numbers = [book.number(cell) for cell in claim.cells] if claim.kind == "value" else []
-    return max([point, *(2 * number.sd for number in numbers if number)])
-
-
-def _sentence(text: str) -> str:
-    return text if text.endswith((".", "?", "!")) else f"{text}."
+    rows = [[cell, *(cell.of_row(row) for row in claim.over)] for cell in claim.cells]
+    numbers = [[book.number(cell) for cell in cells] for cells in rows]
+    variances = [sum(number.sd**2 for number in cells if number) for cells in numbers]
+    half_a_digit = 0.5 * 10 ** -len(str(claim.paper).partition(".")[2])
+    return max(half_a_digit, half_width(variances, book.tasks[book.column(claim.cells[0]).task].n))

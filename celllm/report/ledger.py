@@ -19,7 +19,14 @@ INCONCLUSIVE = "inconclusive"
 TOY = "not comparable: toy"
 NOT_RUN = "not run"
 CONTRADICTION = "paper disagrees with itself"
-VERDICTS = (HOLDS, FAILS, INCONCLUSIVE, CONTRADICTION, NOT_RUN, TOY)
+BY_CONSTRUCTION = "by construction"
+OTHER_DATA = "other data"
+VERDICTS = (HOLDS, FAILS, INCONCLUSIVE, CONTRADICTION, BY_CONSTRUCTION, OTHER_DATA, NOT_RUN, TOY)
+SOURCES = {
+    "sentence": "sentence of the paper",
+    "table": "number in a table",
+    "benchmark": "the benchmark's own",
+}
 
 BOUNDS = {"at_least": "or more", "at_most": "or less"}
 
@@ -27,8 +34,10 @@ BOUNDS = {"at_least": "or more", "at_most": "or less"}
 def multiplicity(n_tests: int) -> str:
     """What a reader of many intervals must know."""
     return (
-        "Intervals are of 95 %, over splits that both models share; d is the mean difference in standard "
-        "deviations over splits. Verdicts are claim by claim, and of many intervals some miss by chance: "
+        "Tolerances are 95 % intervals of the paper's own means: five runs of each are assumed, since it "
+        "names no number. Our intervals are of 95 %, over splits that both models share; d is the mean "
+        "difference in standard deviations over splits. Verdicts are claim by claim, the pairs of one claim "
+        "corrected for their number (Holm 1979), and of many intervals some miss by chance: "
         f"p (Holm) is the p value adjusted over the {n_tests} differences and orderings that this run tested "
         "(Holm 1979)."
     )
@@ -48,6 +57,7 @@ def ledger_view(frame: pd.DataFrame) -> dict[str, Any]:
         "counts": [
             {"verdict": v, "tone": tone(v), "n": int(counts.get(v, 0))} for v in VERDICTS if counts.get(v, 0)
         ],
+        "sources": [text for key, text in SOURCES.items() if key in set(frame["source"])],
         "sections": list(dict.fromkeys(frame["section"].astype(str))),
         "tables": [number for number in _numbers().values() if number in used],
         "claims": [_entry(row) | {"tables": places.get(row["id"], [])} for row in frame.to_dict("records")],
@@ -79,6 +89,8 @@ def _entry(row: Mapping[Any, Any]) -> dict[str, Any]:
     return {
         "id": row["id"],
         "section": str(row["section"]),
+        "source": SOURCES[row["source"]],
+        "own": row["source"] == "benchmark",
         "statement": row["statement"],
         "paper": _shown(row["paper_value"], unit, sign, suffix),
         "ours": _shown(row["our_value"], unit, sign, suffix),
@@ -91,6 +103,7 @@ def _entry(row: Mapping[Any, Any]) -> dict[str, Any]:
         "other": "" if row["other_verdict"] in ("", row["verdict"]) else _other(row),
         "verdict": row["verdict"],
         "tone": tone(row["verdict"]),
+        "explanation": row["explanation"],
         "note": row["note"],
     }
 

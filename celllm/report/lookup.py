@@ -35,5 +35,9 @@ class Lookup:
 
 
 def paired(a: "pd.Series[float]", b: "pd.Series[float]") -> "pd.Series[float]":
-    """``a - b`` on the splits (and seeds) that both have."""
+    """``a - b`` on the splits and seeds that both have; one with a single seed is paired with each seed."""
+    few, many = sorted((a, b), key=lambda values: values.index.get_level_values("seed").nunique())
+    if few.index.get_level_values("seed").nunique() == 1 < many.index.get_level_values("seed").nunique():
+        table = many.unstack("seed").sub(few.droplevel("seed"), axis=0)
+        return (table if many is a else -table).stack().dropna().sort_index()
     return (a - b).dropna()

@@ -17,6 +17,8 @@ _NUMBER = re.compile(r"^\s*(-?[\d.]+)\s*±\s*([\d.]+)\s*$")
 SCALE = {"percent": 100.0, "fraction": 1.0, "none": 1.0}
 DIGITS = {"percent": 1, "fraction": 3, "none": 3}
 
+SENTENCE, PRINTED, OWN = "sentence", "table", "benchmark"
+
 CONTROL = "control"
 """In a claim, all simple methods of this benchmark; also the group of their rows."""
 
@@ -181,15 +183,26 @@ class Claim:
     tolerance: float | None
     also: tuple[Any, ...]
     note: str
+    undecidable: str = ""  # "by construction" | "other data"
+    procedure: bool = False
+    among: int = 0
+
+    @property
+    def source(self) -> str:
+        """``sentence`` or ``table`` of the paper; ``benchmark``: an order that nobody wrote down."""
+        if not self.section.startswith("Table"):
+            return SENTENCE
+        return OWN if self.kind == "ordering" else PRINTED
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task: its title and the size of its test parts in training parts."""
+    """A task: its title, the size of its test parts in training parts, runs behind a mean of the paper."""
 
     name: str
     title: str
     test_over_train: float
+    n: int
 
 
 @dataclass(frozen=True)
@@ -347,4 +360,7 @@ def _claim(entry: Mapping[str, Any], tables: Mapping[str, Any]) -> Claim:
         tolerance=entry.get("tolerance"),
         also=also,
         note=entry.get("note", ""),
+        undecidable=entry.get("undecidable", ""),
+        procedure=entry.get("procedure", False),
+        among=entry.get("among", 0),
     )

@@ -17,7 +17,12 @@ from celllm.report.run import TOY_NOTE, labelled
 from celllm.scores.scores import FAILED, NOT_APPLICABLE, OUT_OF_MEMORY
 
 TEMPLATES = Path(__file__).with_name("templates")
-GROUPS = {"paper": "Rows of the paper", "added": "Added methods", "control": "Controls"}
+GROUPS = {
+    "paper": "Rows of the paper",
+    "control": "Controls: no encoder of ours",
+    "ablation": "Ablations: our encoder frozen, untrained or trained otherwise",
+    "added": "Added methods",
+}
 PROTOCOLS = {
     "strict": "Protocol strict: every choice on a validation part, the test part scored once",
     "paper": "Protocol paper: early stopping on the very part that is reported, as in the released code",

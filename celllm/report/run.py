@@ -14,12 +14,26 @@ TOY_NOTE = "toy size: the numbers show that the code runs, not that the claims h
 
 @dataclass(frozen=True)
 class Model:
-    """A row of the models' table: title as printed, group (paper, control or any other), the paper's row."""
+    """A row of the models' table.
+
+    Attributes
+    ----------
+    title
+        As printed.
+    group
+        ``paper``, ``control`` (no encoder of ours), ``ablation`` (ours: frozen, untrained), ``added`` or any
+        other.
+    paper_row
+        The paper's row that it stands for, where its name does not say so.
+    seeds
+        Of its pre-trainings, where there are several.
+    """
 
     name: str
     title: str
     group: str
     paper_row: str | None
+    seeds: tuple[int, ...] = ()
 
 
 def labelled(title: str, toy: bool) -> str:
@@ -30,8 +44,8 @@ def labelled(title: str, toy: bool) -> str:
 def read_models(source: str | Path | Mapping[str, Any]) -> dict[str, Model]:
     """Models from config/models.yaml (a path), JSON text or a mapping: name -> title, or name -> row.
 
-    Of a row the keys ``title``, ``group`` and ``paper_row`` are read, all optional. A document with the key
-    ``models`` is taken to hold them there.
+    Of a row the keys ``title``, ``group``, ``paper_row`` and ``seeds`` are read, all optional. A document
+    with the key ``models`` is taken to hold them there.
 
     Raises
     ------
@@ -57,5 +71,5 @@ def read_models(source: str | Path | Mapping[str, Any]) -> dict[str, Model]:
         if not isinstance(row, Mapping):
             raise UserError(f"models: '{name}': expected a title or a row, got {row!r}")
         title, group = str(row.get("title", name)), str(row.get("group", "paper"))
-        models[str(name)] = Model(str(name), title, group, row.get("paper_row"))
+        models[str(name)] = Model(str(name), title, group, row.get("paper_row"), tuple(row.get("seeds", ())))
     return models

@@ -4,7 +4,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from celllm.report.ledger import CONTRADICTION, FAILS, HOLDS, INCONCLUSIVE, NOT_RUN, TOY
+from celllm.report.ledger import (
+    BY_CONSTRUCTION,
+    CONTRADICTION,
+    FAILS,
+    HOLDS,
+    INCONCLUSIVE,
+    NOT_RUN,
+    OTHER_DATA,
+    TOY,
+)
 from celllm.report.published import Paper
 from celllm.report.render import GROUPS, signed
 
@@ -22,7 +31,7 @@ def summary_view(tables: Sequence[View], ledger: View, manifest: Mapping[str, An
     return {
         "facts": {
             "What this run is": [*_origin(manifest), *_protocols(tables)],
-            "What it says": [_verdicts(ledger), *_controls(tables)],
+            "What it says": [*_verdicts(ledger), *_controls(tables)],
             "What was not run": list(_gaps(tables, ledger, book)) or ["Nothing is missing."],
         },
         "tables": [_line(table) for table in tables],
@@ -59,14 +68,37 @@ def _protocols(tables: Sequence[View]) -> list[str]:
     ]
 
 
-def _verdicts(ledger: View) -> str:
-    n = Counter({count["verdict"]: count["n"] for count in ledger["counts"]})
-    total = f"Of {len(ledger['claims'])} claims of the paper"
-    slips = f"{n[CONTRADICTION]} contradict the paper's own tables, whatever a run gives"
+def _verdicts(ledger: View) -> Iterable[str]:
+    """How many claims were decided, and why the others were not; the benchmark's own are counted apart."""
+    own = [claim for claim in ledger["claims"] if claim["own"]]
+    of_paper = Counter(claim["verdict"] for claim in ledger["claims"] if not claim["own"])
     if ledger["toy"]:
-        return f"{total}, {n[TOY]} were computed and none is judged: this is a toy run; {slips}."
-    judged = f"{n[HOLDS]} hold, {n[FAILS]} fail, {n[INCONCLUSIVE]} are undecided"
-    return f"{total}, {judged} and {n[NOT_RUN]} were not run; {slips}."
+        yield (
+            f"Of {of_paper.total()} claims of the paper, {of_paper[TOY]} were computed and none is judged: "
+            "this is a toy run."
+        )
+        return
+    decided = of_paper[HOLDS] + of_paper[FAILS]
+    yield (
+        f"Of {of_paper.total()} claims of the paper, {decided} could be decided: {of_paper[HOLDS]} hold, "
+        f"{of_paper[FAILS]} fail."
+    )
+    reasons = {
+        INCONCLUSIVE: "too close to call over the splits of this run",
+        CONTRADICTION: "contradict the paper's own tables, whatever a run gives",
+        BY_CONSTRUCTION: "set by the configuration",
+        OTHER_DATA: "counts that depend on the release of a data set",
+        NOT_RUN: "not run",
+    }
+    open_ones = [f"{of_paper[verdict]} {text}" for verdict, text in reasons.items() if of_paper[verdict]]
+    if open_ones:
+        yield f"The others: {', '.join(open_ones)}."
+    if own:
+        n = Counter(claim["verdict"] for claim in own)
+        yield (
+            f"Of {len(own)} orders in the paper's tables that no sentence of it states, {n[HOLDS]} hold and "
+            f"{n[FAILS]} fail."
+        )
 
 
 def _scores(table: View) -> bool:

@@ -17,15 +17,19 @@ References
 ----------
 C. Nadeau, Y. Bengio (2003). Inference for the generalization error. Machine Learning 52, 239-281.
 R. R. Bouckaert, E. Frank (2004). Evaluating the replicability of significance tests. PAKDD 2004.
+X. Bouthillier et al. (2021). Accounting for variance in machine learning benchmarks. MLSys 3.
+F. E. Satterthwaite (1946). An approximate distribution of estimates of variance components. Biometrics 2,
+110-114.
 S. Holm (1979). A simple sequentially rejective multiple test procedure. Scandinavian Journal of Statistics 6,
 65-70.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,48 @@ def corrected_resampled_t(values: Sequence[float], test_over_train: float, level
     half, t = float(stats.t.ppf((1 + level) / 2, n - 1)) * error, mean / error
     p = 2 * float(stats.t.sf(abs(t), n - 1))
     return Comparison(n, mean, mean - half, mean + half, t, p, mean / sd, method)
+
+
+def crossed_t(values: ArrayLike, test_over_train: float, level: float = 0.95) -> Comparison:
+    """Interval for a mean over several pre-trainings, each scored on the same splits.
+
+    The variance of the mean is that of its splits (corrected, of the means over seeds) plus that of its seeds
+    (of the means over splits); degrees of freedom by Satterthwaite. That both were drawn matters: an interval
+    over splits alone speaks of one encoder (Bouthillier et al. 2021).
+
+    Parameters
+    ----------
+    values
+        (n_seeds, n_splits), finite. One seed gives :func:`corrected_resampled_t`.
+    test_over_train, level
+        As there.
+    """
+    table = np.asarray(values, dtype=float)
+    n_seeds, n_splits = table.shape
+    by_split = corrected_resampled_t(table.mean(0).tolist(), test_over_train, level)
+    if n_seeds < 2 or n_splits < 2:
+        return by_split
+    from scipy import stats
+
+    of_splits = _sd(table.mean(0)) ** 2 * (1 / n_splits + correction(test_over_train))
+    of_seeds = _sd(table.mean(1)) ** 2 / n_seeds
+    error = math.sqrt(of_splits + of_seeds)
+    method = f"{by_split.method}; variance of {n_seeds} seeds added"
+    if error == 0:
+        return replace(by_split, method=method)
+    freedom = error**4 / (of_splits**2 / (n_splits - 1) + of_seeds**2 / (n_seeds - 1))
+    half, t = float(stats.t.ppf((1 + level) / 2, freedom)) * error, by_split.mean / error
+    p = 2 * float(stats.t.sf(abs(t), freedom))
+    low, high = by_split.mean - half, by_split.mean + half
+    return replace(by_split, low=low, high=high, t=t, p=p, method=method)
+
+
+def half_width(variances: Sequence[float], n: int, level: float = 0.95) -> float:
+    """Half of the interval of a mean over independent means of ``n`` runs each, from their variances."""
+    from scipy import stats
+
+    error = math.sqrt(sum(variances) / n) / len(variances)
+    return float(stats.t.ppf((1 + level) / 2, n - 1)) * error
 
 
 def correction(test_over_train: float) -> float:

@@ -13,7 +13,7 @@ from celllm.errors import UserError
 from celllm.io import read_yaml
 from celllm.report.check_counts import CountSettings, compared, expected, name_of, run_check_counts
 from celllm.report.claims import run_claims
-from celllm.report.ledger import FAILS, HOLDS, NOT_RUN
+from celllm.report.ledger import NOT_RUN, OTHER_DATA
 from celllm.report.published import load
 from celllm.report.tables import run_table
 
@@ -184,17 +184,9 @@ def test_claims_on_data_get_their_verdicts(facts, score_file, tmp_path) -> None:
     run_claims([score_file({})], {}, {"run": "x"}, tmp_path / "claims", [path])
     frame = pd.read_csv(tmp_path / "claims.csv").set_index("id")
     verdict = frame["verdict"]
-    for claim in (
-        "zheng-cells",
-        "zheng-classes",
-        "baron-cells",
-        "baron-classes",
-        "gse149383-cells",
-        "gse117872-cells",
-    ):
-        assert verdict[claim] == HOLDS, claim
-    for claim in ("panglaodb-tissues", "cancerscem-cells", "cancerscem-samples", "response-pairs", "genes"):
-        assert verdict[claim] == HOLDS, claim
-    assert verdict["panglaodb-cells"] == verdict["response-lines"] == FAILS
+    counts = [claim.id for claim in load().claims if claim.undecidable == OTHER_DATA]
+    assert {"zheng-cells", "panglaodb-cells", "response-lines", "genes"} <= set(counts)
+    counted = verdict[counts] != NOT_RUN
+    assert set(verdict[counts][counted]) == {OTHER_DATA} and counted.sum() > 10
     assert float(frame.loc["panglaodb-cells", "our_value"]) == 1070580
     assert verdict["pretraining-cells"] == NOT_RUN

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from celllm.errors import UserError
-from celllm.report.render import markdown, read_table, signed, tex
+from celllm.report.render import GROUPS, markdown, read_table, signed, tex
 from celllm.report.run import TOY_NOTE
 from celllm.report.tables import mean_sd, run_table
 
@@ -121,7 +121,11 @@ def test_data_sets_and_groups_of_the_run_stand_beside_those_of_the_paper(
     assert str(frame.loc[("mine", "atlas_2025/macro_f1"), "best"]) == "True"
     block = read_table(tmp_path / "table1.csv")["blocks"][0]
     assert [group["title"] for group in block["groups"]] == ["Zheng68K", "Baron", "atlas_2025"]
-    assert [section["title"] for section in block["sections"]] == ["Rows of the paper", "Controls", "our lab"]
+    assert [section["title"] for section in block["sections"]] == [
+        "Rows of the paper",
+        GROUPS["control"],
+        "our lab",
+    ]
     assert {len(row["cells"]) for section in block["sections"] for row in section["rows"]} == {9}
     for suffix in ("md", "html", "tex"):
         assert "atlas" in Path(f"{tmp_path}/table1.{suffix}").read_text()
@@ -226,7 +230,7 @@ def test_added_methods_get_a_group_of_their_own(tmp_path, score_file, models) ->
     text = (tmp_path / "table1.md").read_text()
     assert "| *Added methods* |" in text
     assert "| New \\| method | **55.0 ± 7.1** |" in text
-    assert text.index("Added methods") < text.index("*Controls*")
+    assert text.index("Controls: no encoder of ours") < text.index("Added methods")
 
 
 def test_a_row_of_another_table_stands_where_the_paper_has_none_of_it(tmp_path, score_file, models) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from celllm.scores.statistics import corrected_resampled_t, correction, holm, summarise
+from celllm.scores.statistics import corrected_resampled_t, correction, crossed_t, half_width, holm, summarise
 
 
 def test_summary_has_the_sample_standard_deviation() -> None:
@@ -117,3 +117,23 @@ def test_holm_by_hand() -> None:
 def test_no_statistics_of_nothing(values: list[float]) -> None:
     with pytest.raises(ValueError, match="finite"):
         summarise(values)
+
+
+def test_several_seeds_add_their_variance() -> None:
+    """Two seeds that are 2 apart: a variance of 2 / 2 beside that of four splits (ρ/(1 - ρ) = 1/4)."""
+    splits = np.array([0.0, 1.0, 2.0, 3.0])
+    found = crossed_t(np.stack([splits, splits + 2]), 0.25)
+    of_splits, of_seeds = (5 / 3) * (1 / 4 + 1 / 4), 2.0 / 2
+    error = math.sqrt(of_splits + of_seeds)
+    freedom = error**4 / (of_splits**2 / 3 + of_seeds**2 / 1)
+    assert found.mean == 2.5
+    assert found.high - found.mean == pytest.approx(stats.t.ppf(0.975, freedom) * error, rel=1e-9)
+    assert found.p == pytest.approx(2 * stats.t.sf(2.5 / error, freedom), rel=1e-9)
+    one = corrected_resampled_t(splits.tolist(), 0.25)
+    assert crossed_t(splits[None], 0.25) == one
+    assert found.high - found.low > one.high - one.low
+
+
+def test_half_width_of_the_papers_mean() -> None:
+    assert half_width([8.5**2], 5) == pytest.approx(2.7764451 * 8.5 / math.sqrt(5), rel=1e-6)
+    assert half_width([4.0, 9.0], 5) == pytest.approx(2.7764451 * math.sqrt(13 / 5) / 2, rel=1e-6)
