@@ -316,6 +316,20 @@ VERBS: dict[str, Verb] = {
             PREFIX,
         ),
     ),
+    "supplement": Verb(
+        "celllm.report.supplement:run_supplement",
+        "scores, predictions and measures -> a table beyond the paper",
+        (
+            Argument("name", "table_s1 ... table_s5"),
+            Argument("--scores", "score files, CSV", {"nargs": "*", "default": [], "metavar": "FILE"}),
+            MODELS,
+            _named_files("predictions", "predictions by task/data_set/model", required=False),
+            _named_files("metrics", "steps of pre-training by model", required=False),
+            _file("geometry", "geometry of embeddings, CSV", required=False),
+            _settings(),
+            PREFIX,
+        ),
+    ),
     "counts": Verb(
         "celllm.corpus.contents:run_counts",
         "cells, classes, samples and pairs of the data sets, counted, as facts for tables and claims",

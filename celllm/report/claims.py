@@ -151,6 +151,7 @@ class _Judge:
         tolerance = tolerance_of(claim, self.book)
         slip = contradiction(claim, self.book)
         numbers = finding.comparison
+        fact = as_text(finding.fact[: claim.among]) if claim.among and finding.fact else finding.fact
         verdict = CONTRADICTION if slip else self.verdict(claim, finding, tolerance)
         explanation = explained(claim, finding, tolerance, verdict, slip)
         return {
@@ -162,7 +163,7 @@ class _Judge:
             "unit": claim.unit,
             "protocol": "" if claim.fact else self.settings.protocol,
             "paper_value": claim.paper,
-            "our_value": numbers.mean if numbers else _scalar(finding.fact),
+            "our_value": numbers.mean if numbers else fact,
             "low": numbers.low if numbers else None,
             "high": numbers.high if numbers else None,
             "n": numbers.n if numbers else None,
@@ -207,7 +208,11 @@ class _Judge:
         if mean.empty:
             return Finding(missing="The data sets share no split number")
         remarks = self.remarks(claim, mean, claim.cells, rival)
-        return Finding(comparison=self.interval(mean, claim.cells[0]), remarks=remarks)
+        ours, column = self.interval(mean, claim.cells[0]), self.book.column(claim.cells[0])
+        if rival is None:  # no score lies beyond what its metric can be
+            least, most = (SCALE[claim.unit] * end for end in column.metric.range)
+            ours = replace(ours, low=max(ours.low, least), high=min(ours.high, most))
+        return Finding(comparison=ours, remarks=remarks)
 
     def ordering(self, claim: Claim) -> Finding:
         """The weakest of all pairs, p adjusted for their number; an ordering holds when this one does."""
@@ -316,10 +321,6 @@ class _Judge:
             return self.models[model].title
         rows = (row for table in self.book.tables.values() for row in table.rows)
         return next((row.title for row in rows if row.model == model), model)
-
-
-def _scalar(fact: Any) -> Any:
-    return as_text(fact) if isinstance(fact, list) else fact
 
 
 def judged(kind: str, ours: Comparison, paper: Any, tolerance: float | None) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from celllm.errors import UserError
 from celllm.io import read_json, read_yaml, sha256, write_json, write_text
 from celllm.report import published as printed
+from celllm.report import supplement
 from celllm.report.captions import caption_of
 
 if TYPE_CHECKING:
@@ -230,6 +231,8 @@ def _name(path: Path) -> str:
     table = book.tables.get(path.stem) or book.fact_tables.get(path.stem)
     if path.parts[0] == "tables" and table:
         return table.title
+    if path.parts[0] == "tables" and path.stem in supplement.TABLES:
+        return supplement.TABLES[path.stem].title
     if path.parts[0] == "figures":
         return f"{caption_of(path.stem).title} ({path.stem})"
     return NAMES.get(path.stem) or path.with_suffix("").as_posix()

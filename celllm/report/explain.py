@@ -36,7 +36,7 @@ def explained(
 ) -> str:
     """One sentence on a verdict for a reader who knows cells better than statistics."""
     if contradiction:
-        return sentence(f"Nothing to test: {contradiction[0].lower()}{contradiction[1:]}")
+        return sentence(f"Nothing to test: {contradiction.replace('The paper', 'the paper', 1)}")
     if verdict == NOT_RUN:
         return sentence(finding.missing)
     numbers = _numbers(claim, finding, tolerance)

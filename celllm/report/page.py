@@ -9,6 +9,7 @@ from typing import Any
 from celllm.errors import UserError
 from celllm.io import read_json, write_text
 from celllm.report import published as printed
+from celllm.report import supplement
 from celllm.report.captions import GROUPS, caption_of
 from celllm.report.ledger import read_ledger
 from celllm.report.render import read_table, render
@@ -50,7 +51,12 @@ def run_report(
         For a file that is missing or not what it should be.
     """
     chosen = as_settings(ReportSettings, settings, "report: settings")
-    views = [_read(read_table, path) for path in tables]
+    views = [
+        supplement.read_supplement(path, chosen.run, chosen.toy)
+        if Path(path).stem in supplement.TABLES
+        else _read(read_table, path)
+        for path in tables
+    ]
     ledger, facts, book = _read(read_ledger, claims), read_json(manifest), printed.load()
     page = render(
         "report.html.j2",

@@ -39,6 +39,7 @@ class Metric:
     title: str
     tex: str
     better: str
+    range: tuple[float, float]
 
     @property
     def sign(self) -> int:
@@ -276,7 +277,10 @@ class Paper:
 def load() -> Paper:
     """Read paper.yaml (once per process)."""
     raw = read_yaml(PAPER)
-    metrics = {name: Metric(name, **entry) for name, entry in raw["metrics"].items()}
+    metrics = {
+        name: Metric(name, entry["title"], entry["tex"], entry["better"], tuple(entry["range"]))
+        for name, entry in raw["metrics"].items()
+    }
     return Paper(
         **raw["source"],
         tables={name: _score_table(name, entry, metrics) for name, entry in raw["tables"].items()},

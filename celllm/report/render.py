@@ -12,9 +12,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from celllm.io import from_spreadsheets, read_csv
 from celllm.report import published as printed
 from celllm.report.fact_tables import DIFFERS, NOT_MEASURED, NOTHING
-from celllm.report.published import DIGITS, SCALE, Metric, ScoreTable
+from celllm.report.published import DIGITS, Metric, ScoreTable
 from celllm.report.run import TOY_NOTE, labelled
 from celllm.scores.scores import FAILED, NOT_APPLICABLE, OUT_OF_MEMORY
+from celllm.scores.statistics import half_width
 
 TEMPLATES = Path(__file__).with_name("templates")
 GROUPS = {
@@ -164,9 +165,10 @@ def _score_block(
     digits = DIGITS[table.unit]
     toy = bool((rows["size"] == "toy").all())
     metrics = {c.key: c.metric for c in table.columns}
+    n_assumed = printed.load().tasks[table.columns[0].task].n
 
     def show(cell: Mapping[str, Any]) -> dict[str, Any]:
-        tone = "" if toy else _tone(cell, metrics[cell["column"]], 0.01 * SCALE[table.unit])
+        tone = "" if toy else _tone(cell, metrics[cell["column"]], n_assumed)
         n = "" if cell["n"] in (0, usual) else f"n = {cell['n']}"
         return _score_cell(cell, digits, notes) | {"tone": tone, "n": n}
 
@@ -188,12 +190,12 @@ def _score_cell(cell: Mapping[str, Any], digits: int, notes: Notes) -> dict[str,
     }
 
 
-def _tone(cell: Mapping[str, Any], metric: Metric, point: float) -> str:
-    """near: within two printed standard deviations, or a point, of the paper; else better or worse."""
+def _tone(cell: Mapping[str, Any], metric: Metric, n: int) -> str:
+    """near: within the 95 % interval of the paper's own mean over ``n`` runs; else better or worse."""
     gap = cell["difference"]
     if gap is None or gap != gap:
         return ""
-    if abs(gap) <= max(2 * cell["paper_sd"], point):
+    if abs(gap) <= half_width([cell["paper_sd"] ** 2], n):
         return "near"
     return "better" if metric.sign * gap > 0 else "worse"
 
@@ -318,6 +320,60 @@ def _fact_cells(cell: Mapping[Any, Any], with_difference: bool, notes: Notes) ->
     }
     if with_difference:
         yield plain | {"text": cell["difference"], "order": cell["difference"]}
+
+
+def plain_view(
+    name: str, frame: pd.DataFrame, title: str, remarks: Iterable[str], run: str, toy: bool
+) -> dict[str, Any]:
+    """What the templates show of numbers without a paper's: a block for each ``block`` of the frame."""
+    notes = Notes()
+    empty = {"missing": True, "best": False, "paper": "", "difference": "", "n": "", "mark": "", "tone": ""}
+    blocks = []
+    for number, (block, members) in enumerate(frame.groupby("block", sort=False)):
+        columns = list(dict.fromkeys(zip(members["over"], members["column"], strict=True)))
+        overs = list(dict.fromkeys(over for over, _ in columns))
+        columns.sort(key=lambda column: overs.index(column[0]))
+        spans = {over: sum(c[0] == over for c in columns) for over, _ in columns}
+        sections = []
+        for group, of_group in members.groupby("group", sort=False):
+            rows = []
+            for row, cells in of_group.groupby("title", sort=False):
+                shown = dict.fromkeys(columns, empty | {"text": "–", "order": "", "measured": False})
+                for cell in cells.to_dict("records"):
+                    there = cell["text"] != ""
+                    shown[cell["over"], cell["column"]] = empty | {
+                        "text": cell["text"] if there else "–",
+                        "missing": not there,
+                        "measured": True,
+                        "mark": notes.mark(cell["reason"]),
+                        "order": cell["value"] if there else "",
+                    }
+                rows.append({"title": row, "cells": list(shown.values())})
+            sections.append({"title": group, "rows": rows})
+        order = list(GROUPS.values())
+        sections.sort(key=lambda s: order.index(s["title"]) if s["title"] in order else len(order))
+        blocks.append(
+            {
+                "key": f"{number + 1}",
+                "caption": block,
+                "groups": [{"title": over, "span": span} for over, span in spans.items()],
+                "columns": [{"title": c, "tex": tex(c), "arrow": ""} for _, c in columns],
+                "sections": sections,
+            }
+        )
+    return {
+        "name": name,
+        "kind": "plain",
+        "title": labelled(title, toy),
+        **_parts(title),
+        "run": run,
+        "toy": toy,
+        "unit": "",
+        "blocks": blocks,
+        "notes": notes.texts,
+        "legend": "" if blocks else "This run has nothing for this table.",
+        "remarks": list(remarks),
+    }
 
 
 def read_table(path: str | Path) -> dict[str, Any]:

@@ -137,11 +137,10 @@ def _led_by_controls(table: View) -> tuple[int, int]:
 
 
 def _line(table: View) -> dict[str, str]:
-    first = table["blocks"][0]
     line = {key: table[key] for key in ("name", "number", "subject")}
     if not _scores(table):
         return line | {"filled": _measured(table), "best": "", "optimism": ""}
-    cells = _cells(first)
+    cells = _cells(table["blocks"][0])
     filled = sum(not cell["missing"] for cell in cells)
     wins = [f"{title} ({n})" for (_, title), n in _wins(table).most_common(2) if n]
     return line | {
@@ -152,8 +151,11 @@ def _line(table: View) -> dict[str, str]:
 
 
 def _measured(table: View) -> str:
-    ours = [cell for cell in _cells(table["blocks"][0]) if cell["measured"]]
+    blocks = table["blocks"] if table["kind"] == "plain" else table["blocks"][:1]
+    ours = [cell for block in blocks for cell in _cells(block) if cell["measured"]]
     there = [cell for cell in ours if not cell["missing"]]
+    if table["kind"] == "plain":
+        return f"{len(there)} of {len(ours)} numbers"
     differ = sum(cell["tone"] == "differs" for cell in there)
     return f"{len(there)} of {len(ours)} measured, {differ} differ"
 
@@ -184,7 +186,7 @@ def _gaps(tables: Sequence[View], ledger: View, book: Paper) -> Iterable[str]:
     absent = [table.title.partition(":")[0] for name, table in book.tables.items() if name not in names]
     if absent:
         yield f"Not made in this run: {', '.join(absent)}."
-    for table in tables:
+    for table in (table for table in tables if table["kind"] != "plain"):
         cells = [cell for cell in _cells(table["blocks"][0]) if _scores(table) or cell["measured"]]
         missing = sum(cell["missing"] for cell in cells)
         if missing:

@@ -437,6 +437,13 @@ def test_a_difference_from_scores_to_verdict(verdict_on, gains, verdict) -> None
     assert float(row["our_value"]) == pytest.approx(sum(gains) / 5)
 
 
+def test_an_interval_ends_where_the_metric_does(verdict_on) -> None:
+    row = verdict_on([99.9, 60.0, 99.9, 99.9, 99.9], [70.0] * 5, "annotation-f1")
+    assert (float(row["high"]), float(row["low"]) > 0) == (100.0, True)
+    row = verdict_on([1.0, 30.0, 0.0, 0.0, 0.0], [70.0] * 5, "annotation-f1")
+    assert float(row["low"]) == 0.0
+
+
 def test_one_split_is_never_enough_for_a_difference(verdict_on) -> None:
     row = verdict_on([75.0], [70.0])
     assert (row["verdict"], row["low"], row["p"], float(row["n"])) == (INCONCLUSIVE, "", "", 1)

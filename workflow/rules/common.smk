@@ -17,6 +17,7 @@ from celllm.errors import UserError
 from celllm.report import published
 from celllm.report.captions import CAPTIONS, kind_of
 from celllm.report.gate import last_words
+from celllm.report.supplement import TABLES as SUPPLEMENT
 from celllm.io import read_yaml
 
 try:

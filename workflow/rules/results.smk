@@ -41,9 +41,8 @@ def table_settings(wildcards):
 
 
 def tables():
-    return expand(
-        results("tables/{table}.csv"), table=[*config["tables"], *FACT_TABLES]
-    )
+    names = [*config["tables"], *FACT_TABLES, *SUPPLEMENT]
+    return expand(results("tables/{table}.csv"), table=names)
 
 
 rule table:
@@ -72,4 +71,64 @@ rule table:
         out=results("tables/{table}"),
     shell:
         "exec python -m celllm table {wildcards.table:q} --scores {input:q} --models {params.models:q}"
+        " --settings {params.settings:q} --out {params.out:q} >> {log:q} 2>&1"
+
+
+def strict_predictions():
+    """Predictions under protocol strict by task/data_set/model."""
+    paths = [path for path in all_scores(None) if path.endswith("/strict.csv")]
+    return {
+        "/".join(
+            Path(path).parts[-4:-1]
+        ): f"{path.removesuffix('.csv')}.predictions.csv"
+        for path in paths
+    }
+
+
+def all_predictions(wildcards):
+    return list(strict_predictions().values())
+
+
+def supplement_predictions(wildcards):
+    return [f"{name}={path}" for name, path in strict_predictions().items()]
+
+
+def supplement_labels(wildcards):
+    number, _, subject = SUPPLEMENT[wildcards.supplement].title.partition(": ")
+    return {"table": number, "subject": subject}
+
+
+rule supplement:
+    input:
+        geometry_tables(),
+        expand(results("checkpoints/{name}/metrics.csv"), name=encoder_models()),
+        scores=all_scores,
+        predictions=all_predictions,
+    output:
+        report(
+            multiext(results("tables/{supplement}"), ".html"),
+            caption="../report/supplement.rst",
+            category="Tables",
+            labels=supplement_labels,
+        ),
+        multiext(results("tables/{supplement}"), ".csv", ".md", ".tex"),
+    log:
+        log_of("tables/{supplement}"),
+    benchmark:
+        times_of("tables/{supplement}")
+    wildcard_constraints:
+        supplement="|".join(SUPPLEMENT),
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        models=shown_models(config["tables"]),
+        predictions=supplement_predictions,
+        metrics=by_name(encoder_models(), "checkpoints/{name}/metrics.csv"),
+        geometry=[f"--geometry={path}" for path in geometry_tables()],
+        settings=as_json(RUN_LABEL),
+        out=results("tables/{supplement}"),
+    shell:
+        "exec python -m celllm supplement {wildcards.supplement:q} --scores {input.scores:q} --models {params.models:q}"
+        " --predictions {params.predictions:q} --metrics {params.metrics:q} {params.geometry:q}"
         " --settings {params.settings:q} --out {params.out:q} >> {log:q} 2>&1"

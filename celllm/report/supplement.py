@@ -1,0 +1,325 @@
+"""Tables beyond the paper (S1 to S5), from the scores, predictions and measures that a run has anyway."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from celllm.errors import UserError
+from celllm.io import for_spreadsheets, from_spreadsheets, read_csv, write_text
+from celllm.report import published as printed
+from celllm.report.published import SCALE
+from celllm.report.render import GROUPS, plain_view, render
+from celllm.report.run import Model, read_models
+from celllm.report.settings import RunLabel
+from celllm.scores import scores as score_files
+from celllm.scores.scores import OK, read_predictions
+from celllm.scores.statistics import summarise
+from celllm.settings import as_settings
+
+STRICT = "strict"
+LEAST_PAIRS = 5  # of a drug in a split, for a correlation
+MAIN = {"macro_f1": "percent", "f1": "percent", "pearson": "fraction"}  # what a task is summed up by
+SHOWN = ("celllm", "scbert", "logistic_regression")  # whose classes stand in Table S4
+START, END = 0.02, 0.1  # shares of the steps that count as the start and the end of pre-training
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the supplement is made from; each table takes its part.
+
+    ``predictions`` and ``metrics`` are files by ``task/data_set/model`` and by model.
+    """
+
+    scores: pd.DataFrame
+    models: Mapping[str, Model]
+    predictions: Mapping[str, str | Path] = field(default_factory=dict)
+    metrics: Mapping[str, str | Path] = field(default_factory=dict)
+    geometry: pd.DataFrame | None = None
+
+    def group(self, model: str) -> str:
+        """The title of a model's group."""
+        group = self.models[model].group if model in self.models else "added"
+        return GROUPS.get(group, group)
+
+    def title(self, model: str) -> str:
+        """The title of a model, or its name."""
+        return self.models[model].title if model in self.models else model
+
+    def of_task(self, prefix: str) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
+        """Task, data set, model and predictions of the files whose task begins so."""
+        for key, path in self.predictions.items():
+            task, data_set, model = key.split("/")
+            if task.startswith(prefix):
+                yield task, data_set, model, read_predictions(path)
+
+
+def run_supplement(
+    name: str,
+    out: str | Path,
+    models: str | Path | Mapping[str, Any],
+    scores: Sequence[str | Path] = (),
+    predictions: Mapping[str, str | Path] | None = None,
+    metrics: Mapping[str, str | Path] | None = None,
+    geometry: str | Path | None = None,
+    settings: Mapping[str, Any] | str | None = None,
+) -> None:
+    """Write ``<out>.csv``, ``.md``, ``.tex`` and ``.html`` of a table of the supplement.
+
+    Parameters
+    ----------
+    name
+        ``table_s1`` (contrast), ``table_s2`` (response within a drug), ``table_s3`` (held-out groups),
+        ``table_s4`` (classes), ``table_s5`` (cost).
+    models
+        The run's models (see :func:`celllm.report.run.read_models`).
+    scores, predictions, metrics, geometry
+        Score files; predictions by ``task/data_set/model``; steps of pre-training by model; geometry of
+        embeddings, as ``celllm geometry`` writes it.
+    settings
+        :class:`RunLabel` as mapping or JSON.
+
+    Raises
+    ------
+    UserError
+        For an unknown table and for malformed files.
+    """
+    if name not in TABLES:
+        raise UserError(f"table '{name}': no such table of the supplement; known are {', '.join(TABLES)}")
+    chosen = as_settings(RunLabel, settings, f"{name}: settings")
+    measured = read_csv(geometry, ("model", "data_set", "embedding")) if geometry else None
+    rows = read_models(models)
+    given = Sources(score_files.read_many(scores), rows, predictions or {}, metrics or {}, measured)
+    frame = pd.DataFrame(list(TABLES[name].cells(given)), columns=list(COLUMNS))
+    frame.insert(0, "run", chosen.run)
+    frame.insert(1, "size", "toy" if chosen.toy else "full")
+    frame.insert(2, "table", name)
+    write_text(f"{out}.csv", for_spreadsheets(frame).to_csv(index=False, lineterminator="\n"))
+    view = view_of(name, frame, chosen.run, chosen.toy)
+    for suffix in ("md", "tex", "html"):
+        write_text(f"{out}.{suffix}", render(f"table.{suffix}.j2", table=view))
+
+
+# A line of the tidy form: one number with its block, section and row, and its column in two levels.
+COLUMNS = ("block", "group", "title", "over", "column", "value", "text", "reason")
+
+
+def _cell(
+    block: str, group: str, title: str, over: str, column: str, value: float, text: str, reason: str = ""
+) -> tuple[Any, ...]:
+    known = value == value
+    return block, group, title, over, column, value if known else None, text if known else "", reason
+
+
+def _main_scores(given: Sources) -> pd.DataFrame:
+    """The main metric of every task under ``strict``, values of splits that went well."""
+    scores = given.scores
+    return scores[(scores["protocol"] == STRICT) & scores["metric"].isin(MAIN)]
+
+
+def _score_text(values: pd.Series, metric: str) -> tuple[float, str]:
+    """Mean and its text, per cent where the tables have per cent."""
+    scale, digits = SCALE[MAIN[metric]], 1 if MAIN[metric] == "percent" else 3
+    found = summarise((values * scale).to_list())
+    spread = f" ± {found.sd:.{digits}f}" if found.sd == found.sd else ""
+    return found.mean, f"{found.mean:.{digits}f}{spread}".replace("-", "−")
+
+
+def contrast_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
+    """S1: score, geometry and loss of the contrast, for each pre-trained row."""
+    scores = _main_scores(given)
+    for model, path in given.metrics.items():
+        group, title = given.group(model), given.title(model)
+        of_model = scores[(scores["model"] == model) & (scores["task"] == "annotation")]
+        for (data_set, metric), rows in of_model[of_model["status"] == OK].groupby(["data_set", "metric"]):
+            value, text = _score_text(rows["value"], str(metric))
+            name = printed.data_set_title(str(data_set))
+            yield _cell("Pre-trained rows", group, title, "macro F1 (%)", name, value, text)
+        if given.geometry is not None:
+            of_model = given.geometry[
+                (given.geometry["model"] == model) & (given.geometry["embedding"] == "mean")
+            ]
+            for row in of_model.to_dict("records"):
+                name = printed.data_set_title(str(row["data_set"]))
+                share = 100 * row["effective_rank"] / row["dim"]
+                for column, value, text in (
+                    ("Uniformity", row["uniformity"], f"{row['uniformity']:.3f}"),
+                    ("Alignment", row["alignment"], f"{row['alignment']:.3f}"),
+                    ("Effective rank / length (%)", share, f"{share:.1f}"),
+                ):
+                    yield _cell("Pre-trained rows", group, title, column, name, value, text.replace("-", "−"))
+        loss = read_csv(path, ())["contrast"]
+        loss = loss.dropna() if loss.notna().all() else loss.iloc[:0]
+        n = len(loss)
+        parts = {"start": loss[: max(1, int(START * n))], "end": loss[n - max(1, int(END * n)) :]}
+        for column, part in parts.items():
+            value, reason = (float(part.mean()), "") if n else (float("nan"), "trained without contrast")
+            where = ("Pre-trained rows", group, title, "Loss of the contrast", column)
+            yield _cell(*where, value, f"{value:.2g}", reason)
+
+
+def within_drug_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
+    """S2: correlation and error inside each drug; means and quartiles over drugs."""
+    tasks = {name: task.title for name, task in printed.load().tasks.items()}
+    for task, _, model, frame in given.of_task("response"):
+        where = (tasks.get(task, task), given.group(model), given.title(model))
+        if frame.empty:
+            yield _cell(*where, "Pearson", "mean over drugs", float("nan"), "", "no predictions")
+            continue
+        frame = frame.assign(drug=frame["cell"].str.split("|").str[1])
+        frame[["label", "predicted"]] = frame[["label", "predicted"]].astype(float)
+        of_split = [part["label"].corr(part["predicted"]) for _, part in frame.groupby("split")]
+        pooled = float(np.mean(of_split))
+        drugs = pd.DataFrame(
+            [(drug, *within(part)) for (drug, _), part in frame.groupby(["drug", "split"])],
+            columns=["drug", "pearson", "spearman", "rmse"],
+        )
+        of_drug = drugs.groupby("drug").mean().dropna()
+        yield _cell(*where, "Pooled", "Pearson", pooled, f"{pooled:.3f}")
+        if of_drug.empty:
+            reason = f"no drug has {LEAST_PAIRS} tested pairs in a split"
+            yield _cell(*where, "Pearson", "mean over drugs", float("nan"), "", reason)
+            continue
+        for name, title in (("pearson", "Pearson"), ("spearman", "Spearman"), ("rmse", "RMSE")):
+            low, mean, high = of_drug[name].quantile(0.25), of_drug[name].mean(), of_drug[name].quantile(0.75)
+            yield _cell(*where, title, "mean over drugs", mean, f"{mean:.3f}".replace("-", "−"))
+            quartiles = f"{low:.2f} to {high:.2f}".replace("-", "−")
+            yield _cell(*where, title, "quartiles", float(high - low), quartiles)
+        yield _cell(*where, "", "drugs", len(of_drug), str(len(of_drug)))
+
+
+def within(part: pd.DataFrame) -> tuple[float, float, float]:
+    """Pearson, Spearman and RMSE of the pairs of one drug.
+
+    NaN where they are too few or all alike; one prediction for all lines correlates with nothing: 0.
+    """
+    truth, predicted = part["label"].to_numpy(), part["predicted"].to_numpy()
+    if len(part) < LEAST_PAIRS or np.ptp(truth) == 0:
+        return (float("nan"),) * 3
+    error = float(np.sqrt(np.mean((truth - predicted) ** 2)))
+    if np.ptp(predicted) <= 1e-9:
+        return 0.0, 0.0, error
+    ranks = part["label"].rank().corr(part["predicted"].rank())
+    return float(np.corrcoef(truth, predicted)[0, 1]), float(ranks), error
+
+
+def held_out_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
+    """S3: every score of a task that no table of the paper has: donors, patients, tissues, drugs held out."""
+    known, scores = printed.load().tasks, _main_scores(given)
+    further = scores[~scores["task"].isin(list(known)) & (scores["status"] == OK)]
+    for (task, data_set, model, metric), rows in further.groupby(
+        ["task", "data_set", "model", "metric"], sort=False
+    ):
+        value, text = _score_text(rows["value"], metric)
+        title = printed.load().metrics[metric].title
+        place = f"{printed.data_set_title(data_set)}, {task.replace('_', ' ')}"
+        yield _cell("Held-out groups", given.group(model), given.title(model), place, title, value, text)
+
+
+def class_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
+    """S4: precision, recall and F1 of each class by some models, all test cells together."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    for task, data_set, model, frame in [*given.of_task("annotation"), *given.of_task("drug")]:
+        if frame.empty or model not in SHOWN:
+            continue
+        names = printed.load().classes.get(data_set, {})
+        classes = [*(c for c in names if c in set(frame["label"])), *sorted(set(frame["label"]) - set(names))]
+        measured = precision_recall_fscore_support(
+            frame["label"], frame["predicted"], labels=classes, zero_division=0
+        )
+        scenario = {"drug_few_shot": ", few-shot", "drug_full": ", full data"}.get(task, "")
+        block = f"{printed.data_set_title(data_set)}{scenario}"
+        for row, label in enumerate(classes):
+            n_cells = round(measured[3][row] / (1 if task == "annotation" else frame["split"].nunique()))
+            title = f"{names.get(label, label)} ({n_cells:,} cells)"
+            for column, values in zip(("precision", "recall", "F1"), measured[:3], strict=True):
+                value = 100 * float(values[row])
+                yield _cell(block, "", title, given.title(model), column, value, f"{value:.1f}")
+
+
+def cost_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
+    """S5: seconds of a split and peak memory of every row, beside its score."""
+    tasks = {name: task.title for name, task in printed.load().tasks.items()}
+    for (task, data_set, model, metric), rows in _main_scores(given).groupby(
+        ["task", "data_set", "model", "metric"], sort=False
+    ):
+        good = rows[rows["status"] == OK]
+        place = printed.data_set_title(data_set)
+        where = (tasks.get(task, task), given.group(model), given.title(model), place)
+        title = printed.load().metrics[metric].title
+        if good.empty:
+            yield _cell(*where, title, float("nan"), "", str(rows["reason"].iloc[0]))
+            continue
+        value, text = _score_text(good["value"], metric)
+        seconds, gib = float(good["seconds"].mean()), float(good["peak_mib"].max()) / 1024
+        yield _cell(*where, title, value, text)
+        yield _cell(*where, "seconds", seconds, f"{seconds:,.1f}")
+        yield _cell(*where, "peak GiB", gib, f"{gib:.2f}")
+
+
+@dataclass(frozen=True)
+class Supplement:
+    """A table of the supplement: title, where its cells come from, what a reader must know."""
+
+    title: str
+    cells: Any
+    remarks: tuple[str, ...]
+
+
+TABLES = {
+    "table_s1": Supplement(
+        "Table S1: What contrast does to a row",
+        contrast_cells,
+        (
+            "Protocol strict. Geometry of mean embeddings of cells that no encoder saw; loss at the first 2 "
+            "and the last 10 % of the steps. A contrast that starts near zero is no task: an untrained model "
+            "solves it.",
+        ),
+    ),
+    "table_s2": Supplement(
+        "Table S2: Drug response within a drug",
+        within_drug_cells,
+        (
+            "Protocol strict. The pooled correlation is mostly the mean of each drug; within a drug only the "
+            "cell line is left to tell apart. A row that predicts one value for a drug has 0.",
+            f"Of drugs with {LEAST_PAIRS} tested pairs in a split; a drug's value is the mean over splits.",
+        ),
+    ),
+    "table_s3": Supplement(
+        "Table S3: Held-out donors, patients, tissues and drugs",
+        held_out_cells,
+        ("Protocol strict. What is tested comes from groups that no training cell is of.",),
+    ),
+    "table_s4": Supplement(
+        "Table S4: Classes one by one",
+        class_cells,
+        (
+            "Protocol strict, per cent; test cells of all splits together.",
+            "The two labels of GSE149383 are two samples of one cell line: its F1 may measure the batch.",
+        ),
+    ),
+    "table_s5": Supplement(
+        "Table S5: Cost of each row",
+        cost_cells,
+        (
+            "Protocol strict. Mean seconds to fit and predict a split, pre-training not counted; highest "
+            "memory of the process, or of the GPU where one is used.",
+        ),
+    ),
+}
+
+
+def view_of(name: str, frame: pd.DataFrame, run: str, toy: bool) -> dict[str, Any]:
+    """What the templates show of a table of the supplement."""
+    return plain_view(name, frame, TABLES[name].title, TABLES[name].remarks, run, toy)
+
+
+def read_supplement(path: str | Path, run: str, toy: bool) -> dict[str, Any]:
+    """The view of a table's tidy CSV, as :func:`run_supplement` wrote it, called as its table."""
+    frame = from_spreadsheets(read_csv(path))
+    frame["value"] = pd.to_numeric(frame["value"], errors="coerce")
+    return view_of(Path(path).stem, frame, run, toy)

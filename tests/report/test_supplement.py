@@ -1,0 +1,136 @@
+"""Tables beyond the paper."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from celllm.errors import UserError
+from celllm.report.supplement import TABLES, read_supplement, run_supplement, within
+from celllm.scores.scores import write_predictions
+
+MODELS = {
+    "celllm": {"title": "CellLM"},
+    "ridge": {"title": "Ridge", "group": "control"},
+    "drug_mean": {"title": "Drug mean", "group": "control"},
+    "frozen": {"title": "Frozen", "group": "ablation"},
+}
+
+
+def made(name: str, tmp_path: Path, **sources) -> pd.DataFrame:
+    run_supplement(name, tmp_path / name, json.dumps(MODELS), settings={"run": "x"}, **sources)
+    for suffix in ("csv", "md", "tex", "html"):
+        assert (tmp_path / f"{name}.{suffix}").stat().st_size > 0
+    frame = pd.read_csv(tmp_path / f"{name}.csv", keep_default_na=False)
+    return frame.set_index(["block", "title", "over", "column"])
+
+
+def predictions(path: Path, predicted) -> Path:
+    """Six lines, two drugs apart by 10, one split; the label of line i is drug + i."""
+    rows = [
+        (f"line{i}|{drug}|GDSC:1", "0", str(10.0 * d + i), str(predicted(d, i)))
+        for d, drug in enumerate(("a", "b"))
+        for i in range(6)
+    ]
+    write_predictions(path, rows)
+    return path
+
+
+def test_a_pooled_correlation_is_the_drugs_in_disguise(tmp_path: Path) -> None:
+    files = {
+        "response_cold/gdsc/drug_mean": predictions(tmp_path / "a.csv", lambda d, i: 10.0 * d + 2.5),
+        "response_cold/gdsc/ridge": predictions(tmp_path / "b.csv", lambda d, i: 10.0 * d + i + (i % 2)),
+        "response_cold/gdsc/celllm": predictions(tmp_path / "c.csv", lambda d, i: 10.0 * d - i),
+    }
+    frame = made("table_s2", tmp_path, predictions=files)["value"].astype(float)
+    cold = "Cell-line drug response (cold start)"
+    labels, means = [10.0 * d + i for d in (0, 1) for i in range(6)], [2.5] * 6 + [12.5] * 6
+    assert frame[cold, "Drug mean", "Pooled", "Pearson"] == pytest.approx(np.corrcoef(labels, means)[0, 1])
+    assert frame[cold, "Drug mean", "Pooled", "Pearson"] > 0.9
+    assert frame[cold, "Drug mean", "Pearson", "mean over drugs"] == 0.0
+    assert frame[cold, "Drug mean", "RMSE", "mean over drugs"] == pytest.approx(np.std(range(6)))
+    shifted = np.corrcoef(range(6), [0, 2, 2, 4, 4, 6])[0, 1]
+    assert frame[cold, "Ridge", "Pearson", "mean over drugs"] == pytest.approx(shifted)
+    assert frame[cold, "CellLM", "Spearman", "mean over drugs"] == pytest.approx(-1.0)
+    assert frame[cold, "CellLM", "", "drugs"] == 2
+    block = read_supplement(tmp_path / "table_s2.csv", "x", False)["blocks"][0]
+    assert [section["title"] for section in block["sections"]] == [
+        "Rows of the paper",
+        "Controls: no encoder of ours",
+    ]
+
+
+@pytest.mark.parametrize(("labels", "known"), [([1, 2, 3, 4, 5], True), ([1, 2, 3], False), ([1] * 5, False)])
+def test_few_or_equal_pairs_have_no_correlation(labels: list[int], known: bool) -> None:
+    part = pd.DataFrame({"label": np.array(labels, float), "predicted": np.arange(len(labels), dtype=float)})
+    assert np.isfinite(within(part)).all() == known
+
+
+def test_a_model_without_predictions_says_so(tmp_path: Path) -> None:
+    write_predictions(tmp_path / "none.csv", [])
+    frame = made("table_s2", tmp_path, predictions={"response_warm/gdsc/ridge": tmp_path / "none.csv"})
+    assert frame["reason"].tolist() == ["no predictions"]
+
+
+def test_contrast_beside_score_and_geometry(tmp_path: Path, score_file) -> None:
+    scores = score_file({("celllm", "baron", "strict", "macro_f1"): [0.5, 0.7]})
+    step = np.arange(100)
+    falling = np.where(step < 2, 3.0, 0.5)
+    pd.DataFrame({"step": step, "contrast": falling}).to_csv(tmp_path / "m.csv", index=False)
+    pd.DataFrame({"step": step, "contrast": ""}).to_csv(tmp_path / "f.csv", index=False)
+    geometry = tmp_path / "geometry.csv"
+    geometry.write_text(
+        "model,data_set,embedding,dim,n_cells,mean_cosine,uniformity,alignment,effective_rank\n"
+        "celllm,baron,mean,32,9,0.9,-0.5,0.01,8\ncelllm,baron,cls,32,9,0.9,-0.4,0.02,4\n"
+    )
+    metrics = {"celllm": tmp_path / "m.csv", "frozen": tmp_path / "f.csv"}
+    frame = made("table_s1", tmp_path, scores=[scores], metrics=metrics, geometry=geometry)["text"]
+    of_row = frame["Pre-trained rows", "CellLM"]
+    assert of_row["macro F1 (%)", "Baron"] == "60.0 ± 14.1"
+    assert of_row["Uniformity", "Baron"] == "−0.500"
+    assert of_row["Effective rank / length (%)", "Baron"] == "25.0"
+    assert (of_row["Loss of the contrast", "start"], of_row["Loss of the contrast", "end"]) == ("3", "0.5")
+    assert "trained without contrast" in Path(tmp_path / "table_s1.md").read_text()
+
+
+def test_classes_one_by_one(tmp_path: Path) -> None:
+    truth = ["beta"] * 4 + ["alpha"] * 2 + ["new"]
+    found = ["beta"] * 3 + ["alpha"] * 3 + ["beta"]
+    rows = [(f"c{i}", str(i % 2), a, b) for i, (a, b) in enumerate(zip(truth, found, strict=True))]
+    write_predictions(tmp_path / "p.csv", rows)
+    frame = made("table_s4", tmp_path, predictions={"annotation/baron/celllm": tmp_path / "p.csv"})["value"]
+    assert list(dict.fromkeys(frame.index.get_level_values("title"))) == [
+        "Alpha (2 cells)", "Beta (4 cells)", "new (1 cells)",
+    ]  # fmt: skip
+    beta = frame["Baron", "Beta (4 cells)", "CellLM"].astype(float)
+    assert beta.to_dict() == {"precision": 75.0, "recall": 75.0, "F1": 75.0}
+    assert float(frame["Baron", "new (1 cells)", "CellLM", "F1"]) == 0.0
+
+
+def test_cost_stands_beside_the_score(tmp_path: Path, score_file) -> None:
+    failed = {("ridge", "baron", "strict", "macro_f1"): {0: ("failed", "no room")}}
+    path = score_file({("celllm", "baron", "strict", "macro_f1"): [0.5, 0.7]}, failed)
+    frame = made("table_s5", tmp_path, scores=[path])
+    row = frame["text"]["Cell annotation", "CellLM", "Baron"]
+    assert row.to_dict() == {"macro F1": "60.0 ± 14.1", "seconds": "1.0", "peak GiB": "0.01"}
+    assert frame["reason"]["Cell annotation", "Ridge", "Baron", "macro F1"] == "no room"
+
+
+def test_tasks_that_the_paper_lacks(tmp_path: Path, score_file) -> None:
+    values = {("celllm", "baron", "strict", "macro_f1"): [0.5, 0.7]}
+    paths = [score_file(values, task=task, name=task) for task in ("annotation", "annotation_by_donor")]
+    frame = made("table_s3", tmp_path, scores=paths)["text"]
+    assert frame.to_dict() == {
+        ("Held-out groups", "CellLM", "Baron, annotation by donor", "macro F1"): "60.0 ± 14.1"
+    }
+    run_supplement("table_s3", tmp_path / "table_s3", MODELS, scores=[paths[0]])
+    assert "This run has nothing for this table." in (tmp_path / "table_s3.html").read_text()
+    assert read_supplement(tmp_path / "table_s3.csv", "x", True)["blocks"] == []
+
+
+def test_unknown_tables_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no such table of the supplement; known are table_s1, "):
+        run_supplement("table_s9", tmp_path / "x", MODELS)
+    assert list(TABLES) == [f"table_s{n}" for n in range(1, 6)]
