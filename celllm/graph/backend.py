@@ -1,8 +1,9 @@
 """The graph library behind one small interface: this module alone imports dgl.
 
 dgl 1.1.3 is the last release that imports beside a current torch, and the project has stopped. We use a graph
-built from two edge lists, three layers, and the maximum over the nodes of each graph in a batch; the tests
-compare all of them with plain torch. Another library that offers these can replace dgl by a change here.
+built from two edge lists, three layers, and the maximum over the nodes of each graph in a batch. Where dgl is
+not installed (it has no wheels beyond Python 3.11), :mod:`celllm.graph.plain` does the same in torch alone.
+Another library that offers these can replace dgl by a change here.
 """
 
 import os
@@ -13,17 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from celllm.errors import UserError
+from celllm.graph import plain
 
 os.environ.setdefault("DGLBACKEND", "pytorch")  # without it the first import writes into the home folder
 try:
     import dgl
     from dgl import DGLGraph as Graph
     from dgl.nn.pytorch import GATConv, GINConv, GraphConv
-except ImportError as error:
-    raise UserError(
-        f"dgl cannot be imported ({error}); install it with: pip install 'celllm[graph]'"
-    ) from error
+except ImportError:
+    dgl, Graph = None, plain.Graph
 
 
 __all__ = [
@@ -40,7 +39,7 @@ __all__ = [
 def graph_of(source: NDArray[Any], target: NDArray[Any], n_nodes: int) -> Graph:
     """Return a directed graph of the given edges; a batch is one graph in several pieces."""
     ends = tuple(torch.from_numpy(part.astype(np.int64)) for part in (source, target))
-    return dgl.graph(ends, num_nodes=n_nodes)
+    return plain.Graph(ends[0], ends[1], n_nodes) if dgl is None else dgl.graph(ends, num_nodes=n_nodes)
 
 
 def graph_with_loops(source: NDArray[Any], target: NDArray[Any], n_nodes: int) -> Graph:
@@ -54,7 +53,10 @@ def max_by_graph(sizes: NDArray[Any], features: Tensor) -> Tensor:
 
     The nodes of a graph stand together, in the order of the graphs; none is empty.
     """
-    return dgl.ops.segment_reduce(torch.from_numpy(sizes.astype(np.int64)), features, reducer="max")
+    counts = torch.from_numpy(sizes.astype(np.int64))
+    if dgl is None:
+        return plain.max_by_graph(counts, features)
+    return dgl.ops.segment_reduce(counts, features, reducer="max")
 
 
 class GraphAttention(nn.Module):
@@ -80,15 +82,11 @@ class GraphAttention(nn.Module):
         residual: bool = False,
     ) -> None:
         super().__init__()
-        self.layer = GATConv(
-            size_in,
-            size_out // heads,
-            heads,
-            feat_drop=feature_dropout,
-            attn_drop=attention_dropout,
-            residual=residual,
-            allow_zero_in_degree=True,  # graph_with_loops leaves none; this saves a check in every call
-        )
+        sizes = size_in, size_out // heads, heads, feature_dropout, attention_dropout
+        if dgl is None:
+            self.layer = plain.GATConv(*sizes, residual=residual)
+        else:  # graph_with_loops leaves no node without an edge; the check is saved
+            self.layer = GATConv(*sizes, residual=residual, allow_zero_in_degree=True)
 
     def forward(self, graph: Graph, features: Tensor) -> Tensor:
         """Map features (n_nodes, size_in) to (n_nodes, size_out)."""
@@ -100,7 +98,10 @@ class GraphConvolution(nn.Module):
 
     def __init__(self, size_in: int, size_out: int) -> None:
         super().__init__()
-        self.layer = GraphConv(size_in, size_out, norm="both", allow_zero_in_degree=True)
+        if dgl is None:
+            self.layer = plain.GraphConv(size_in, size_out)
+        else:
+            self.layer = GraphConv(size_in, size_out, norm="both", allow_zero_in_degree=True)
 
     def forward(self, graph: Graph, features: Tensor) -> Tensor:
         """Map features (n_nodes, size_in) to (n_nodes, size_out)."""
@@ -113,7 +114,7 @@ class GraphIsomorphism(nn.Module):
     def __init__(self, size_in: int, size_out: int) -> None:
         super().__init__()
         network = nn.Sequential(nn.Linear(size_in, size_out), nn.ReLU(), nn.Linear(size_out, size_out))
-        self.layer = GINConv(network, "sum")
+        self.layer = plain.GINConv(network) if dgl is None else GINConv(network, "sum")
 
     def forward(self, graph: Graph, features: Tensor) -> Tensor:
         """Map features (n_nodes, size_in) to (n_nodes, size_out)."""

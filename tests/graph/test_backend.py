@@ -1,12 +1,25 @@
 """Graph attention of the library against the formula of Velickovic et al. 2018 in plain torch."""
 
+import subprocess
+import sys
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from celllm.graph.backend import GraphAttention, graph_with_loops
+from celllm.graph import backend
+from celllm.graph.backend import (
+    GraphAttention,
+    GraphConvolution,
+    GraphIsomorphism,
+    graph_with_loops,
+    max_by_graph,
+)
+from celllm.graph.graphmae import GraphMAESettings, embed_genes
+from celllm.graph.network import GeneNetwork
 
 N_NODES, SIZE_IN, SIZE_OUT, HEADS = 12, 5, 6, 2
 EDGES = sorted({(s, t) for s in range(11) for t in range(11) if s != t and (3 * s + 5 * t) % 4 == 0})
@@ -59,3 +72,68 @@ def test_heads_stand_side_by_side_and_every_node_hears_itself() -> None:
     assert out.shape == (N_NODES, SIZE_OUT)
     alone = layer.layer.fc(features[11]) + layer.layer.bias  # node 11 has no edge but its loop
     torch.testing.assert_close(out[11], alone)
+
+
+LAYERS: dict[str, Callable[[], torch.nn.Module]] = {
+    "attention": lambda: GraphAttention(SIZE_IN, SIZE_OUT, HEADS, 0.3, 0.2),
+    "attention with a mapped residual": lambda: GraphAttention(SIZE_IN, SIZE_OUT, HEADS, 0.3, 0.2, True),
+    "attention with a plain residual": lambda: GraphAttention(SIZE_IN, SIZE_IN, 5, residual=True),
+    "convolution": lambda: GraphConvolution(SIZE_IN, SIZE_OUT),
+    "narrowing convolution": lambda: GraphConvolution(SIZE_IN, 2),
+    "isomorphism": lambda: GraphIsomorphism(SIZE_IN, SIZE_OUT),
+}
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", LAYERS)
+def test_plain_torch_gives_the_numbers_of_dgl(
+    name: str, training: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same first weights under the same seed, outputs and gradients, with dropout too."""
+    pytest.importorskip("dgl")
+    found = []
+    for library in (backend.dgl, None):
+        monkeypatch.setattr(backend, "dgl", library)
+        torch.manual_seed(3)
+        layer = LAYERS[name]().train(training)
+        features = torch.randn(N_NODES, SIZE_IN, requires_grad=True)
+        out = layer(graph_with_loops(SOURCE, TARGET, N_NODES), features)
+        weights = torch.linspace(-1, 1, out.numel()).view(out.shape)
+        gradients = torch.autograd.grad((out * weights).sum(), [features, *layer.parameters()])
+        found.append((layer.state_dict(), out, gradients))
+    (weights, out, gradients), (own_weights, own_out, own_gradients) = found
+    assert {k: v for k, v in weights.items() if v is not None}.keys() == own_weights.keys()
+    assert all(torch.equal(weights[key], value) for key, value in own_weights.items())
+    torch.testing.assert_close(own_out, out, rtol=1e-5, atol=1e-6)
+    for own, theirs in zip(own_gradients, gradients, strict=True):
+        torch.testing.assert_close(own, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_maximum_and_its_gradient_with_ties(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("dgl")
+    features = torch.relu(torch.randn(10, 6, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    sizes, found = np.array([3, 1, 6]), []
+    for library in (backend.dgl, None):
+        monkeypatch.setattr(backend, "dgl", library)
+        out = max_by_graph(sizes, features)
+        found += [out, *torch.autograd.grad((out * torch.arange(18.0).view(3, 6)).sum(), features)]
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(found[1], found[3])
+
+
+def test_gene_embeddings_without_dgl(planted: GeneNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("dgl")
+    settings = GraphMAESettings(dim=8, hidden=8, heads=2, features=8, epochs=5)
+    with_dgl, _ = embed_genes(planted, settings)
+    monkeypatch.setattr(backend, "dgl", None)
+    without, _ = embed_genes(planted, settings)
+    torch.testing.assert_close(without, with_dgl, rtol=1e-3, atol=1e-4)
+
+
+def test_without_dgl_the_other_back_end_is_chosen() -> None:
+    code = (
+        "import sys; sys.modules['dgl'] = None; import numpy as np; from celllm.graph import backend, drugs; "
+        "print(type(backend.graph_of(np.array([0]), np.array([1]), 2)).__module__)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told == "celllm.graph.plain\n"
