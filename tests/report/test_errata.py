@@ -7,6 +7,7 @@ import pytest
 
 from celllm.report import published
 from celllm.report.published import CellOf, Number
+from celllm.scores.metrics import macro_f1, weighted_f1
 
 BOOK = published.load()
 CLAIMS = {claim.id: claim for claim in BOOK.claims}
@@ -219,3 +220,21 @@ def test_every_claim_that_the_errata_name_is_there() -> None:
     }
     assert len(named) >= 12
     assert named <= set(CLAIMS), named - set(CLAIMS)
+
+
+def test_swapped_arguments_change_the_weighted_f1_alone() -> None:
+    truth, found = list("aaab"), list("aabb")
+    assert weighted_f1(truth, found) == pytest.approx(0.767, abs=5e-4)
+    assert weighted_f1(found, truth) == pytest.approx(0.733, abs=5e-4)
+    assert macro_f1(truth, found) == macro_f1(found, truth)
+    says("it is 0.733 in place of 0.767")
+
+
+def test_a_random_guess_among_a_batch() -> None:
+    assert math.log(512) == pytest.approx(6.24, abs=5e-3)
+    says("ln 512 = 6.24")
+
+
+def test_what_has_no_source_is_not_said() -> None:
+    assert "released code uses the natural" not in TEXT
+    assert "nothing to learn" not in TEXT
