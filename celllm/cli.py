@@ -268,6 +268,16 @@ VERBS: dict[str, Verb] = {
             OUT,
         ),
     ),
+    "contrast": Verb(
+        "celllm.probes.contrast:run_contrast",
+        "encoders, their steps and geometry -> whether the contrast was a task, and what it left behind",
+        (
+            _named_files("encoders", "pre-trained encoders by the names of their rows"),
+            _named_files("metrics", "tables of their steps by the same names"),
+            _file("geometry", "what celllm geometry wrote for them"),
+            OUT,
+        ),
+    ),
     "splits": Verb(
         "celllm.tasks.score:run_splits",
         "labelled cells, or pairs of a cell line and a drug -> saved splits",

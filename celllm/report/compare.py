@@ -22,6 +22,7 @@ KINDS = {
     "tables/*.csv": ("table", "model", "group", "title", "column", "protocol"),
     "claims.csv": ("id",),
     "geometry.csv": ("model", "data_set", "embedding"),
+    "contrast.csv": ("model", "data_set", "embedding"),
     "figures/*.csv": (),
 }
 ENCODERS = "checkpoints/*/encoder.safetensors"

@@ -38,6 +38,7 @@ NAMES = {
     "leakage": "Cells of the tasks that are also among the cells of pre-training",
     "counts": "Counts of the data sets beside the paper's",
     "geometry": "Geometry of embeddings",
+    "contrast": "Contrast of each encoder: its loss at the start and the end, beside the geometry",
 }
 FOLDERS = {
     "prepared": "Cells of each data set after reading and gene mapping",

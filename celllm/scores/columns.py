@@ -5,6 +5,13 @@ from celllm.training.columns import MEASURES
 # Geometry of embeddings (celllm geometry).
 GEOMETRY = ("model", "data_set", "embedding", "dim", "n_cells", *MEASURES)
 
+# The contrast of each encoder: what it compared, its loss before the first step and at the end, and the
+# geometry that came of it (celllm contrast). Without contrast its fields are empty.
+CONTRAST = (
+    *("model", "contrast", "contrast_on", "temperature", "views", "ignorant", "start", "end", "steps"),
+    *GEOMETRY[1:],
+)
+
 # Cells laid out by their embedding (celllm embedding-map).
 EMBEDDING_MAP = ("cell", "label", "predicted", "x", "y")
 

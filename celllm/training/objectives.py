@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from celllm.corpus.tokens import MASK_BIN, CellBatch
-from celllm.model import ContrastPooling, Encoder, MaskedExpressionHead, TumourHead
+from celllm.model import ContrastPooling, Encoder, MaskedExpressionHead, TumourHead, cell_embedding
 from celllm.training.contrastive import at_least_float32
+from celllm.training.settings import ContrastOn
 
 
 @dataclass(frozen=True)
@@ -125,27 +126,37 @@ class PretrainingModel(nn.Module):
     encoder
         Any encoder.
     contrast
-        With the pooling to the vector that the contrastive loss compares.
+        What the contrastive loss compares: ``pooled`` (gene pooling and a linear layer, as the paper), the
+        vector of [CLS], the ``mean`` over a cell's genes; None without contrast.
     tumour
         With the head that separates tumour cells from normal ones.
     size
         Of the pooled vector (Table F.1: 512).
     """
 
-    def __init__(self, encoder: Encoder, *, contrast: bool, tumour: bool, size: int = 512) -> None:
+    def __init__(
+        self, encoder: Encoder, *, contrast: ContrastOn | None, tumour: bool, size: int = 512
+    ) -> None:
         super().__init__()
         config = encoder.config
         self.encoder = encoder
         self.mlm = MaskedExpressionHead(config.dim, config.n_tokens)
         self.tumour = TumourHead(config.dim) if tumour else None
-        self.pooling = ContrastPooling(config.n_genes, config.dim, size) if contrast else None
+        self.contrast = contrast
+        self.pooling = ContrastPooling(config.n_genes, config.dim, size) if contrast == "pooled" else None
+        self.contrast_size = size if contrast == "pooled" else config.dim
 
     def forward(self, cells: MaskedCells) -> tuple[Tensor, Tensor]:
-        """Pooled vectors (B, size), without a pooling (B, 0), and the states of all tokens (B, L, dim)."""
+        """What the contrast compares (B, contrast_size), and the states of all tokens (B, L, dim).
+
+        Without contrast the first is (B, 0).
+        """
         states = self.encoder(cells.gene_ids, cells.bins, cells.mask)
-        if self.pooling is None:
-            return states.new_zeros(len(cells), 0), states
-        return self.pooling(states, cells.gene_ids, cells.mask), states
+        if self.pooling is not None:
+            return self.pooling(states, cells.gene_ids, cells.mask), states
+        if self.contrast == "cls" or self.contrast == "mean":
+            return cell_embedding(states, cells.mask, self.contrast), states
+        return states.new_zeros(len(cells), 0), states
 
     def losses(self, cells: MaskedCells, states: Tensor) -> dict[str, Tensor]:
         """Cross-entropies of masked expressions and of tumour/normal, *summed* over tokens and cells.

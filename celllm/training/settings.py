@@ -14,6 +14,7 @@ from celllm.settings import Count, Settings, as_settings, setting, unknown, wron
 from celllm.training.columns import OBJECTIVES
 
 Contrast = Literal["divide_and_conquer", "end_to_end", "moco", "none"]
+ContrastOn = Literal["pooled", "cls", "mean"]
 ClassWeights = Literal["released", "balanced", "none"]
 
 
@@ -212,6 +213,14 @@ class ModelRow(Settings):
 
     size: dict[str, Any] | str = setting(description="fields of EncoderConfig, or a name of SIZES")
     contrast: Contrast = setting("divide_and_conquer", "how the contrast of the batch is computed")
+    contrast_on: ContrastOn = setting(
+        "pooled",
+        "vectors compared: gene pooling and a linear layer, [CLS], or the mean over genes",
+    )
+    temperature: float | None = setting(None, "of the contrast; null: that of pretraining.settings", gt=0)
+    views: Literal[1, 2] | None = setting(
+        None, "dropout passes of a cell in a step; null: what the contrast needs, else 1"
+    )
     tumour_task: bool = setting(True, "the tumour/normal task on [CLS]")
     cells: Literal["all", "normal"] = setting("all", "which pre-training cells")
     attention: AttentionKind = setting("favor", "kind of attention")
@@ -225,8 +234,22 @@ class ModelRow(Settings):
 
     def science(self) -> dict[str, Any]:
         """What decides about the training, defaults spelled out."""
-        fields = {name: getattr(self, name) for name in ("contrast", "tumour_task", "cells", "attention")}
+        names = ("contrast", "contrast_on", "temperature", "views", "tumour_task", "cells", "attention")
+        fields = {name: getattr(self, name) for name in names}
         return {"size": self.encoder_size, **fields, "tokens": self.tokens.model_dump()}
+
+    @model_validator(mode="after")
+    def _views_of_the_contrast(self) -> Self:
+        if self.views not in (None, self.n_views) or (self.views == 2 and self.contrast == "moco"):
+            raise wrong("views", f"null with contrast {self.contrast}", self.views)
+        return self
+
+    @property
+    def n_views(self) -> int:
+        """Dropout passes of a cell whose losses are averaged; MoCo's second pass has no gradient."""
+        if self.contrast in ("divide_and_conquer", "end_to_end"):
+            return 2
+        return self.views or 1
 
     @property
     def encoder_size(self) -> dict[str, Any]:

@@ -70,9 +70,11 @@ class Trainer:
         self.row, self.settings, self.processes = row, settings, processes
         self.precision = resolve_precision(settings.precision, processes.device)
         encoder.gradient_checkpointing = settings.gradient_checkpointing
+        contrast_on = row.contrast_on if row.contrast != "none" else None
         self.model = PretrainingModel(
-            encoder, contrast=row.contrast != "none", tumour=row.tumour_task, size=CONTRAST_SIZE
+            encoder, contrast=contrast_on, tumour=row.tumour_task, size=CONTRAST_SIZE
         )
+        self.temperature = row.temperature or settings.temperature
         self.wrapped = processes.wrap(self.model)
         self.moco = self._momentum_contrast() if row.contrast == "moco" else None
         if settings.compile:
@@ -88,10 +90,10 @@ class Trainer:
         settings = self.settings
         moco = MomentumContrast(
             self.model,
-            CONTRAST_SIZE,
+            self.model.contrast_size,
             queue_length=settings.queue_length,
             momentum=settings.momentum,
-            temperature=settings.temperature,
+            temperature=self.temperature,
             generator=torch.Generator().manual_seed(seed_of(settings.seed, Stream.QUEUE)),
         )
         return moco.to(self.processes.device)
@@ -162,7 +164,7 @@ class Trainer:
         if self.row.contrast == "none":
             losses = accumulate(
                 self.encode,
-                batch.chunks,
+                batch.chunks * self.row.n_views,  # a second view is the same cells under another dropout
                 lambda chunk, encoded: token_losses(chunk, encoded[1]),
                 **self._how(),
             )
@@ -178,11 +180,10 @@ class Trainer:
 
     def _token_losses(self, batch: Batch) -> TokenLosses:
         """The losses of one chunk and view as its shares of the logical batch's, so that they just add up."""
-        n_views = 1 if self.row.contrast in ("none", "moco") else 2
         n_masked = self.processes.sum({"n": float(batch.n_masked)})["n"]
         n_of = {"masked token": max(1.0, n_masked), "cell": batch.n_cells, "batch": 1}
         shares = {
-            objective.name: self.settings.weight(objective.name) / n_of[objective.per] / n_views
+            objective.name: self.settings.weight(objective.name) / n_of[objective.per] / self.row.n_views
             for objective in OBJECTIVES
         }
 
@@ -205,7 +206,7 @@ class Trainer:
     def _contrast_gradients(self, batch: Batch, token_losses: TokenLosses) -> dict[str, Tensor]:
         def loss(h: Tensor, h_plus: Tensor) -> Tensor:
             views = self.processes.gather(h), self.processes.gather(h_plus)
-            return info_nce(*views, self.settings.temperature) * self.settings.weight("contrast")
+            return info_nce(*views, self.temperature) * self.settings.weight("contrast")
 
         how = self._how()
         if self.row.contrast == "end_to_end":

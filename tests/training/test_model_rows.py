@@ -38,6 +38,9 @@ def test_other_encoders_take_that_of_a_row_or_none() -> None:
         ("celllm_e2e", "contrast", "end_to_end"),
         ("celllm_moco", "contrast", "moco"),
         ("celllm_wo_cl", "contrast", "none"),
+        ("celllm_t02", "temperature", 0.2),
+        ("celllm_t1", "temperature", 1.0),
+        ("celllm_on_cls", "contrast_on", "cls"),
     ],
 )
 def test_a_variant_differs_from_celllm_in_one_thing(name: str, differing: str, value: str) -> None:

@@ -10,7 +10,7 @@ def compared_models():
 
 def geometry_tables():
     wanted = compared_models() and config["data_sets"]["annotation"]
-    return [results("geometry.csv")] if wanted else []
+    return [results("geometry.csv"), results("contrast.csv")] if wanted else []
 
 
 rule geometry:
@@ -38,3 +38,28 @@ rule geometry:
     shell:
         "exec python -m celllm geometry --encoders {params.encoders:q} --cells {params.cells:q} --genes {input.genes:q}"
         " --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"
+
+
+rule contrast:
+    input:
+        expand(
+            results("checkpoints/{name}/{file}"),
+            name=compared_models(),
+            file=["encoder.safetensors", "metrics.csv"],
+        ),
+        geometry=rules.geometry.output,
+    output:
+        results("contrast.csv"),
+    log:
+        log_of("contrast"),
+    benchmark:
+        times_of("contrast")
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        encoders=by_name(compared_models(), "checkpoints/{name}/encoder.safetensors"),
+        metrics=by_name(compared_models(), "checkpoints/{name}/metrics.csv"),
+    shell:
+        "exec python -m celllm contrast --encoders {params.encoders:q} --metrics {params.metrics:q}"
+        " --geometry {input.geometry:q} --out {output:q} >> {log:q} 2>&1"
