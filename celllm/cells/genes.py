@@ -171,7 +171,7 @@ class SymbolMap:
 
 @dataclass(frozen=True)
 class GeneReport:
-    """What became of the genes of a data set.
+    """What happened to the genes of a data set.
 
     Attributes
     ----------

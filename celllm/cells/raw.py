@@ -1,4 +1,4 @@
-"""Cells as a reader hands them over: the numbers and names of the source, nothing changed yet."""
+"""Cells as a reader returns them: the numbers and names of the source, nothing changed yet."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Which cells come when: seeded epochs of logical batches, and chunks of cells of like length."""
+"""Order of the cells: seeded epochs of logical batches, and chunks of cells of similar length."""
 
 from collections.abc import Iterator
 from typing import Any

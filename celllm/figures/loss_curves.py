@@ -112,7 +112,7 @@ def _figure(points: pd.DataFrame, models: list[str], settings: FigureSettings) -
     means = "each step" if n_steps == 1 else f"means over up to {n_steps} steps"
     among = f"the {settings.batch_size} cells" if settings.batch_size else "the cells"
     lines = [
-        f"Losses without their weights, {means}; in grey the other models. Dotted: knowing nothing",
+        f"Losses without their weights, {means}; in grey the other models. Dotted: an uninformed model",
         f"Contrast is among {among} of a batch; MoCo's is against a queue",
     ]
     headed(figure, "Pre-training", lines, settings.toy)

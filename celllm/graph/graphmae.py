@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from celllm.cells.genes import Vocabulary
 
 WELL_KNOWN = ("CD3E", "MS4A1", "INS", "TP53", "EGFR", "CDK1", "RPL3", "MT-ND1", "COL1A1", "HLA-A")
-"""Genes whose neighbours a biologist can judge at a glance; the log shows them."""
+"""Genes whose neighbours a biologist can judge at a glance; they are logged."""
 
 LOG_LINES = 20
 log = logging.getLogger(__name__)

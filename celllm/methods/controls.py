@@ -1,4 +1,4 @@
-"""Methods that do not look at a cell at all: what any score must be compared with."""
+"""Methods that ignore the cell: the floor for every score."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from celllm.methods.settings import NoSettings
 
 
 def fit_majority(train: Part, selection: Part | None, settings: NoSettings, seed: int) -> Predict:
-    """Say the most frequent class of the training cells always (of equals the first in the alphabet)."""
+    """Always predict the most frequent class of the training cells (ties: the first in the alphabet)."""
     classes, counts = np.unique(train.known, return_counts=True)
     most = classes[counts.argmax()]
     return lambda part: np.full(len(part), most)

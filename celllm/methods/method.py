@@ -18,7 +18,7 @@ Labels = NDArray[np.str_]
 
 
 class NotApplicableError(Exception):
-    """A method cannot be used on these cells for a reason that lies in them, not in a mistake."""
+    """A method cannot be used on these cells, because of the cells and not of a mistake."""
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ Responses = NDArray[np.float64]
 class Screen:
     """The cell lines and drugs of a table of responses.
 
-    What stands here is known of the lines and drugs that are tested too; a method fits nothing to the lines
-    that it has no response of.
+    All of this is known for tested lines and drugs too; a method must not fit anything to lines for which it
+    has no response.
 
     Attributes
     ----------

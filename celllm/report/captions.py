@@ -1,4 +1,4 @@
-"""What each kind of figure shows and what to look at: for the page, Snakemake's report and docs."""
+"""What each kind of figure shows and what to look at, for the page and Snakemake's report."""
 
 from dataclasses import dataclass
 
@@ -42,20 +42,20 @@ CAPTIONS = {
     "figc1": Caption(
         PAPER,
         "Fig. C.1: the genes with the most attention",
-        "Mean exact attention of [CLS] to a gene, in normal and in tumour cells of pre-training.",
+        "Mean exact attention of [CLS] to a gene, in the normal and the tumour cells of pre-training.",
         "Look for genes that rank high in tumour cells only, and for those the paper names",
     ),
     "figc2": Caption(
         PAPER,
         "Fig. C.2: cells by their most expressed and most attended genes",
-        "The same cells by two choices of genes; ARI holds two clusters to normal and tumour.",
+        "The same cells by two choices of genes; ARI compares two clusters with normal and tumour.",
         "Look at whether attended genes separate tumour from normal better; the ARI says by how much",
     ),
     "tsne": Caption(
         EMBEDDINGS,
         "t-SNE of cell embeddings",
-        "Cells by the pre-trained encoder, which saw no label: by type and by errors after tuning.",
-        "Look at where errors lie, between neighbours or everywhere; distances between islands mean nothing",
+        "Cells by the pre-trained encoder, which saw no labels: coloured by type and by errors after tuning.",
+        "Look at where errors are, between neighbours or everywhere; distances between islands mean nothing",
         by_data_set=True,
     ),
     "geometry": Caption(
@@ -67,7 +67,7 @@ CAPTIONS = {
     "loss_curves": Caption(
         TRAINING,
         "Losses of pre-training",
-        "A row per model, the others in grey; every point is a mean over steps. Dotted: knowing nothing.",
+        "A row per model, the others in grey; every point is a mean over steps. Dotted: an uninformed model.",
         "Look for curves that have not levelled off, for jumps, and for a contrast that starts near zero",
     ),
     "scaling": Caption(

@@ -1,4 +1,4 @@
-"""Whether the run has the cells of the paper: its counts beside the paper's, and an end where they part."""
+"""Whether the run has the cells of the paper: its counts beside the paper's, and an error where not."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -33,7 +33,7 @@ def run_check_counts(
     Raises
     ------
     UserError
-        Naming every count that is neither the paper's nor accepted; nothing is written then.
+        Naming every count that is neither the paper's nor accepted; nothing is then written.
     """
     chosen = as_settings(CountSettings, settings, "counts: settings")
     lines = list(compared(read_facts(facts), chosen, printed.load()))
@@ -53,7 +53,8 @@ def compared(facts: Mapping[str, Any], settings: CountSettings, book: Paper) -> 
     Raises
     ------
     UserError
-        For a name in ``accept`` that no count of the paper has, or a value that is no number and no pair.
+        For a name in ``accept`` that no count of the paper has, or a value that is neither a number nor a
+        pair.
     """
     known = expected(book)
     for pattern in settings.accept:

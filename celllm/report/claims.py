@@ -62,7 +62,7 @@ OTHER: dict[str, Literal["strict", "paper"]] = {"strict": "paper", "paper": "str
 
 @dataclass(frozen=True)
 class Finding:
-    """What a run says on a claim: one comparison (the weakest of several pairs), or why there is none.
+    """What a run says about a claim: one comparison (the weakest of several pairs), or why there is none.
 
     ``pair`` names the pair of an ordering and ``n_pairs`` how many there are, ``remarks`` what a reader must
     know of the comparison.
@@ -239,7 +239,7 @@ class _Judge:
     def rivals(self, claim: Claim, cell: CellOf) -> list[str]:
         """Model names on the other side; ``control`` stands for all controls of this column.
 
-        One that does not apply to it at all, as means of cell lines to lines never seen, is none of them.
+        One that does not apply at all (such as means of cell lines, for lines never seen) is not among them.
         """
         column = self.book.column(cell)
         names = []

@@ -13,7 +13,7 @@ import pandas as pd
 from celllm.errors import UserError
 from celllm.io import read_csv
 
-# What a job cost, and what a run is called, are no results.
+# What a job cost, and what a run is called, are not results.
 IGNORED = frozenset({"seconds", "peak_mib", "run"})
 _KEY_OF_SCORES = ("table", "task", "data_set", "model", "protocol", "split", "seed", "metric")
 # Files of a run, and the columns that say what a row is about; rows that share all of them are numbered.

@@ -1,7 +1,7 @@
 """A run as an RO-Crate: what was run on what, when, and what came of it, in ``ro-crate-metadata.json``.
 
 Follows the profile Workflow Run Crate 0.6 (https://w3id.org/ro/wfrun/workflow) on RO-Crate 1.3, through the
-library rocrate. Nothing in it names a place of the machine: files are identified by their path in the run's
+library rocrate. Nothing in it names a place on the machine: files are identified by their path in the run's
 folder.
 """
 
@@ -105,13 +105,13 @@ def _inputs(lock: str | Path, verified: Mapping[str, str]) -> dict[str, dict[str
 
 
 def outputs(folder: Path) -> list[Path]:
-    """What a run makes and hands on, without hidden files and what is written after the crate."""
+    """What a run makes and passes on, without hidden files and what is written after the crate."""
     found = {path for pattern in FILES for path in folder.glob(pattern) if path.is_file()}
     return sorted(p for p in found if not p.name.startswith(".") and p.name not in LATER)
 
 
 def _add(crate: "ROCrate", identifier: str, kind: str, **properties: Any) -> "Entity":
-    """Add something that is no file."""
+    """Add something that is not a file."""
     from rocrate.model import ContextEntity
 
     given = {name: value for name, value in properties.items() if value is not None}

@@ -50,7 +50,7 @@ def fact_frame(table: FactTable, facts: Mapping[str, Any], run: str, toy: bool) 
 
 
 def _difference(paper: Any, ours: Any) -> str:
-    """Ours minus the paper's, with its sign; empty where one of them is no number."""
+    """Ours minus the paper's, with its sign; empty where one of them is not a number."""
     if not all(isinstance(value, int | float) for value in (paper, ours)):
         return ""
     gap = round(ours - paper, 2)

@@ -32,7 +32,7 @@ BOUNDS = {"at_least": "or more", "at_most": "or less"}
 
 
 def multiplicity(n_tests: int) -> str:
-    """What a reader of many intervals must know."""
+    """A note on reading many intervals."""
     return (
         "Tolerances are 95 % intervals of the paper's own means: five runs of each are assumed, since it "
         "names no number. Our intervals are of 95 %, over splits that both models share; d is the mean "
@@ -118,7 +118,7 @@ def _allowed(tolerance: Any, bound: str, unit: str) -> str:
 
 
 def p_text(p: float) -> str:
-    """A p value as it is read: what is very small is only reported as such."""
+    """A p value for readers; a very small one is only reported as such."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 

@@ -26,7 +26,7 @@ GROUPS = {
 }
 PROTOCOLS = {
     "strict": "Protocol strict: every choice on a validation part, the test part scored once",
-    "paper": "Protocol paper: early stopping on the very part that is reported, as in the released code",
+    "paper": "Protocol paper: early stopping on the part that is reported, as in the released code",
 }
 OPTIMISM = "Optimism: protocol paper minus protocol strict, on the same splits"
 LEARNED = (
@@ -133,7 +133,7 @@ def score_view(frame: pd.DataFrame, title: str) -> dict[str, Any]:
 
 def _legend(n_splits: int) -> str:
     if n_splits == 0:
-        return "Nothing of this table was scored in this run; the paper's numbers stand alone."
+        return "Nothing in this table was scored in this run; only the paper's numbers are shown."
     return (
         f"Mean ± sample standard deviation over {n_splits} splits (n where it is another number); "
         "best in bold; below it the paper's number and Δ = ours − paper."
@@ -141,7 +141,7 @@ def _legend(n_splits: int) -> str:
 
 
 def _alike(frame: pd.DataFrame) -> Iterable[str]:
-    """Which models have the same mean in every column, so that nobody takes it for a mistake."""
+    """Which models have the same mean in every column, so that it is not taken for a mistake."""
     means = frame.pivot_table(index="title", columns=["protocol", "column"], values="mean", sort=False)
     means = means.dropna(axis=1).round(12)
     alike = means.groupby(list(means.columns), sort=False).groups.values() if means.size else ()

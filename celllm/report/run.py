@@ -1,4 +1,4 @@
-"""What a run says of itself wherever its numbers are shown: its name, its size, the models it made."""
+"""How a run is described wherever its numbers are shown: its name, its size, its models."""
 
 import json
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ class Model:
 
 
 def labelled(title: str, toy: bool) -> str:
-    """``title``, with the word toy behind it where the run is one."""
+    """``title``, followed by the word toy in a toy run."""
     return f"{title} (toy)" if toy else title
 
 
@@ -50,7 +50,7 @@ def read_models(source: str | Path | Mapping[str, Any]) -> dict[str, Model]:
     Raises
     ------
     UserError
-        When the text is no JSON or the document no mapping of models.
+        When the text is not JSON or the document not a mapping of models.
     """
     document: Any = source
     if isinstance(source, str) and source.lstrip().startswith("{"):

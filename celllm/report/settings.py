@@ -8,7 +8,7 @@ Protocol = Literal["strict", "paper"]
 
 
 class RunLabel(Settings):
-    """What a page says of its run."""
+    """What a page says about its run."""
 
     run: str = setting("", "name of the run")
     toy: bool = setting(False, "whether it is a toy")

@@ -1,4 +1,4 @@
-"""What a reviewer reads first: what a run is, what it says, what it lacks, and one line per table."""
+"""The head of the report: what a run is, what it found, what is missing, and one line per table."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

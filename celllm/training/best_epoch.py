@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 @dataclass
 class BestEpoch:
-    """The best epoch so far; of equal scores (frequent in small parts) the one with the lower loss.
+    """The best epoch so far; among equal scores (frequent in small parts) the one with the lower loss.
 
     Attributes
     ----------

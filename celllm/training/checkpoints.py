@@ -28,7 +28,7 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class State:
-    """Everything that a training run needs to go on.
+    """Everything that a training run needs to resume.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ def save(folder: str | Path, state: State, config: Mapping[str, Any]) -> Path:
     Parameters
     ----------
     config
-        JSON values that a run must share to go on from this checkpoint; see :func:`load`.
+        JSON values that a run must share to resume from this checkpoint; see :func:`load`.
     """
     path = Path(folder) / f"step-{state.step:09d}.safetensors"
     tensors.write(path, FORMAT, state.tensors, step=state.step, values=state.values, config=config)

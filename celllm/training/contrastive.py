@@ -125,8 +125,8 @@ def divide_and_conquer(
         rows of a chunk (batch normalisation), or the second pass gives other embeddings than the first
         (randomness outside torch's default generators). Gradients left in ``.grad`` are then wrong.
     TypeError, ValueError
-        For ``chunks`` that are no sequence of chunks, an output without embeddings, and an ``encode`` behind
-        which no module is found when ``watch`` is not given. Nothing has been added to ``.grad``.
+        For ``chunks`` that are not a sequence of chunks, an output without embeddings, and an ``encode``
+        behind which no module is found when ``watch`` is not given. Nothing has been added to ``.grad``.
     """
     views = _views(encode, chunks)
     n_passes = len(views) * len(chunks)
@@ -269,9 +269,9 @@ def _fields(record: Any) -> dict[Any, Any]:
 
 
 def _views(encode: Encode | Sequence[Encode], chunks: Sequence[Any]) -> list[Encode]:
-    """The function of each view; chunks that are none are refused.
+    """The function of each view; what is not a sequence of chunks is refused.
 
-    A tensor or mapping could be gone through too, row by row or name by name, and would give nonsense.
+    A tensor or mapping can be iterated too, row by row or name by name, but that would be nonsense.
     """
     if isinstance(chunks, Mapping | Tensor | str) or hasattr(chunks, "__array__"):
         raise TypeError(f"chunks: a {type(chunks).__name__} is one batch; pass split(batch, n)")
@@ -439,7 +439,7 @@ def _names(code: types.CodeType) -> set[str]:
 
 
 class _Guard:
-    """Notices what makes a second pass differ from the first, without reading values.
+    """Notice whatever makes a second pass differ from the first, without reading values.
 
     That is a buffer that is changed in place or replaced, and normalisation over the rows of a chunk.
     """

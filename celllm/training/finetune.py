@@ -115,7 +115,7 @@ def class_weights(targets: NDArray[np.int64], n_classes: int, kind: str) -> NDAr
 
 
 class Finetuner:
-    """Fits classifiers on one data set; what the frozen layers make of a cell is shared by all of them.
+    """Fits classifiers on one data set; the output of the frozen layers for a cell is shared by all of them.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Drug response from a pre-trained encoder: cell vector and drug vector side by side, then linear layers.
 
-As in the authors' released code the last Performer layer, the final norm and all that stands on them are
+As in the authors' released code the last Performer layer, the final norm and everything on top of them are
 trained. The cell lines are few and their pairs many, so the encoder runs once for each line of a step, on the
 kept output of the frozen layers, and never for a pair.
 """

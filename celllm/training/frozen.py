@@ -1,4 +1,4 @@
-"""What the frozen lower layers of an encoder make of each cell: computed once, kept without padding.
+"""Output of the frozen lower layers of an encoder for each cell: computed once, kept without padding.
 
 Layers below the first trained one never change and run without dropout, so their output for a cell is the
 same in every epoch, fold and protocol. Attention is exact under padding, so the batch does not matter either.
@@ -39,7 +39,7 @@ class Store:
     dtype : torch.dtype
         Of what is kept; bfloat16 halves it, at three significant digits.
     token_budget : int
-        Tokens, padding included, that go through the frozen layers at a time.
+        Tokens, padding included, that pass through the frozen layers at a time.
     folder : str
         Where states are kept on disk, shared by all runs; empty: nowhere. See :class:`StateCache`.
     folder_mib : int
@@ -101,7 +101,7 @@ class FrozenStates:
         return self.encoder.norm.weight.device
 
     def chunks(self, rows: NDArray[np.int64], token_budget: int) -> list[NDArray[np.int64]]:
-        """Cut ``rows`` into chunks of cells of like length; a chunk holds places in ``rows``."""
+        """Cut ``rows`` into chunks of cells of similar length; a chunk holds positions in ``rows``."""
         return length_buckets(self.lengths[rows], token_budget)
 
     def take(self, rows: NDArray[np.int64]) -> States:

@@ -1,4 +1,4 @@
-"""Logical batches for pre-training: random cells, cut into chunks of like length, some expressions hidden."""
+"""Logical batches for pre-training: random cells in chunks of similar length, some expressions hidden."""
 
 from dataclasses import dataclass
 from typing import Any

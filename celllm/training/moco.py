@@ -1,4 +1,4 @@
-"""Momentum contrast (He et al. 2020): keys of a slowly following encoder, negatives from a queue.
+"""Momentum contrast (He et al. 2020): keys from a slowly updated encoder, negatives from a queue.
 
 The queue's keys carry no gradient, so a chunk's gradient needs nothing of the other chunks: the loss adds up
 over chunks and the two passes of divide-and-conquer are not needed. The price is that positives and negatives
@@ -72,7 +72,7 @@ class MomentumContrast(nn.Module):
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
-        """Put the keys of a batch (T, d) in the places of the oldest ones; of too many the last remain."""
+        """Put the keys of a batch (T, d) in the places of the oldest ones; of too many, the last are kept."""
         length = len(self.queue)
         keys = functional.normalize(at_least_float32(keys))[-length:]
         places = (self.position + torch.arange(len(keys), device=keys.device)) % length

@@ -1,4 +1,4 @@
-# What the data sets hold, counted: Tables D.1 to D.3, the claims on data, and an end where the cells are other ones.
+# What the data sets hold, counted: Tables D.1 to D.3, the claims on data, and an error where the cells are other ones.
 FACTS = [
     results(f"facts/{name}.json")
     for name in ("counts", "settings", "gradient", "memory")
