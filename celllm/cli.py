@@ -195,6 +195,15 @@ VERBS: dict[str, Verb] = {
             *ON_YOUR_CELLS,
         ),
     ),
+    "export": Verb(
+        "celllm.report.export:run_export",
+        "a model of a run -> one folder with weights, genes, settings and a card, for others",
+        (
+            Argument("run", "folder of the run"),
+            Argument("--model", "name of the row", {"required": True}),
+            Argument("--out", "the folder", {"required": True, "metavar": "DIR"}),
+        ),
+    ),
     "network": Verb(
         "celllm.graph.network:run_network",
         "STRING -> gene network over the vocabulary",

@@ -9,6 +9,7 @@ import torch
 
 from celllm.cells.genes import SymbolMap, Vocabulary
 from celllm.errors import UserError
+from celllm.io import read_json, sha256
 from celllm.model.embedder import Embedder
 
 WEIGHTS = ("model.safetensors", "encoder.safetensors")
@@ -37,6 +38,11 @@ def load(model: str | Path, device: str | torch.device = "auto") -> Embedder:
     vocabulary = Vocabulary.read(genes)
     embedder = Embedder.read(file, vocabulary.sha256, device)
     aliases = genes.with_name("aliases.tsv")
+    config = file.parent / "config.json"
+    if config.is_file():
+        for name, digest in read_json(config)["sha256"].items():
+            if name != file.name and sha256(file.parent / name) != digest:
+                raise UserError(f"{file.parent / name}: changed since the model was exported")
     symbols = SymbolMap.read(aliases, vocabulary) if aliases.is_file() else SymbolMap(vocabulary, ())
     return replace(embedder, symbols=symbols)
 
