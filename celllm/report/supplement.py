@@ -24,21 +24,19 @@ STRICT = "strict"
 LEAST_PAIRS = 5  # of a drug in a split, for a correlation
 MAIN = {"macro_f1": "percent", "f1": "percent", "pearson": "fraction"}  # what a task is summed up by
 SHOWN = ("celllm", "scbert", "logistic_regression")  # whose classes stand in Table S4
-START, END = 0.02, 0.1  # shares of the steps that count as the start and the end of pre-training
 
 
 @dataclass(frozen=True)
 class Sources:
     """What the supplement is made from; each table takes its part.
 
-    ``predictions`` and ``metrics`` are files by ``task/data_set/model`` and by model.
+    ``predictions`` are files by ``task/data_set/model``, ``contrast`` is what ``celllm contrast`` wrote.
     """
 
     scores: pd.DataFrame
     models: Mapping[str, Model]
     predictions: Mapping[str, str | Path] = field(default_factory=dict)
-    metrics: Mapping[str, str | Path] = field(default_factory=dict)
-    geometry: pd.DataFrame | None = None
+    contrast: pd.DataFrame | None = None
 
     def group(self, model: str) -> str:
         """The title of a model's group."""
@@ -63,8 +61,7 @@ def run_supplement(
     models: str | Path | Mapping[str, Any],
     scores: Sequence[str | Path] = (),
     predictions: Mapping[str, str | Path] | None = None,
-    metrics: Mapping[str, str | Path] | None = None,
-    geometry: str | Path | None = None,
+    contrast: str | Path | None = None,
     settings: Mapping[str, Any] | str | None = None,
 ) -> None:
     """Write ``<out>.csv``, ``.md``, ``.tex`` and ``.html`` of a table of the supplement.
@@ -76,9 +73,9 @@ def run_supplement(
         ``table_s4`` (classes), ``table_s5`` (cost).
     models
         The run's models (see :func:`celllm.report.run.read_models`).
-    scores, predictions, metrics, geometry
-        Score files; predictions by ``task/data_set/model``; steps of pre-training by model; geometry of
-        embeddings, as ``celllm geometry`` writes it.
+    scores, predictions, contrast
+        Score files; predictions by ``task/data_set/model``; the contrast of each encoder, as ``celllm
+        contrast`` writes it.
     settings
         :class:`RunLabel` as mapping or JSON.
 
@@ -90,9 +87,8 @@ def run_supplement(
     if name not in TABLES:
         raise UserError(f"table '{name}': no such table of the supplement; known are {', '.join(TABLES)}")
     chosen = as_settings(RunLabel, settings, f"{name}: settings")
-    measured = read_csv(geometry, ("model", "data_set", "embedding")) if geometry else None
-    rows = read_models(models)
-    given = Sources(score_files.read_many(scores), rows, predictions or {}, metrics or {}, measured)
+    rows, found = read_models(models), read_csv(contrast) if contrast else None
+    given = Sources(score_files.read_many(scores), rows, predictions or {}, found)
     frame = pd.DataFrame(list(TABLES[name].cells(given)), columns=list(COLUMNS))
     frame.insert(0, "run", chosen.run)
     frame.insert(1, "size", "toy" if chosen.toy else "full")
@@ -129,36 +125,31 @@ def _score_text(values: pd.Series, metric: str) -> tuple[float, str]:
 
 
 def contrast_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
-    """S1: score, geometry and loss of the contrast, for each pre-trained row."""
+    """S1: what a row contrasts, its loss, its score and the geometry that came of it."""
     scores = _main_scores(given)
-    for model, path in given.metrics.items():
-        group, title = given.group(model), given.title(model)
-        of_model = scores[(scores["model"] == model) & (scores["task"] == "annotation")]
-        for (data_set, metric), rows in of_model[of_model["status"] == OK].groupby(["data_set", "metric"]):
-            value, text = _score_text(rows["value"], str(metric))
+    rows = [] if given.contrast is None else given.contrast.to_dict("records")
+    for model in dict.fromkeys(row["model"] for row in rows):
+        where = ("Pre-trained rows", given.group(model), given.title(model))
+        of_model = [row for row in rows if row["model"] == model and row["embedding"] == "mean"]
+        first = of_model[0]
+        kind = (
+            "none" if first["contrast"] == "none" else f"{first['contrast_on']}, τ = {first['temperature']}"
+        )
+        yield _cell(*where, "Contrast", "on", 0.0, kind)
+        for column in ("ignorant", "start", "end"):
+            value = float(first[column] or "nan")
+            reason = "" if value == value else "trained without contrast"
+            yield _cell(*where, "Loss of the contrast", column, value, f"{value:.2g}", reason)
+        of_task = scores[(scores["model"] == model) & (scores["task"] == "annotation")]
+        for (data_set, metric), values in of_task[of_task["status"] == OK].groupby(["data_set", "metric"]):
             name = printed.data_set_title(str(data_set))
-            yield _cell("Pre-trained rows", group, title, "macro F1 (%)", name, value, text)
-        if given.geometry is not None:
-            of_model = given.geometry[
-                (given.geometry["model"] == model) & (given.geometry["embedding"] == "mean")
-            ]
-            for row in of_model.to_dict("records"):
-                name = printed.data_set_title(str(row["data_set"]))
-                share = 100 * row["effective_rank"] / row["dim"]
-                for column, value, text in (
-                    ("Uniformity", row["uniformity"], f"{row['uniformity']:.3f}"),
-                    ("Alignment", row["alignment"], f"{row['alignment']:.3f}"),
-                    ("Effective rank / length (%)", share, f"{share:.1f}"),
-                ):
-                    yield _cell("Pre-trained rows", group, title, column, name, value, text.replace("-", "−"))
-        loss = read_csv(path, ())["contrast"]
-        loss = loss.dropna() if loss.notna().all() else loss.iloc[:0]
-        n = len(loss)
-        parts = {"start": loss[: max(1, int(START * n))], "end": loss[n - max(1, int(END * n)) :]}
-        for column, part in parts.items():
-            value, reason = (float(part.mean()), "") if n else (float("nan"), "trained without contrast")
-            where = ("Pre-trained rows", group, title, "Loss of the contrast", column)
-            yield _cell(*where, value, f"{value:.2g}", reason)
+            yield _cell(*where, "macro F1 (%)", name, *_score_text(values["value"], str(metric)))
+        for row in of_model:
+            name = printed.data_set_title(row["data_set"])
+            share = 100 * float(row["effective_rank"]) / float(row["dim"])
+            for column, key in (("Uniformity", "uniformity"), ("Alignment", "alignment")):
+                yield _cell(*where, column, name, float(row[key]), f"{float(row[key]):.3f}".replace("-", "−"))
+            yield _cell(*where, "Effective rank / length (%)", name, share, f"{share:.1f}")
 
 
 def within_drug_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
@@ -275,9 +266,9 @@ TABLES = {
         "Table S1: What contrast does to a row",
         contrast_cells,
         (
-            "Protocol strict. Geometry of mean embeddings of cells that no encoder saw; loss at the first 2 "
-            "and the last 10 % of the steps. A contrast that starts near zero is no task: an untrained model "
-            "solves it.",
+            "Protocol strict. Ignorant: loss of knowing nothing; start: before the first step; end: last "
+            "tenth of the steps. A contrast that starts near zero is no task: an untrained model solves it.",
+            "Geometry of mean embeddings of cells that no encoder saw.",
         ),
     ),
     "table_s2": Supplement(

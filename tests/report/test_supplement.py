@@ -9,6 +9,7 @@ import pytest
 
 from celllm.errors import UserError
 from celllm.report.supplement import TABLES, read_supplement, run_supplement, within
+from celllm.scores.columns import CONTRAST
 from celllm.scores.scores import write_predictions
 
 MODELS = {
@@ -76,22 +77,25 @@ def test_a_model_without_predictions_says_so(tmp_path: Path) -> None:
 
 def test_contrast_beside_score_and_geometry(tmp_path: Path, score_file) -> None:
     scores = score_file({("celllm", "baron", "strict", "macro_f1"): [0.5, 0.7]})
-    step = np.arange(100)
-    falling = np.where(step < 2, 3.0, 0.5)
-    pd.DataFrame({"step": step, "contrast": falling}).to_csv(tmp_path / "m.csv", index=False)
-    pd.DataFrame({"step": step, "contrast": ""}).to_csv(tmp_path / "f.csv", index=False)
-    geometry = tmp_path / "geometry.csv"
-    geometry.write_text(
-        "model,data_set,embedding,dim,n_cells,mean_cosine,uniformity,alignment,effective_rank\n"
-        "celllm,baron,mean,32,9,0.9,-0.5,0.01,8\ncelllm,baron,cls,32,9,0.9,-0.4,0.02,4\n"
-    )
-    metrics = {"celllm": tmp_path / "m.csv", "frozen": tmp_path / "f.csv"}
-    frame = made("table_s1", tmp_path, scores=[scores], metrics=metrics, geometry=geometry)["text"]
+    contrast = tmp_path / "contrast.csv"
+    lines = [
+        ",".join(CONTRAST),
+        "celllm,divide_and_conquer,pooled,0.05,2,3.46574,0.026,0.001,99,baron,mean,32,9,0.9,-0.5,0.01,8",
+        "celllm,divide_and_conquer,pooled,0.05,2,3.46574,0.026,0.001,99,baron,cls,32,9,0.9,-0.4,0.02,4",
+        "frozen,none,,,1,,,,99,baron,mean,32,9,0.9,-0.3,0.01,16",
+    ]
+    contrast.write_text("\n".join(lines) + "\n")
+    frame = made("table_s1", tmp_path, scores=[scores], contrast=contrast)["text"]
     of_row = frame["Pre-trained rows", "CellLM"]
+    assert of_row["Contrast", "on"] == "pooled, τ = 0.05"
+    assert [of_row["Loss of the contrast", name] for name in ("ignorant", "start", "end")] == [
+        "3.5", "0.026", "0.001",
+    ]  # fmt: skip
     assert of_row["macro F1 (%)", "Baron"] == "60.0 ± 14.1"
     assert of_row["Uniformity", "Baron"] == "−0.500"
     assert of_row["Effective rank / length (%)", "Baron"] == "25.0"
-    assert (of_row["Loss of the contrast", "start"], of_row["Loss of the contrast", "end"]) == ("3", "0.5")
+    without = frame["Pre-trained rows", "Frozen"]
+    assert (without["Contrast", "on"], without["Loss of the contrast", "start"]) == ("none", "")
     assert "trained without contrast" in Path(tmp_path / "table_s1.md").read_text()
 
 

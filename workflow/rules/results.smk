@@ -100,8 +100,7 @@ def supplement_labels(wildcards):
 
 rule supplement:
     input:
-        geometry_tables(),
-        expand(results("checkpoints/{name}/metrics.csv"), name=encoder_models()),
+        contrast_table(),
         scores=all_scores,
         predictions=all_predictions,
     output:
@@ -124,11 +123,10 @@ rule supplement:
     params:
         models=shown_models(config["tables"]),
         predictions=supplement_predictions,
-        metrics=by_name(encoder_models(), "checkpoints/{name}/metrics.csv"),
-        geometry=[f"--geometry={path}" for path in geometry_tables()],
+        contrast=[f"--contrast={path}" for path in contrast_table()],
         settings=as_json(RUN_LABEL),
         out=results("tables/{supplement}"),
     shell:
         "exec python -m celllm supplement {wildcards.supplement:q} --scores {input.scores:q} --models {params.models:q}"
-        " --predictions {params.predictions:q} --metrics {params.metrics:q} {params.geometry:q}"
+        " --predictions {params.predictions:q} {params.contrast:q}"
         " --settings {params.settings:q} --out {params.out:q} >> {log:q} 2>&1"

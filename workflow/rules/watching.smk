@@ -13,6 +13,10 @@ def geometry_tables():
     return [results("geometry.csv"), results("contrast.csv")] if wanted else []
 
 
+def contrast_table():
+    return [path for path in geometry_tables() if path == results("contrast.csv")]
+
+
 rule geometry:
     input:
         expand(
