@@ -1,6 +1,6 @@
 """What the data sets of a run hold: cells, classes, samples, pairs, counted in the prepared files."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
 from celllm.cells.responses import counts as response_counts
 from celllm.cells.responses import read_responses
-from celllm.corpus.shards import Corpus, ShardEntry, read_index
+from celllm.corpus.expressed import FRACTION_BITS, blocks, expression_of
+from celllm.corpus.shards import Corpus, Shard, ShardEntry, read_index
 from celllm.io import write_json
 from celllm.sources import delimited
 
@@ -25,7 +26,7 @@ def run_counts(
     responses: Mapping[str, str | Path] | None = None,
     expression: Mapping[str, str | Path] | None = None,
 ) -> None:
-    """Count and write the facts ``vocabulary``, ``data_sets`` and ``pretraining`` as JSON.
+    """Count and write the facts ``vocabulary``, ``data_sets``, ``pretraining`` and ``bins`` as JSON.
 
     Parameters
     ----------
@@ -49,7 +50,8 @@ def run_counts(
     UserError
         For a missing or damaged file.
     """
-    n_genes = len(Vocabulary.read(genes))
+    vocabulary = Vocabulary.read(genes)
+    n_genes = len(vocabulary)
     data_sets: dict[str, Any] = {name: of_cells(path) for name, path in cells.items()}
     facts: dict[str, Any] = {"vocabulary": {"n_genes": n_genes}, "data_sets": data_sets}
     if corpus is not None:
@@ -60,7 +62,36 @@ def run_counts(
     for response, table in (responses or {}).items():
         for lines, path in (expression or {}).items():
             data_sets[f"{response}_{lines}"] = of_responses(table, path)
+    facts["bins"] = {
+        name: of_bins(path, vocabulary) for name, path in (dict(cells) | dict(expression or {})).items()
+    }
+    if corpus is not None:
+        facts["bins"] |= bins_of_corpus(corpus)
     write_json(out, facts)
+
+
+def of_bins(path: str | Path, vocabulary: Vocabulary) -> list[float]:
+    """Per cent of the expressed genes of a prepared data set's cells in each expression bin, 0 to 5."""
+    with h5ad.opened(path) as data:
+        return _shares(expression_of(counts) for counts in blocks(data, vocabulary))
+
+
+def bins_of_corpus(index: str | Path) -> dict[str, list[float]]:
+    """The same of the cells of pre-training, by source."""
+    parts: dict[str, list[Path]] = {}
+    for entry in (ShardEntry(**entry) for entry in read_index(index)["shards"]):
+        parts.setdefault(entry.source, []).append(Path(index).parent / entry.path)
+    return {
+        source: _shares(Shard(path, verify=False).expression for path in paths)
+        for source, paths in parts.items()
+    }
+
+
+def _shares(parts: Iterable[NDArray[np.uint16]]) -> list[float]:
+    counted = np.zeros(6, dtype=np.int64)
+    for expression in parts:
+        counted += np.bincount(np.minimum(expression >> FRACTION_BITS, 5), minlength=6)
+    return [round(100 * float(n) / max(int(counted.sum()), 1), 2) for n in counted]
 
 
 def of_cells(path: str | Path) -> dict[str, Any]:

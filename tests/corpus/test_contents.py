@@ -14,8 +14,11 @@ from celllm.cells import h5ad
 from celllm.cells.check import PROVENANCE
 from celllm.cells.prepare import run_prepare
 from celllm.cells.responses import run_responses
+from celllm.corpus import contents
 from celllm.corpus.contents import of_lengths, run_counts
+from celllm.corpus.expressed import expression_of
 from celllm.corpus.shards import run_index, run_shard
+from celllm.corpus.tokens import bins
 from celllm.errors import UserError
 
 NAMES = [f"G{i:02}" for i in range(20)]
@@ -92,12 +95,23 @@ def test_everything_is_counted(run) -> None:
             "share_of_cells_300_to_5000_genes": 0.0,
             "share_of_cells_up_to_13000_genes": 100.0,
         },
+        # Cells of two to seven genes: each gene has over 1,400 of 10,000 counts, ln of which is above 5.
+        "bins": {name: [0, 0, 0, 0, 0, 100] for name in ("baron", "ccle", "panglaodb")},
     }
+
+
+def test_the_bins_are_those_of_the_tokens() -> None:
+    random = np.random.default_rng(0)
+    counts = csr_matrix(random.poisson(random.lognormal(0, 2, (30, 400))).astype(np.float32))
+    expression = expression_of(counts)
+    expected = np.bincount(bins(expression), minlength=6) / len(expression) * 100
+    np.testing.assert_allclose(contents._shares([expression[:99], expression[99:]]), expected, atol=0.005)
+    assert (expected > 0).sum() >= 4
 
 
 def test_what_a_run_does_not_have_is_not_counted(run) -> None:
     facts = counted({name: run[name] for name in ("cells", "genes", "out")})
-    assert set(facts) == {"vocabulary", "data_sets"}
+    assert set(facts) == {"vocabulary", "data_sets", "bins"}
     assert set(facts["data_sets"]) == {"baron"}
 
 
