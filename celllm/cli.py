@@ -274,6 +274,7 @@ VERBS: dict[str, Verb] = {
             _named_files("cells", "prepared .h5ad by data set"),
             GENES,
             _settings(),
+            _named_files("untrained", "rows of untrained encoders as JSON, by their names", required=False),
             OUT,
         ),
     ),

@@ -3,6 +3,7 @@
 All measures are of cells that no encoder was trained on; see :mod:`celllm.model.anisotropy`.
 """
 
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +14,11 @@ from celllm.cells.genes import Vocabulary
 from celllm.corpus.expressed import CellsInMemory, in_memory
 from celllm.io import write_csv
 from celllm.model.anisotropy import measure
-from celllm.model.embedder import Embedder
 from celllm.probes.sampling import draw
 from celllm.probes.settings import GeometrySettings
 from celllm.scores.columns import GEOMETRY
 from celllm.settings import as_settings
+from celllm.training.model_row import read_embedder
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ def run_geometry(
     genes: str | Path,
     out: str | Path,
     settings: Mapping[str, Any] | str | None = None,
+    untrained: Mapping[str, str] | None = None,
 ) -> None:
     """Write the measures of several encoders on the same cells, as CSV.
 
@@ -45,6 +47,9 @@ def run_geometry(
     settings
         :class:`GeometrySettings` as mapping or JSON.
 
+    untrained
+        Rows with ``pretrained: false`` as JSON, by name: where training starts from.
+
     Raises
     ------
     UserError
@@ -59,8 +64,10 @@ def run_geometry(
         rows = draw(found.lengths > 0, chosen.n_cells, chosen.seed, 2, path)
         samples[name] = CellsInMemory(found.take(rows))
     lines = []
-    for model, path in encoders.items():
-        embedder = Embedder.read(path, vocabulary.sha256, chosen.device)
+    sources: dict[str, Any] = {model: (path, {}) for model, path in encoders.items()}
+    sources |= {model: (None, json.loads(row)) for model, row in (untrained or {}).items()}
+    for model, (path, row) in sources.items():
+        embedder = read_embedder(path, row, vocabulary, chosen.device)
         dim = embedder.encoder.config.dim
         for data_set, sample in samples.items():
             for how, measures in measure(embedder, sample, chosen.seed, chosen.token_budget).items():

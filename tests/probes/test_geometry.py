@@ -1,4 +1,5 @@
 import csv
+import json
 from pathlib import Path
 
 import anndata
@@ -81,3 +82,19 @@ def test_all_cells_where_there_are_fewer(files: dict[str, Path], tmp_path: Path)
 def test_one_cell_has_no_geometry(files: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"settings\.n_cells: expected at least 2, got 1"):
         table(files, tmp_path / "geometry.csv", n_cells=1)
+
+
+def test_an_untrained_encoder_stands_beside_the_trained_ones(files: dict[str, Path], tmp_path: Path) -> None:
+    sizes = {"dim": 16, "depth": 2, "heads": 2, "dim_head": 8}
+    row = {"name": "start", "kind": "encoder", "pretrained": False, "size": sizes}
+    run_geometry(
+        {"one": files["one"]},
+        {"made": files["made"]},
+        files["genes"],
+        tmp_path / "geometry.csv",
+        {"device": "cpu"},
+        {"start": json.dumps(row)},
+    )
+    found = pd.read_csv(tmp_path / "geometry.csv")
+    assert list(found["model"]) == ["one", "one", "start", "start"]
+    assert found["effective_rank"].between(1, 16).all()

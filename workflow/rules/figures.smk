@@ -42,7 +42,8 @@ def figure_flags(wildcards):
 
 
 def figure_settings():
-    titles = {name: config["models"][name]["title"] for name in encoder_models()}
+    shown = encoder_models() + untrained_models()
+    titles = {name: config["models"][name]["title"] for name in shown}
     batch_size = config["pretraining"]["settings"].get("batch_size", 0)
     return as_json(
         {

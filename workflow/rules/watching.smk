@@ -8,6 +8,12 @@ def compared_models():
     ]
 
 
+def untrained_models():
+    """Rows that start from the same encoder without any pre-training."""
+    names = models_of(config["tables"])
+    return [n for n in names if config["models"][n].get("pretrained") is False]
+
+
 def geometry_tables():
     wanted = compared_models() and config["data_sets"]["annotation"]
     return [results("geometry.csv"), results("contrast.csv")] if wanted else []
@@ -38,10 +44,11 @@ rule geometry:
     params:
         encoders=by_name(compared_models(), "checkpoints/{name}/encoder.safetensors"),
         cells=by_name(config["data_sets"]["annotation"], "prepared/{name}.h5ad"),
+        untrained=[f"{name}={row_of(name)}" for name in untrained_models()],
         settings=as_json({"seed": config["seed"]}),
     shell:
         "exec python -m celllm geometry --encoders {params.encoders:q} --cells {params.cells:q} --genes {input.genes:q}"
-        " --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"
+        " --settings {params.settings:q} --untrained {params.untrained:q} --out {output:q} >> {log:q} 2>&1"
 
 
 rule contrast:
