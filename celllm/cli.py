@@ -248,6 +248,11 @@ VERBS: dict[str, Verb] = {
             SHARDS,
             _named_files("cells", "prepared .h5ad of the tasks by data set"),
             GENES,
+            Argument(
+                "--prepared",
+                "prepared .h5ad of the samples of pre-training: libraries are compared too",
+                {"nargs": "*", "default": [], "metavar": "FILE"},
+            ),
             _settings(),
             PREFIX,
         ),

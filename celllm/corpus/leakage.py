@@ -1,7 +1,8 @@
 """The leakage report: cells of the tasks that the encoders have already met in pre-training.
 
 Compared are hashes of the counts (celllm.corpus.hashes), so what is found is the very same cell, gene by
-gene; a cell that another pipeline counted anew is not. Memory holds eight bytes per cell.
+gene; of cells that another pipeline counted anew the library is found, by its barcodes and accession numbers
+(celllm.corpus.libraries). Memory holds eight bytes per cell.
 """
 
 import logging
@@ -16,6 +17,7 @@ from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.expressed import blocks
 from celllm.corpus.hashes import cell_hashes
+from celllm.corpus.libraries import FEWEST, SHARE, common
 from celllm.corpus.settings import LeakageSettings
 from celllm.corpus.shards import Shard
 from celllm.errors import UserError
@@ -84,6 +86,7 @@ def run_leakage(
     genes: str | Path,
     settings: str | Mapping[str, Any] | None,
     out: str | Path,
+    prepared: Sequence[str | Path] = (),
 ) -> None:
     """Write ``<out>.csv`` (the pairs), ``<out>.json`` (the numbers) and ``<out>.md`` (both, to read).
 
@@ -97,6 +100,8 @@ def run_leakage(
         Vocabulary, ``genes.tsv``.
     settings
         :class:`LeakageSettings` as mapping or JSON.
+    prepared
+        Prepared ``.h5ad`` of the samples of pre-training, for their barcodes and accession numbers.
 
     Raises
     ------
@@ -116,6 +121,7 @@ def run_leakage(
         pairs += found
     table = pd.DataFrame(pairs, columns=list(COLUMNS))
     numbers = chosen.model_dump() | {"pretraining": pretraining.summary(), "data_sets": data_sets}
+    numbers["libraries"] = common(cells, prepared)
     write_text(f"{out}.csv", table.to_csv(index=False, lineterminator="\n"))
     write_json(f"{out}.json", numbers)
     write_text(f"{out}.md", markdown(numbers, table))
@@ -159,6 +165,18 @@ def markdown(numbers: Mapping[str, Any], pairs: "pd.DataFrame") -> str:
     lines += ["", "| source of pre-training | cells | equal to a cell before them |", "|---|---:|---:|"]
     sources = numbers["pretraining"]["sources"] | {"all": numbers["pretraining"]}
     lines += [f"| {name} | {row['n_cells']:,} | {row['n_repeated']:,} |" for name, row in sources.items()]
+    lines += [
+        "",
+        f"Libraries with a common accession number, or {FEWEST} barcodes and {SHARE:.0%} of the smaller:",
+        "",
+        "| data set | library | pre-training | barcodes in common | share | accessions |",
+        "|---|---|---|---:|---:|---|",
+    ]
+    lines += [
+        f"| {one['data_set']} | {one['library']} | {one['source']}: {one['sample']} | {one['n_barcodes']:,} "
+        f"| {one['share_of_barcodes']:.1%} | {', '.join(one['accessions'])} |"
+        for one in numbers["libraries"]
+    ] or ["| none | | | | | |"]
     for name in dict.fromkeys(pairs["data_set"]):
         of_set = pairs[pairs["data_set"] == name]
         more = f", the first {SHOWN} of {len(of_set):,}" if len(of_set) > SHOWN else ""

@@ -53,6 +53,7 @@ rule shard:
 rule leakage:
     input:
         shards=corpus_shards,
+        prepared=prepared_samples,
         cells=test_cells(),
         genes=rules.genes.output.genes,
     output:
@@ -76,7 +77,7 @@ rule leakage:
         out=results("leakage"),
     shell:
         "exec python -m celllm leakage --shards {input.shards:q} --cells {params.cells:q} --genes {input.genes:q}"
-        " --settings {params.settings:q} --out {params.out:q} >> {log:q} 2>&1"
+        " --prepared {input.prepared:q} --settings {params.settings:q} --out {params.out:q} >> {log:q} 2>&1"
 
 
 rule corpus:
