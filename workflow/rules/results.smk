@@ -18,7 +18,7 @@ def all_scores(wildcards):
 
 def shown_models(tables):
     """Rows of some tables: what is printed of them, in the order of the config."""
-    wanted = ("title", "group", "paper_row")
+    wanted = ("title", "group", "paper_row", "seeds")
     return as_json_in_order(
         {
             name: {
