@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from celllm.model.dropout import Dropout
-from celllm.model.favor import draw_projection, favor_attention, features
+from celllm.model.favor import FEATURE_FLOOR, draw_projection, favor_attention, features
 from celllm.model.settings import AttentionKind
 
 
@@ -104,10 +104,12 @@ class SoftmaxAttention(SelfAttention):
 
 
 class ReleasedAttention(nn.Module):
-    """performer-pytorch's own layer, as the released CellLM code uses it, for comparison only.
+    """The attention of the released CellLM code, for comparison only: performer-pytorch's, but for one thing.
 
     Its mask zeroes the padded values but leaves the padded keys in normaliser and stabiliser, so a cell's
-    output depends on how far its batch is padded.
+    output depends on how far its batch is padded. And where performer-pytorch takes the largest exponent of
+    the keys of each cell and head as stabiliser, it takes one for the whole batch, so that with the floor
+    under the features a cell's output depends on the other cells even without padding.
     """
 
     def __init__(self, dim: int, heads: int, dim_head: int, dropout: float, n_features: int) -> None:
@@ -127,7 +129,25 @@ class ReleasedAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, L, dim) -> (B, L, dim); ``mask`` (B, L) is True at real tokens."""
-        return self.inner(x, mask=mask)
+        from performer_pytorch.performer_pytorch import linear_attention
+
+        inner = self.inner
+        q, k, v = (
+            layer(x).unflatten(-1, (inner.heads, -1)).transpose(1, 2)
+            for layer in (inner.to_q, inner.to_k, inner.to_v)
+        )
+        if mask is not None:
+            v = v.masked_fill(~mask[:, None, :, None], 0)
+        out = linear_attention(self._features(q, per_row=True), self._features(k, per_row=False), v)
+        return inner.dropout(inner.to_out(out.transpose(1, 2).flatten(2)))
+
+    def _features(self, x: Tensor, per_row: bool) -> Tensor:
+        """Random features (B, heads, L, M); the stabiliser is the maximum of each row, or of everything."""
+        projection = self.inner.fast_attention.projection_matrix.to(x.dtype)
+        dash = x * x.shape[-1] ** -0.25 @ projection.T
+        half_norm = x.square().sum(-1, keepdim=True) * (0.5 * x.shape[-1] ** -0.5)
+        largest = (dash.amax(-1, keepdim=True) if per_row else dash.max()).detach()
+        return len(projection) ** -0.5 * (torch.exp(dash - half_norm - largest) + FEATURE_FLOOR)
 
 
 def make_attention(

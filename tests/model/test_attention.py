@@ -100,6 +100,43 @@ def test_the_released_attention_depends_on_padding() -> None:
     assert (alone - beside_pads).norm() / alone.norm() > 0.2
 
 
+@pytest.mark.parametrize("values", [1.0, 4.0])
+def test_the_released_attention_is_the_formula_with_one_maximum_of_all_keys(values: float) -> None:
+    """Written out cell by cell and head by head, with pads: values zeroed, keys left in."""
+    released = ReleasedAttention(12, 2, 8, 0.0, 20).double()
+    x = values * torch.randn(3, 9, 12, dtype=torch.float64)
+    mask = torch.arange(9) < torch.tensor([[9], [4], [6]])
+    inner = released.inner
+    w = inner.fast_attention.projection_matrix * 8**-0.25
+    q, k, v = (layer(x).view(3, 9, 2, 8) for layer in (inner.to_q, inner.to_k, inner.to_v))
+    largest = max(float((k[b, :, h] @ w.T).max()) for b in range(3) for h in range(2))
+    out = torch.empty(3, 9, 16, dtype=torch.float64)
+    for b in range(3):
+        for h in range(2):
+            keys = torch.exp(
+                k[b, :, h] @ w.T - k[b, :, h].square().sum(1, keepdim=True) / (2 * 8**0.5) - largest
+            )
+            for i in range(9):
+                dash = w @ q[b, i, h]
+                query = (
+                    torch.exp(dash - q[b, i, h].square().sum() / (2 * 8**0.5) - dash.max()) + FEATURE_FLOOR
+                )
+                weights = (keys + FEATURE_FLOOR) @ query
+                out[b, i, 8 * h : 8 * h + 8] = weights @ (v[b, :, h] * mask[b, :, None]) / weights.sum()
+    assert (released(x, mask) - inner.to_out(out)).abs().max() < 1e-10
+    half = released.float()
+    assert (half(x.float(), mask) - inner.to_out(out.float())).abs().max() < 1e-5 * values
+
+
+def test_in_the_released_attention_a_cell_depends_on_its_company() -> None:
+    """Without any padding; with few and small values the stabilisers are alike and it hardly shows."""
+    released, favor = ReleasedAttention(64, 2, 32, 0.0, 110), FavorAttention(64, 2, 32, 0.0, 110)
+    x = torch.randn(1, 60, 64)
+    beside = torch.cat([x, 4 * torch.randn(1, 60, 64)])
+    assert (released(x)[0] - released(beside)[0]).abs().max() > 1e-4
+    assert (favor(x)[0] - favor(beside)[0]).abs().max() < 1e-5
+
+
 def test_far_pads_do_not_overflow() -> None:
     q, k, v, projection = inputs(dtype=torch.float32)
     mask = torch.arange(17).expand(3, 17) < 9
