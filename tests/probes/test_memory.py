@@ -10,6 +10,7 @@ from celllm.probes.memory import GIB, Fit, Point, run_memory
 from celllm.probes.peak_memory import PeakMeter
 from celllm.report.published import load
 from celllm.scores.columns import MEMORY
+from celllm.scores.facts import find
 
 SIZE = {"dim": 16, "depth": 2, "heads": 2, "dim_head": 8}
 SETTINGS = {
@@ -75,11 +76,12 @@ def test_the_table_holds_measured_steps_and_curves(tmp_path: Path) -> None:
 
 
 def test_claims_find_their_facts(tmp_path: Path) -> None:
-    run_memory(tmp_path / "memory.json", tmp_path / "memory.csv", SETTINGS)
+    settings = SETTINGS | {"attention": ["favor", "released"]}
+    run_memory(tmp_path / "memory.json", tmp_path / "memory.csv", settings)
     facts = json.loads((tmp_path / "memory.json").read_text())
     wanted = [claim.fact for claim in load().claims if claim.fact and claim.fact[0] == "memory"]
     assert len(wanted) == 2
-    assert all(facts[room][name] > 0 for room, name in wanted)
+    assert all(find(facts, path) > 0 for path in wanted)
 
 
 @pytest.mark.parametrize(
