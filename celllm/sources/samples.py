@@ -84,6 +84,8 @@ def list_samples(
     if names is not None:
         _check_known(source, chosen.samples, names, table.index)
         table = table[table.index.isin(names)]
+    for name in table.index:
+        catalogue.fields(source, str(name))  # parts of paths and commands: names must fit the pattern
     if table.empty:
         raise UserError(f"{source}: no sample is left by its options (samples: {chosen.samples})")
     return _tidy(table)

@@ -205,3 +205,15 @@ def test_cancerscem_of_the_mirror(mirror: Path) -> None:
     table = list_samples(catalogue, "cancerscem", files, {}, mirror)
     cells = table["n_cells_expected"].map(int)
     assert (int(cells[table["tumour"] == 1].sum()), int(cells[table["tumour"] == 0].sum())) == (142, 42)
+
+
+def test_a_sample_s_name_that_is_a_command_or_leaves_the_folder_is_refused(tmp_path: Path) -> None:
+    rows = yaml.safe_load((CATALOGUE.parents[1] / "examples/own_data/data_sets.yaml").read_text())
+    (tmp_path / "data_sets.yaml").write_text(yaml.safe_dump(rows))
+    for name in ("a;touch x", "$(touch x)", "`touch x`", "../up", "a b", "-rf", "a/b"):
+        (tmp_path / "samples.tsv").write_text(f"sample\ttumour\n{name}\t0\n")
+        out = tmp_path / "out.tsv"
+        arguments = ("my_tumours", {"samples": tmp_path / "samples.tsv"}, out)
+        with pytest.raises(UserError, match="is not a sample name; expected the form"):
+            run_samples(*arguments, catalogue=tmp_path / "data_sets.yaml")
+        assert not out.exists()
