@@ -55,6 +55,34 @@ cells.uns["celllm"] = dict.fromkeys(PROVENANCE, "") | {"values": "counts", "frac
 h5ad.write(cells, "cells.h5ad")
 """
 
+# What the README says about cells of one's own, with an untrained encoder.
+OWN_CELLS = """
+import pathlib, sys
+import anndata as ad
+import celllm
+assert "torch" not in sys.modules
+from celllm.cells.genes import SymbolMap, Vocabulary
+from celllm.corpus.tokens import Tokeniser
+from celllm.model import Encoder, EncoderConfig
+from celllm.model.embedder import Embedder
+
+vocabulary = Vocabulary.read("genes.tsv")
+encoder = Encoder(EncoderConfig(n_genes=40, dim=16, depth=1, heads=2, dim_head=8)).eval()
+meta = {"genes_sha256": vocabulary.sha256, "model": {"name": "small"}}
+pathlib.Path("model").mkdir()
+Embedder(encoder, Tokeniser(40), meta, SymbolMap(vocabulary, [])).write("model/model.safetensors")
+vocabulary.write("model/genes.tsv")
+
+adata = ad.read_h5ad("own.h5ad")
+model = celllm.load("model")
+adata.obsm["X_celllm"] = model.embed(adata, progress=False)
+assert adata.obsm["X_celllm"].shape == (60, 16)
+labelled = adata[:40].copy()
+celllm.tl.annotate(adata, reference=labelled, label_key="label", model=model, progress=False)
+assert set(adata.obs["celllm_label"]) <= {"a", "b"}
+assert "dgl" not in sys.modules
+"""
+
 
 def requirements(*extras: str) -> list[Requirement]:
     """Of the core and the extras; our own extras inside an extra are not followed."""
@@ -183,6 +211,7 @@ def test_the_core_runs_from_the_wheel_in_an_empty_folder(wheel: Path, tmp_path: 
         )
 
     (empty / "make.py").write_text(MAKE)
+    (empty / "own_cells.py").write_text(OWN_CELLS)
     made = subprocess.run(
         [sys.executable, "make.py"], cwd=empty, env=environment, capture_output=True, text=True, check=False
     )
@@ -190,6 +219,9 @@ def test_the_core_runs_from_the_wheel_in_an_empty_folder(wheel: Path, tmp_path: 
     found = run("celllm", "check", "own.h5ad")
     assert found.returncode == 0, found.stderr
     assert "60 cells" in found.stdout
+    front_door = [sys.executable, "own_cells.py"]
+    used = subprocess.run(front_door, cwd=empty, env=environment, capture_output=True, text=True, check=False)
+    assert used.returncode == 0, used.stderr
     named = ["--cells", "cells.h5ad", "--data-set", "made"]
     drawn = run("celllm", "splits", "--task", "annotation", *named, "--out", "splits.json")
     assert drawn.returncode == 0, drawn.stderr
