@@ -137,6 +137,7 @@ def loaded(model: "Embedder | str | Path") -> "Embedder":
 
 def run_embed(
     file: str | Path,
+    /,
     model: str | Path,
     out: str | Path,
     how: How = "mean",
@@ -144,7 +145,7 @@ def run_embed(
     gene_key: str | None = None,
     device: str = "auto",
 ) -> None:
-    """Embed the cells of a file, a few at a time.
+    """Cells of your own and a model -> one vector for each cell.
 
     Parameters
     ----------
@@ -183,6 +184,7 @@ def run_embed(
 
 def run_annotate(
     file: str | Path,
+    /,
     reference: str | Path,
     label_key: str,
     model: str | Path,
@@ -191,7 +193,7 @@ def run_annotate(
     gene_key: str | None = None,
     device: str = "auto",
 ) -> None:
-    """Label the cells of a file by labelled cells of another; see :func:`annotate`.
+    """Cells of your own, labelled ones and a model -> a label and a confidence for each cell.
 
     Parameters
     ----------

@@ -252,8 +252,10 @@ def _gene_names(
     return list(max(choices, key=lambda names: int((symbol_map.genes(names) >= 0).sum())))
 
 
-def run_check(file: str | Path, genes: str | Path | None = None, aliases: str | Path | None = None) -> None:
-    """Print what a ``.h5ad`` holds and whether the models can read it.
+def run_check(
+    file: str | Path, /, genes: str | Path | None = None, aliases: str | Path | None = None
+) -> None:
+    """Check whether an .h5ad, prepared or your own, holds raw counts and known genes.
 
     A prepared data set is held to its contract, any other file is searched for raw counts.
 

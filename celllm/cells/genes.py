@@ -292,7 +292,7 @@ def _judge(report: GeneReport, names: Sequence[str], where: str | Path, max_unkn
 
 
 def run_genes(hgnc: str | Path, genes: str | Path, aliases: str | Path) -> None:
-    """Write the vocabulary and the meaning of other names from HGNC's complete set.
+    """HGNC complete set -> vocabulary and other names of its genes.
 
     Parameters
     ----------

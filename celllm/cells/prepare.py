@@ -34,6 +34,7 @@ GENE_LIST = "gene_list"
 
 def run_prepare(
     source: str,
+    /,
     files: Mapping[str, str | Path],
     genes: str | Path,
     aliases: str | Path,
@@ -42,7 +43,7 @@ def run_prepare(
     sample: str | None = None,
     samples: str | Path | None = None,
 ) -> None:
-    """Run ``celllm prepare``: files of a source -> genes mapped, cells filtered -> prepared data set.
+    """Raw files of a data set (or of one sample) -> prepared .h5ad.
 
     Parameters
     ----------

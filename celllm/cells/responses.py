@@ -22,9 +22,9 @@ LAYOUTS = {
 
 
 def run_responses(
-    source: str, files: Mapping[str, str | Path], settings: str | Mapping[str, Any] | None, out: str | Path
+    source: str, /, files: Mapping[str, str | Path], settings: str | Mapping[str, Any] | None, out: str | Path
 ) -> None:
-    """Run ``celllm responses``: GDSC's files -> ``cell_line, drug, drug_name, smiles, screen, ln_ic50``.
+    """GDSC's files -> one row per screen of a drug on a cell line.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ def run_counts(
     responses: Mapping[str, str | Path] | None = None,
     expression: Mapping[str, str | Path] | None = None,
 ) -> None:
-    """Count and write the facts ``vocabulary``, ``data_sets``, ``pretraining`` and ``bins`` as JSON.
+    """Cells, classes, samples and pairs of the data sets, counted, as facts for tables and claims.
 
     Parameters
     ----------

@@ -88,7 +88,7 @@ def run_leakage(
     out: str | Path,
     prepared: Sequence[str | Path] = (),
 ) -> None:
-    """Write ``<out>.csv`` (the pairs), ``<out>.json`` (the numbers) and ``<out>.md`` (both, to read).
+    """Cells of the tasks that are among the cells of pre-training, as JSON, CSV and Markdown.
 
     Parameters
     ----------

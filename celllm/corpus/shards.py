@@ -137,7 +137,7 @@ def write_shard(
 
 
 def run_shard(cells: str | Path, genes: str | Path, out: str | Path) -> None:
-    """Write the shard of one prepared sample; memory holds the tokens of that sample at most.
+    """Prepared cells of one sample -> token shard.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def _origin(data: "AnnData", path: str | Path) -> tuple[str, str, NDArray[np.boo
 
 
 def run_index(shards: Sequence[str | Path], out: str | Path, exclude: str | Path | None = None) -> None:
-    """Join shards to a corpus: write its index, with paths relative to it.
+    """Token shards -> the index that makes them one corpus.
 
     Parameters
     ----------

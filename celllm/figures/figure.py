@@ -23,11 +23,12 @@ from celllm.settings import as_settings
 
 def run_figure(
     name: str,
+    /,
     inputs: Mapping[str, str | Path],
     out: str | Path,
     settings: Mapping[str, Any] | str | None = None,
 ) -> None:
-    """Write ``<out>.png``, ``<out>.svg`` and the numbers behind them, ``<out>.csv``.
+    """Numbers that other commands wrote -> one figure as PNG and SVG, and the numbers behind it.
 
     Parameters
     ----------

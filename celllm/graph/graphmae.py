@@ -172,17 +172,17 @@ def _report(line: Epoch, n_epochs: int) -> None:
 def run_graphmae(
     network: str | Path,
     genes: str | Path,
-    options: str | dict[str, Any] | None,
+    settings: str | dict[str, Any] | None,
     out: str | Path,
     metrics: str | Path,
 ) -> None:
-    """Embed every gene of the vocabulary and write the embeddings and the loss of each epoch.
+    """Gene network -> GraphMAE -> one vector per gene.
 
     Parameters
     ----------
     network, genes
         The gene network (``.npz``) and the vocabulary that it was made for.
-    options
+    settings
         :class:`GraphMAESettings` as JSON or mapping.
     out
         ``gene_embeddings.safetensors``: tensor ``gene_embeddings`` (n_genes, dim) float32.
@@ -191,7 +191,7 @@ def run_graphmae(
     """
     from celllm.cells.genes import Vocabulary
 
-    chosen = as_settings(GraphMAESettings, options, "graphmae settings")
+    chosen = as_settings(GraphMAESettings, settings, "graphmae settings")
     vocabulary = Vocabulary.read(genes)
     links = GeneNetwork.read(network, vocabulary.sha256)
     embeddings, record = embed_genes(links, chosen)

@@ -121,10 +121,10 @@ def run_network(
     info: str | Path,
     aliases: str | Path,
     genes: str | Path,
-    options: str | dict[str, Any] | None,
+    settings: str | dict[str, Any] | None,
     out: str | Path,
 ) -> None:
-    """Make the gene network from STRING's files and write it to ``out`` (``.npz``).
+    """STRING -> gene network over the vocabulary.
 
     Parameters
     ----------
@@ -133,13 +133,13 @@ def run_network(
         version 11 or 12, gzip-compressed or plain.
     aliases, genes
         The prepared alias table and vocabulary.
-    options
+    settings
         :class:`NetworkSettings` as JSON or mapping.
     """
     from celllm.cells.genes import SymbolMap, Vocabulary
     from celllm.sources.lock import verified
 
-    chosen = as_settings(NetworkSettings, options, "network settings")
+    chosen = as_settings(NetworkSettings, settings, "network settings")
     vocabulary = Vocabulary.read(genes)
     symbols = SymbolMap.read(aliases, vocabulary)
     protein_genes = read_proteins(verified(info), symbols)

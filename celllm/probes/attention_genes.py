@@ -75,7 +75,7 @@ def run_interpret(
     out: str | Path,
     settings: Mapping[str, Any] | str | None = None,
 ) -> None:
-    """Write the genes by attention, both clusterings of the cells, and what the claims ask for.
+    """Encoder and pre-training cells -> genes by attention, and how well they separate tumour from normal.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ def run_embedding_map(
     out: str | Path,
     settings: Mapping[str, Any] | str | None = None,
 ) -> None:
-    """Write places in a t-SNE of cell embeddings, with label and prediction.
+    """Pre-trained encoder and labelled cells -> t-SNE of their embeddings, with predictions.
 
     Parameters
     ----------

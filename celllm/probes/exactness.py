@@ -29,7 +29,7 @@ SIZE = {"dim": 32, "depth": 2, "heads": 4, "dim_head": 8}
 
 
 def run_gradient_error(out: str | Path, settings: Mapping[str, Any] | str | None = None) -> None:
-    """Write the fact ``contrastive.gradient_relative_error``, the largest over all chunk sizes, as JSON.
+    """Divide-and-conquer against end-to-end: the relative error of the gradient in float64, as a fact.
 
     Parameters
     ----------

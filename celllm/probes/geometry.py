@@ -31,7 +31,7 @@ def run_geometry(
     settings: Mapping[str, Any] | str | None = None,
     untrained: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the measures of several encoders on the same cells, as CSV.
+    """Encoders and cells they have not seen -> how the embeddings are spread.
 
     Parameters
     ----------

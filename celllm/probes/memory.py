@@ -89,7 +89,7 @@ class Fit:
 
 
 def run_memory(out: str | Path, table: str | Path, settings: Mapping[str, Any] | str | None = None) -> None:
-    """Measure, and write the maximum lengths as facts and the curves as a table.
+    """Peak memory of training steps -> the longest cells that fit a budget, as facts and curves.
 
     Parameters
     ----------

@@ -47,7 +47,7 @@ def run_settings_facts(
     facts: Sequence[str | Path] = (),
     data_sets: Sequence[str] = (),
 ) -> None:
-    """Write the facts ``settings`` and ``model`` as JSON.
+    """The settings of a run with all defaults, and the parameters of its encoder, as facts for Table F.1.
 
     Parameters
     ----------

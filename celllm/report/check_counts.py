@@ -21,7 +21,7 @@ ACCEPTED = "accepted"
 def run_check_counts(
     facts: Sequence[str | Path], settings: Mapping[str, Any] | str | None, out: str | Path
 ) -> None:
-    """Write all counts with the paper's and a verdict on each (JSON) when none of them is unexpected.
+    """Fail when the data sets are not those of the paper and the config does not accept it.
 
     Parameters
     ----------

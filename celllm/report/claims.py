@@ -83,7 +83,7 @@ def run_claims(
     out: str | Path,
     facts: Sequence[str | Path] = (),
 ) -> None:
-    """Write the ledger as ``<out>.csv``, ``<out>.md`` and ``<out>.html``.
+    """Scores -> the ledger: every claim of the paper with its verdict.
 
     Parameters
     ----------

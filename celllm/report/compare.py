@@ -44,8 +44,8 @@ class Difference:
         return f"{place}: {self.a or 'nothing'} | {self.b or 'nothing'}"
 
 
-def run_compare(a: str | Path, b: str | Path, tolerance: float = 0.0, lines: int = 20) -> int:
-    """Print what differs between two runs, verdicts first; 1 where anything does.
+def run_compare(a: str | Path, b: str | Path, /, tolerance: float = 0.0, lines: int = 20) -> int:
+    """Two runs side by side: what differs, verdicts first; ends with 1 where anything does.
 
     Parameters
     ----------

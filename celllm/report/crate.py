@@ -50,7 +50,7 @@ TRACES = {"logs": "Log of each job", "benchmarks": "Time and memory of each job,
 
 
 def run_crate(manifest: str | Path, lock: str | Path, out: str | Path) -> None:
-    """Write the crate of a run into its folder: ``out``, ``config.json`` and a copy of ``workflow/``.
+    """The folder of a run -> its RO-Crate: workflow, configuration, inputs, outputs, times, software.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ def run_manifest(
     benchmarks: str | Path | None = None,
     checksums: Sequence[str | Path] = (),
 ) -> None:
-    """Write the manifest of a run.
+    """What made this run: versions, code, configuration, inputs, times.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ def run_report(
     settings: Mapping[str, Any] | str | None,
     out: str | Path,
 ) -> None:
-    """Write the report.
+    """Tables, figures, claims and manifest -> one self-contained page.
 
     Parameters
     ----------

@@ -43,13 +43,14 @@ class Line:
 
 def run_table(
     name: str,
+    /,
     scores: Sequence[str | Path],
     models: str | Path | Mapping[str, Any],
     settings: Mapping[str, Any] | str | None,
     out: str | Path,
     facts: Sequence[str | Path] = (),
 ) -> None:
-    """Write ``<out>.csv``, ``.md``, ``.tex`` and ``.html`` of one table of the paper.
+    """Scores -> one table of the paper as CSV, Markdown, LaTeX and HTML, the paper's values beside ours.
 
     Parameters
     ----------

@@ -62,7 +62,7 @@ class Store:
 def fetch(
     path: str,
     catalogue: str | Path | Catalogue,
-    raw: str | Path,
+    raw: str | Path = "data/raw",
     mirror: str | Path | None = None,
     offline: bool = False,
     lock: str | Path | None = None,
@@ -174,15 +174,15 @@ def _from_mirror(file: InputFile, place: Path, entry: Entry | None, store: Store
 
 def checksums(folder: Path) -> dict[str, str]:
     """Read the SHA256SUMS of a folder (the format of ``sha256sum``); empty where there is none."""
-    listing = folder / "SHA256SUMS"
-    if not listing.exists():
+    listed = folder / "SHA256SUMS"
+    if not listed.exists():
         return {}
     sums = {}
-    for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(listed.read_text(encoding="utf-8").splitlines(), 1):
         digest, blank, name = line.partition(" ")
         if not blank or len(digest) != 64:
             raise UserError(
-                f"{listing}: line {number} is not `<sha256>  <path>`; write it again with sha256sum"
+                f"{listed}: line {number} is not `<sha256>  <path>`; write it again with sha256sum"
             )
         sums[name[1:].removeprefix("./")] = digest
     return sums
@@ -284,29 +284,39 @@ def table(lines: Sequence[Standing]) -> str:
 
 
 def run_fetch(
-    catalogue: str | Path,
-    raw: str | Path,
+    catalogue: str | Path = "config/data_sets.yaml",
+    raw: str | Path = "data/raw",
     path: Sequence[str] = (),
     only: Sequence[str] = (),
     mirror: str | Path | None = None,
     offline: bool = False,
-    listing: bool = False,
+    list_: bool = False,
     dry_run: bool = False,
     lock: str | Path | None = None,
 ) -> None:
-    """Run ``celllm fetch``: some files, the files of some sources, or all of the catalogue.
+    """Download input files, or copy them from a mirror, and check them.
 
     Parameters
     ----------
-    catalogue, raw, mirror, offline, lock
-        As in :func:`fetch`.
+    catalogue
+        The list of all inputs.
+    raw
+        Folder the files go to.
+    mirror
+        Folder taken in place of the internet.
+    offline
+        Fetch nothing; check what is there.
+    lock
+        The lock file; default: ``data.lock`` in the raw folder.
     path
         Relative paths to fetch; empty: all files of the sources, with those of the samples that the
         options in the catalogue choose.
     only
         Names of the sources; empty: all.
-    listing, dry_run
-        Print the table of all files, or of those that would be fetched, and fetch nothing.
+    list_
+        Print the table of all files and their state, and fetch nothing.
+    dry_run
+        Print the table of the files that would be fetched.
 
     Raises
     ------
@@ -314,8 +324,8 @@ def run_fetch(
         When a file could not be brought. Of several files all are tried first and each failure is logged.
     """
     read, store = Catalogue.read(catalogue), Store.of(raw, mirror, offline, lock)
-    if listing or dry_run:
-        print(table([s for s in overview(read, store, only) if listing or not s.is_there]))
+    if list_ or dry_run:
+        print(table([s for s in overview(read, store, only) if list_ or not s.is_there]))
     elif path:
         _tell(_failures([read.resolve(one) for one in path], store))
     else:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from celllm.config import ROOT
 from celllm.errors import UserError
 from celllm.io import atomic
 from celllm.settings import as_settings
@@ -26,13 +25,28 @@ log = logging.getLogger(__name__)
 
 def run_samples(
     source: str,
+    /,
     files: Mapping[str, str | Path],
     out: str | Path,
     settings: str | Mapping[str, Any] | None = None,
     mirror: str | Path | None = None,
-    catalogue: str | Path = ROOT / "config" / "data_sets.yaml",
+    catalogue: str | Path = "config/data_sets.yaml",
 ) -> None:
-    """Run ``celllm samples``: write :func:`list_samples` as a TSV with the columns :data:`COLUMNS`."""
+    """List the samples of a pre-training source, as a TSV with the columns :data:`COLUMNS`.
+
+    Parameters
+    ----------
+    source
+        ``panglaodb`` or ``cancerscem``.
+    files
+        Its files by their names in the catalogue.
+    settings
+        Of its reader, as mapping or JSON.
+    mirror
+        Folder taken in place of the internet.
+    catalogue
+        The list of all inputs.
+    """
     found = list_samples(Catalogue.read(catalogue), source, files, settings, mirror)
     log.info("%s: %d samples, %d of them tumours", source, len(found), found["tumour"].sum())
     with atomic(out) as partial:

@@ -20,7 +20,7 @@ def run_splits(
     responses: str | Path | None = None,
     settings: Mapping[str, Any] | str | None = None,
 ) -> None:
-    """Draw the splits of a data set for a task and save them.
+    """Labelled cells, or pairs of a cell line and a drug -> saved splits.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def run_score(
     settings: Mapping[str, Any] | str | None = None,
     seed: int = 0,
 ) -> None:
-    """Score one method on all splits of a data set.
+    """One method on all splits of a data set -> scores and predictions.
 
     Parameters
     ----------

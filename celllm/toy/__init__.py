@@ -55,8 +55,16 @@ def write_toy_mirror(folder: str | Path, seed: int = 0) -> list[Path]:
     return paths
 
 
-def run_toy_mirror(folder: str | Path, seed: int = 0) -> None:
-    """Command ``celllm toy-mirror``: write the mirror and say where it is."""
+def run_toy_mirror(folder: str | Path, /, seed: int = 0) -> None:
+    """Write a small mirror of all sources, in their layouts, with generated cells.
+
+    Parameters
+    ----------
+    folder
+        Where it goes.
+    seed
+        Of everything generated.
+    """
     folder = Path(folder).resolve()
     paths = write_toy_mirror(folder, seed)
     size = sum((folder / path).stat().st_size for path in paths)

@@ -60,7 +60,7 @@ def run_pretrain(
     gene_embeddings: str | Path | None = None,
     settings: Mapping[str, Any] | str | None = None,
 ) -> int:
-    """Pre-train the model of a row and write its encoder.
+    """Corpus -> pre-trained encoder; resumes from its last checkpoint.
 
     Parameters
     ----------

@@ -140,7 +140,7 @@ def test_run_writes_embeddings_and_record(
 ) -> None:
     out, metrics = tmp_path / "gene_embeddings.safetensors", tmp_path / "loss.csv"
     with caplog.at_level("INFO"):
-        run_graphmae(**files, options='{"dim": 8, "epochs": 3}', out=out, metrics=metrics)
+        run_graphmae(**files, settings='{"dim": 8, "epochs": 3}', out=out, metrics=metrics)
     embeddings = load_gene_embeddings(out, vocabulary.sha256)
     assert embeddings.shape == (160, 8)
     header = tensors.read_header(out, FORMAT, "file of gene embeddings")
@@ -160,7 +160,7 @@ def test_run_writes_embeddings_and_record(
 def test_network_of_another_vocabulary(files: dict[str, Path], tmp_path: Path) -> None:
     Vocabulary(("A", "B"), ("", "")).write(files["genes"])
     with pytest.raises(UserError, match="another gene vocabulary"):
-        run_graphmae(**files, options=None, out=tmp_path / "out", metrics=tmp_path / "metrics")
+        run_graphmae(**files, settings=None, out=tmp_path / "out", metrics=tmp_path / "metrics")
     assert not (tmp_path / "out").exists()
 
 

@@ -56,7 +56,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 
 def made(files: dict[str, Path], **options: object) -> GeneNetwork:
-    run_network(**files, options=options)
+    run_network(**files, settings=options)
     return GeneNetwork.read(files["out"], VOCABULARY.sha256)
 
 

@@ -573,7 +573,7 @@ def test_run_fetch_tries_all_and_says_all(
     with pytest.raises(UserError, match=r"x/a\.gz: not fetched: .*404"):
         run_fetch(catalogue, raw)
     assert _left(raw) == ["data.lock", "x/b.gz"]
-    run_fetch(catalogue, raw, listing=True)
+    run_fetch(catalogue, raw, list_=True)
     assert [line.split()[2] for line in capsys.readouterr().out.splitlines()[1:]] == ["missing", "locked"]
     server.pages.clear()
     (raw / "x/b.gz").unlink()

@@ -136,7 +136,7 @@ def test_states_of_the_overview(tmp_path: Path, small: Path) -> None:
 def test_the_list_names_every_file_and_where_it_comes_from(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_fetch(CATALOGUE, tmp_path, listing=True)
+    run_fetch(CATALOGUE, tmp_path, list_=True)
     lines = capsys.readouterr().out.splitlines()
     sources = yaml.safe_load(CATALOGUE.read_text())
     assert len(lines) == 1 + sum(len(s["files"]) + len(s.get("sample_files", {})) for s in sources.values())

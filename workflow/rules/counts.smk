@@ -78,7 +78,8 @@ rule fact_table:
         settings=as_json(RUN_LABEL),
         out=results("tables/{table}"),
     shell:
-        "exec python -m celllm table {wildcards.table:q} --facts {input:q} --models '{{}}' --settings {params.settings:q}"
+        "exec python -m celllm table {wildcards.table:q} --scores --facts {input:q} --models '{{}}'"
+        " --settings {params.settings:q}"
         " --out {params.out:q} >> {log:q} 2>&1"
 
 
