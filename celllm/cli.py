@@ -71,7 +71,6 @@ STAGES = {
         "crate": "celllm.report.crate:run_crate",
         "check-counts": "celllm.report.check_counts:run_check_counts",
         "gate": "celllm.report.gate:run_gate",
-        "export": "celllm.report.export:run_export",
         "compare": "celllm.report.compare:run_compare",
     },
 }
@@ -143,6 +142,7 @@ def parser(verb: str) -> argparse.ArgumentParser:
         keywords["help"] = helps.get(parameter.arg, OUT if parameter.arg == "out" else None)
         if parameter in spec.posonlyargs:
             del keywords["required"]
+            keywords["metavar"] = parameter.arg.upper()
             found.add_argument(parameter.arg, **keywords)
         else:
             flag = "--" + parameter.arg.strip("_").replace("_", "-")

@@ -21,7 +21,7 @@ def run_contrast(
     geometry: str | Path,
     out: str | Path,
 ) -> None:
-    """Write the contrast of several encoders as CSV.
+    """Encoders, their steps and geometry -> whether the contrast was a task, and what it left behind.
 
     Parameters
     ----------

@@ -57,6 +57,7 @@ class Sources:
 
 def run_supplement(
     name: str,
+    /,
     out: str | Path,
     models: str | Path | Mapping[str, Any],
     scores: Sequence[str | Path] = (),
@@ -64,7 +65,7 @@ def run_supplement(
     contrast: str | Path | None = None,
     settings: Mapping[str, Any] | str | None = None,
 ) -> None:
-    """Write ``<out>.csv``, ``.md``, ``.tex`` and ``.html`` of a table of the supplement.
+    """Scores, predictions and measures -> a table beyond the paper.
 
     Parameters
     ----------
