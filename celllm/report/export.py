@@ -23,8 +23,8 @@ LIMITS = """\
 - For research. A label or a confidence made with it is no diagnosis."""
 
 
-def run_export(run: str | Path, model: str, out: str | Path) -> None:
-    """Write the folder of a model that a run has trained; :func:`celllm.load` reads it alone.
+def run_export(run: str | Path, /, model: str, out: str | Path) -> None:
+    """A model of a run -> one folder with weights, genes, settings and a card, for others.
 
     It holds ``model.safetensors``, ``config.json`` (shape, tokeniser, training, digests), ``genes.tsv``,
     ``aliases.tsv`` and ``README.md``, the model card: training data, leakage, scores, limits, licence and
