@@ -18,6 +18,9 @@ CELLS = {
     "logistic_regression": "linear",
     "l1_logistic_regression": "linear",
     "logistic_regression_2000": "linear",
+    "linear_svm": "linear",
+    "permuted": "linear",
+    "celltypist": "celltypist_fold",
     "scanpy_ingest": "ingest",
     "encoder": "celllm_labels",
 }
@@ -29,6 +32,7 @@ PAIRS = {
     "line_mean_ridge_by_drug": "response_controls",
     "shuffled_ridge_by_drug": "response_controls",
     "gradient_boosting": "response_controls",
+    "permuted": "response_controls",
     "deepcdr": "deepcdr",
     "encoder": "celllm_response",
 }

@@ -1,13 +1,14 @@
 """A pre-trained encoder, fine-tuned, as a method of cell annotation."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from celllm.corpus.expressed import from_csr
-from celllm.methods.method import Labels, Method, Part, Predict
+from celllm.methods.method import Choice, Labels, Method, Part, Predict, Probabilities
 from celllm.scores import metrics
 from celllm.training.finetune import Finetuner, FinetuneSettings
 from celllm.training.model_row import read_embedder
@@ -19,6 +20,14 @@ class LabelTuner:
 
     tuner: Finetuner
     classes: Labels
+
+    def targets(self, part: Part) -> NDArray[np.int64]:
+        """Classes of cells by number."""
+        return np.searchsorted(self.classes, part.known)
+
+    def labels(self, predict: Callable[[NDArray[np.int64]], NDArray[np.float64]]) -> Predict:
+        """From places of cells in the data set to cells."""
+        return lambda part: Probabilities(predict(part.rows), self.classes)
 
 
 def prepare(cells: Part, settings: FinetuneSettings, row: Mapping[str, Any]) -> LabelTuner:
@@ -38,19 +47,20 @@ def prepare(cells: Part, settings: FinetuneSettings, row: Mapping[str, Any]) -> 
     return LabelTuner(tuner, cells.classes)
 
 
-def fit(train: Part, selection: Part | None, prepared: LabelTuner, seed: int) -> Predict:
-    """Fine-tune on the training cells, the epoch chosen on the selection part."""
-    if selection is None:
-        raise ValueError("fine-tuning chooses its epoch on a selection part, and there is none")
-    classes, tuner = prepared.classes, prepared.tuner
-    score = {"macro_f1": metrics.macro_f1, "accuracy": metrics.accuracy}[tuner.settings.select_by]
-    targets, chosen_on = (np.searchsorted(classes, part.known) for part in (train, selection))
-    predict = tuner.fit(train.rows, targets, selection.rows, chosen_on, score, seed)
-
-    def labels(part: Part) -> Labels:
-        return classes[predict(part.rows)]
-
-    return labels
+def fit(train: Part, settings: FinetuneSettings, seed: int, shared: LabelTuner) -> Predict:
+    """Fine-tune on the training cells for ``settings.epochs`` epochs."""
+    return shared.labels(shared.tuner.fit(train.rows, shared.targets(train), settings.epochs, seed))
 
 
-METHODS = {"encoder": Method(fit, FinetuneSettings, chooses=True, prepare=prepare)}
+def choose(
+    train: Part, selection: Part, settings: FinetuneSettings, seed: int, shared: LabelTuner
+) -> Choice[Part, Labels | Probabilities]:
+    """Fine-tune on the training cells, the number of epochs chosen on the selection part."""
+    score = {"macro_f1": metrics.macro_f1, "accuracy": metrics.accuracy}[settings.select_by]
+    targets, chosen_on = shared.targets(train), shared.targets(selection)
+    found = shared.tuner.choose(train.rows, targets, selection.rows, chosen_on, score, seed)
+    models = shared.labels(found.predict), shared.labels(found.predict_last)
+    return Choice({"epochs": found.epochs}, *models)
+
+
+METHODS = {"encoder": Method(fit, FinetuneSettings, choose, prepare)}

@@ -6,8 +6,8 @@ from typing import Any
 
 from celllm.corpus.expressed import from_csr
 from celllm.graph.drugs import Drugs, GinEncoder
-from celllm.methods.method import Method
-from celllm.methods.pairs import Pairs, Predict, Screen, known_pairs, selection_score
+from celllm.methods.method import Choice, Method
+from celllm.methods.pairs import Pairs, Predict, Responses, Screen, chosen_epoch, known_pairs, selection_score
 from celllm.training.finetune_response import ResponseSettings, ResponseTuner
 from celllm.training.model_row import read_embedder
 
@@ -37,13 +37,18 @@ def prepare(screen: Screen, settings: ResponseSettings, row: Mapping[str, Any]) 
     return ResponseTuner(embedder, from_csr(screen.counts, genes), genes, drug_encoder, settings)
 
 
-def fit(train: Pairs, selection: Pairs | None, tuner: ResponseTuner, seed: int) -> Predict:
-    """Train the upper layers and the drug encoder, the epoch chosen on the selection part."""
-    if selection is None:
-        raise ValueError("fine-tuning chooses its epoch on a selection part, and there is none")
-    score = selection_score(tuner.settings.select_by)
-    model = tuner.fit(known_pairs(train), known_pairs(selection), score, seed)
+def fit(train: Pairs, settings: ResponseSettings, seed: int, shared: ResponseTuner) -> Predict:
+    """Train the upper layers and the drug encoder for ``settings.epochs`` epochs."""
+    model = shared.fit(known_pairs(train), settings.epochs, seed)
     return lambda pairs: model.predict(pairs.lines, pairs.drugs)
 
 
-METHODS = {"encoder": Method(fit, ResponseSettings, chooses=True, prepare=prepare)}
+def choose(
+    train: Pairs, selection: Pairs, settings: ResponseSettings, seed: int, shared: ResponseTuner
+) -> Choice[Pairs, Responses]:
+    """The same, the number of epochs chosen on the selection part."""
+    score = selection_score(settings.select_by)
+    return chosen_epoch(shared.choose(known_pairs(train), known_pairs(selection), score, seed))
+
+
+METHODS = {"encoder": Method(fit, ResponseSettings, choose, prepare)}

@@ -6,14 +6,14 @@ from celllm.methods.method import Labels, Method, Part, Predict
 from celllm.methods.settings import NoSettings
 
 
-def fit_majority(train: Part, selection: Part | None, settings: NoSettings, seed: int) -> Predict:
+def fit_majority(train: Part, settings: NoSettings, seed: int) -> Predict:
     """Always predict the most frequent class of the training cells (ties: the first in the alphabet)."""
     classes, counts = np.unique(train.known, return_counts=True)
     most = classes[counts.argmax()]
     return lambda part: np.full(len(part), most)
 
 
-def fit_random(train: Part, selection: Part | None, settings: NoSettings, seed: int) -> Predict:
+def fit_random(train: Part, settings: NoSettings, seed: int) -> Predict:
     """Draw every label with the frequencies of the classes among the training cells."""
     classes, counts = np.unique(train.known, return_counts=True)
 

@@ -1,5 +1,8 @@
 """DeepCDR (Liu et al. 2020, Bioinformatics 36:i911) on expression alone, the row "DeepCDR" of Table 3."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -7,10 +10,10 @@ from torch.nn import functional as F
 
 from celllm.graph.drugs import Drugs, GcnEncoder
 from celllm.methods.expression import centred
-from celllm.methods.method import Method
-from celllm.methods.pairs import Pairs, Predict, known_pairs, selection_score
+from celllm.methods.method import Choice, Method
+from celllm.methods.pairs import Pairs, Predict, Responses, chosen_epoch, known_pairs, selection_score
 from celllm.methods.settings import DeepCdrSettings
-from celllm.training.regression import Floats, Numbers, PairModel, train
+from celllm.training.regression import Floats, Numbers, PairModel, choose, fit
 
 BLOCK = 4096
 """Pairs that are predicted at a time."""
@@ -99,19 +102,32 @@ def _convolution(n_in: int, n_out: int, width: int, pool: int) -> tuple[nn.Modul
     return nn.Conv1d(n_in, n_out, width), nn.ReLU(), nn.MaxPool1d(pool)
 
 
-def fit_deepcdr(train_on: Pairs, selection: Pairs | None, settings: DeepCdrSettings, seed: int) -> Predict:
-    """Train DeepCDR; genes are centred on the training lines and scaled by one number for all."""
-    if selection is None:
-        raise ValueError("DeepCDR chooses its epoch on a selection part, and there is none")
+@contextmanager
+def _untrained(train_on: Pairs, settings: DeepCdrSettings, seed: int) -> Iterator[DeepCdr]:
+    """A new model; genes are centred on the training lines and scaled by one number for all."""
     screen = train_on.screen
     x = centred(screen.expression, np.unique(train_on.lines))
     expression = (x * np.sqrt(x.shape[1])).astype(np.float32)
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
-        model = DeepCdr(expression, Drugs(screen.molecules), settings)
-        score, order = selection_score(settings.select_by), np.random.default_rng(seed)
-        train(model, known_pairs(train_on), known_pairs(selection), settings, score, order)
+        yield DeepCdr(expression, Drugs(screen.molecules), settings)
+
+
+def fit_deepcdr(train: Pairs, settings: DeepCdrSettings, seed: int) -> Predict:
+    """Train DeepCDR for ``settings.epochs`` epochs."""
+    with _untrained(train, settings, seed) as model:
+        fit(model, known_pairs(train), settings, settings.epochs, np.random.default_rng(seed))
     return lambda pairs: model.predict(pairs.lines, pairs.drugs)
 
 
-METHODS = {"deepcdr": Method(fit_deepcdr, DeepCdrSettings, chooses=True)}
+def choose_deepcdr(
+    train: Pairs, selection: Pairs, settings: DeepCdrSettings, seed: int
+) -> Choice[Pairs, Responses]:
+    """Train DeepCDR, the number of epochs chosen on the selection part."""
+    score, order = selection_score(settings.select_by), np.random.default_rng(seed)
+    with _untrained(train, settings, seed) as model:
+        found = choose(model, known_pairs(train), known_pairs(selection), settings, score, order)
+    return chosen_epoch(found)
+
+
+METHODS = {"deepcdr": Method(fit_deepcdr, DeepCdrSettings, choose_deepcdr)}

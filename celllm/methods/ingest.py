@@ -30,7 +30,7 @@ class ExactIngest(sc.tl.Ingest):
         self._distances, self._indices = found
 
 
-def fit_ingest(train: Part, selection: Part | None, settings: IngestSettings, seed: int) -> Predict:
+def fit_ingest(train: Part, settings: IngestSettings, seed: int) -> Predict:
     """Label transfer through the principal components of the training cells, as in Scanpy's tutorial.
 
     Scanpy centres new cells on their *own* mean, so that a prediction depends on the cells predicted with it.

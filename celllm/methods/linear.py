@@ -1,30 +1,37 @@
-"""Logistic regression on log-normalised expression: the control that is hard to beat."""
+"""Linear classifiers on log-normalised expression: the controls that are hard to beat."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
+from sklearn.svm import LinearSVC
 
 from celllm.methods.expression import log_normalised, variable_genes
-from celllm.methods.method import Method, Part, Predict
-from celllm.methods.settings import LogisticSettings, VariableGenesSettings
+from celllm.methods.method import Choice, Labels, Method, Part, Predict, Probabilities
+from celllm.methods.settings import LinearSettings, LogisticSettings, VariableGenesSettings
+from celllm.scores import metrics
 
 
-def fit_l2(train: Part, selection: Part | None, settings: LogisticSettings, seed: int) -> Predict:
+def fit_l2(train: Part, settings: LogisticSettings, seed: int) -> Predict:
     """Multinomial logistic regression with L2 penalty; it has one solution, the seed has no part in it."""
     return _fit(LogisticRegression(C=settings.c, max_iter=settings.max_iterations), train)
 
 
-def fit_l2_variable(
-    train: Part, selection: Part | None, settings: VariableGenesSettings, seed: int
-) -> Predict:
-    """The same on the genes that vary most among the training cells."""
+def fit_l2_variable(train: Part, settings: VariableGenesSettings, seed: int) -> Predict:
+    """The same on the genes that vary most among the training cells; all counts normalise a cell."""
     genes = variable_genes(log_normalised(train.counts), settings.n_top_genes)
     model = LogisticRegression(C=settings.c, max_iter=settings.max_iterations)
-    return _fit(model, train, genes)
+    model.fit(log_normalised(train.counts)[:, genes], train.known)
+    return lambda part: Probabilities(
+        model.predict_proba(log_normalised(part.counts)[:, genes]), model.classes_
+    )
 
 
-def fit_l1(train: Part, selection: Part | None, settings: LogisticSettings, seed: int) -> Predict:
+def fit_l1(train: Part, settings: LogisticSettings, seed: int) -> Predict:
     """One-against-rest logistic regressions with L1 penalty, by coordinate descent (liblinear)."""
     one = LogisticRegression(
         l1_ratio=1.0, C=settings.c, solver="liblinear", max_iter=settings.max_iterations, random_state=seed
@@ -32,18 +39,50 @@ def fit_l1(train: Part, selection: Part | None, settings: LogisticSettings, seed
     return _fit(OneVsRestClassifier(one), train)
 
 
-def _fit(
-    model: LogisticRegression | OneVsRestClassifier,
+def fit_svm(train: Part, settings: LinearSettings, seed: int) -> Predict:
+    """Linear support vector machine, one against the rest; it gives no probabilities."""
+    model = LinearSVC(C=settings.c, max_iter=settings.max_iterations, random_state=seed)
+    model.fit(log_normalised(train.counts), train.known)
+    return lambda part: model.predict(log_normalised(part.counts))
+
+
+def fit_permuted(train: Part, settings: LogisticSettings, seed: int) -> Predict:
+    """Logistic regression on labels dealt out anew: what it has above chance comes from a leak."""
+    dealt = np.random.default_rng(seed).permutation(train.known)
+    return fit_l2(replace(train, labels=dealt), settings, seed)
+
+
+def _fit(model: LogisticRegression | OneVsRestClassifier, train: Part) -> Predict:
+    model.fit(log_normalised(train.counts), train.known)
+    return lambda part: Probabilities(model.predict_proba(log_normalised(part.counts)), model.classes_)
+
+
+def choose_c(
     train: Part,
-    genes: slice | NDArray[np.int64] = slice(None),
-) -> Predict:
-    """Fit on some genes; a cell is normalised by all of its counts."""
-    model.fit(log_normalised(train.counts)[:, genes], train.known)
-    return lambda part: model.predict(log_normalised(part.counts)[:, genes])
+    selection: Part,
+    settings: LinearSettings,
+    seed: int,
+    fit: Callable[[Part, Any, int], Predict],
+) -> Choice[Part, Labels | Probabilities]:
+    """Choose the penalty by accuracy on the selection part; of equals the strongest."""
+    unlabelled = replace(selection, labels=None)
+    tried = {c: fit(train, settings.changed(c=c), seed) for c in sorted(settings.grid)}
+
+    def accuracy(c: float) -> float:
+        predicted = tried[c](unlabelled)
+        labels = predicted.labels if isinstance(predicted, Probabilities) else predicted
+        return metrics.accuracy(selection.known, labels)
+
+    best = max(tried, key=accuracy)
+    return Choice({"c": best}, tried[best])
 
 
 METHODS = {
-    "logistic_regression": Method(fit_l2, LogisticSettings),
-    "l1_logistic_regression": Method(fit_l1, LogisticSettings),
-    "logistic_regression_2000": Method(fit_l2_variable, VariableGenesSettings),
+    "logistic_regression": Method(fit_l2, LogisticSettings, partial(choose_c, fit=fit_l2)),
+    "l1_logistic_regression": Method(fit_l1, LogisticSettings, partial(choose_c, fit=fit_l1)),
+    "logistic_regression_2000": Method(
+        fit_l2_variable, VariableGenesSettings, partial(choose_c, fit=fit_l2_variable)
+    ),
+    "linear_svm": Method(fit_svm, LinearSettings, partial(choose_c, fit=fit_svm)),
+    "permuted": Method(fit_permuted, LogisticSettings),
 }

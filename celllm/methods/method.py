@@ -1,7 +1,8 @@
 """What a method is: fitted on cells that are known, it returns a function that predicts others.
 
-The two steps are apart on purpose. While it is fitted, a method is given the cells it may learn from and the
-labelled cells it may choose on, and nothing else; the test cells reach it only afterwards, without labels.
+The steps are apart on purpose. While it chooses or is fitted, a method is given the cells it may learn from
+and the labelled cells it may choose on, and nothing else; the test cells reach it only afterwards, without
+labels.
 """
 
 from collections.abc import Callable, Mapping
@@ -80,14 +81,50 @@ class Part:
         return self.labels
 
 
-Predict = Callable[[Part], Labels]
+@dataclass(frozen=True)
+class Probabilities:
+    """Probability of each class for some cells.
+
+    Attributes
+    ----------
+    values : float array (n, n_classes)
+        Rows that add up to 1.
+    classes : str array (n_classes,)
+        The class of each column.
+    """
+
+    values: NDArray[np.floating]
+    classes: Labels
+
+    @property
+    def labels(self) -> Labels:
+        """The likeliest class of each cell; of equals the first."""
+        return self.classes[self.values.argmax(axis=1)]
+
+
+Predict = Callable[[Part], Labels | Probabilities]
 
 Rows = TypeVar("Rows")  # Part in cell annotation, Pairs in drug response
 Values = TypeVar("Values")
 
 
-def _settings_alone(whole: Any, settings: Any, row: Mapping[str, Any]) -> Any:
-    return settings
+@dataclass(frozen=True)
+class Choice(Generic[Rows, Values]):
+    """What a method chose on labelled rows that it did not learn from.
+
+    Attributes
+    ----------
+    settings : mapping
+        The settings chosen, as JSON values: with them in place of its own, ``fit`` learns without a choice.
+    predict : callable
+        The chosen model, which learned from the training rows alone.
+    last : callable, optional
+        The model as the search left it, where that is another one: epochs past the best.
+    """
+
+    settings: Mapping[str, Any]
+    predict: Callable[[Rows], Values]
+    last: Callable[[Rows], Values] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,20 +134,19 @@ class Method(Generic[Rows, Values]):
     Attributes
     ----------
     fit : callable
-        ``fit(train, selection, settings, seed)`` returns ``predict(part) -> labels``. ``selection`` holds the
-        labelled cells to choose on: the validation part under ``strict``, the test part under ``paper``.
+        ``fit(train, settings, seed)`` returns ``predict(part) -> labels`` (or :class:`Probabilities`).
     settings : type
         Class of its settings.
-    chooses : bool
-        Whether it chooses anything on ``selection``. A method that does not is given None there, and trains
-        on training and validation cells together under both protocols.
-    prepare : callable
+    choose : callable, optional
+        ``choose(train, selection, settings, seed)`` returns a :class:`Choice` made on the labelled cells of
+        ``selection``. None for a method that chooses nothing.
+    prepare : callable, optional
         ``prepare(whole, settings, row)`` is called once for a data set, with all cells without their labels
         (a :class:`Part`; in drug response the :class:`celllm.methods.pairs.Screen`), the settings and the
-        model's row. What it returns is shared by all fits and takes the place of the settings in ``fit``.
+        model's row. What it returns comes to ``fit`` and ``choose`` as the argument ``shared``.
     """
 
-    fit: Callable[[Rows, Rows | None, Any, int], Callable[[Rows], Values]]
+    fit: Callable[..., Callable[[Rows], Values]]
     settings: type
-    chooses: bool = False
-    prepare: Callable[[Any, Any, Mapping[str, Any]], Any] = _settings_alone
+    choose: Callable[..., Choice[Rows, Values]] | None = None
+    prepare: Callable[[Any, Any, Mapping[str, Any]], Any] | None = None

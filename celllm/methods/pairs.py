@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from celllm.methods.expression import log_normalised
-from celllm.methods.method import Genes
+from celllm.methods.method import Choice, Genes
 from celllm.scores import metrics
 
 if TYPE_CHECKING:
     from celllm.graph.molecules import Molecule
-    from celllm.training.regression import KnownPairs
+    from celllm.training.best_epoch import ChosenEpoch
+    from celllm.training.regression import Indices, KnownPairs
 
 Responses = NDArray[np.float64]
 
@@ -92,6 +93,15 @@ def known_pairs(pairs: Pairs) -> "KnownPairs":
     from celllm.training.regression import KnownPairs
 
     return KnownPairs(pairs.lines, pairs.drugs, pairs.known)
+
+
+def chosen_epoch(found: "ChosenEpoch[Indices, Responses]") -> Choice[Pairs, Responses]:
+    """A choice of the number of epochs."""
+    return Choice(
+        {"epochs": found.epochs},
+        lambda pairs: found.predict((pairs.lines, pairs.drugs)),
+        lambda pairs: found.predict_last((pairs.lines, pairs.drugs)),
+    )
 
 
 def selection_score(name: str) -> Callable[[Responses, Responses], float]:

@@ -4,6 +4,7 @@ All but the trees predict from a table of cell lines x drugs that is filled when
 at the structure of a drug, and none chooses anything: they learn from the training and validation part.
 """
 
+import dataclasses
 from functools import partial
 
 import numpy as np
@@ -59,9 +60,7 @@ def additive(pairs: Pairs, with_lines: bool) -> Floats:
     return lines[:, None] + drugs
 
 
-def fit_means(
-    train: Pairs, selection: Pairs | None, settings: NoSettings, seed: int, with_lines: bool
-) -> Predict:
+def fit_means(train: Pairs, settings: NoSettings, seed: int, with_lines: bool) -> Predict:
     """Predict the drug's mean, or the drug's mean and the line's mean residual."""
     return _from_table(additive(train, with_lines), train if with_lines else None)
 
@@ -88,7 +87,6 @@ def ridge_by_drug(kernel: Floats, pairs: Pairs, residual: Floats, penalty: float
 
 def fit_ridge_by_drug(
     train: Pairs,
-    selection: Pairs | None,
     settings: RidgeSettings,
     seed: int,
     with_lines: bool = False,
@@ -109,7 +107,13 @@ def fit_ridge_by_drug(
     return _from_table(table, train if with_lines else None)
 
 
-def fit_ridge(train: Pairs, selection: Pairs | None, settings: RidgeSettings, seed: int) -> Predict:
+def fit_permuted(train: Pairs, settings: RidgeSettings, seed: int) -> Predict:
+    """Means and ridge regressions of responses dealt out anew: what they foretell comes from a leak."""
+    dealt = np.random.default_rng(seed).permutation(train.known)
+    return fit_ridge_by_drug(dataclasses.replace(train, responses=dealt), settings, seed)
+
+
+def fit_ridge(train: Pairs, settings: RidgeSettings, seed: int) -> Predict:
     """One ridge regression on expression and one-hot drug: a line does well or badly against all drugs.
 
     The normal equations need only the number and the sum of the responses to each drug on each line, and the
@@ -135,7 +139,7 @@ def fit_ridge(train: Pairs, selection: Pairs | None, settings: RidgeSettings, se
 # --- trees -----------------------------------------------------------------------------------------------
 
 
-def fit_boosting(train: Pairs, selection: Pairs | None, settings: BoostingSettings, seed: int) -> Predict:
+def fit_boosting(train: Pairs, settings: BoostingSettings, seed: int) -> Predict:
     """Gradient-boosted trees on the drug's mean and the components of the line's expression."""
     from sklearn.decomposition import PCA
     from sklearn.ensemble import HistGradientBoostingRegressor
@@ -166,5 +170,6 @@ METHODS: dict[str, Method[Pairs, Responses]] = {
     "ridge_by_drug": Method(fit_ridge_by_drug, RidgeSettings),
     "line_mean_ridge_by_drug": Method(partial(fit_ridge_by_drug, with_lines=True), RidgeSettings),
     "shuffled_ridge_by_drug": Method(partial(fit_ridge_by_drug, shuffled=True), RidgeSettings),
+    "permuted": Method(fit_permuted, RidgeSettings),
     "gradient_boosting": Method(fit_boosting, BoostingSettings),
 }

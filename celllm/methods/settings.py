@@ -10,17 +10,29 @@ class NoSettings(Settings):
     """Of a method that has none."""
 
 
-class LogisticSettings(Settings):
-    """Of the logistic regressions; nothing is scaled, nothing is chosen."""
+class LinearSettings(Settings):
+    """Of the linear classifiers; nothing is scaled, the penalty is chosen by accuracy."""
 
-    c: float = setting(1.0, "inverse strength of the penalty", gt=0)
+    c: float = setting(1.0, "inverse strength of the penalty, where none is chosen", gt=0)
+    grid: tuple[float, ...] = setting((0.01, 0.1, 1.0, 10.0), "values of `c` to choose from", min_length=1)
     max_iterations: int = setting(1000, "iterations of the solver at most", ge=1)
+
+
+class LogisticSettings(LinearSettings):
+    """Of the logistic regressions."""
 
 
 class VariableGenesSettings(LogisticSettings):
     """Of the logistic regression on variable genes."""
 
     n_top_genes: int = setting(2000, "most variable genes among the training cells; 0: all", ge=0)
+
+
+class CellTypistSettings(Settings):
+    """Of CellTypist: the library's defaults."""
+
+    alpha: float = setting(1e-4, "strength of the penalty", gt=0)
+    max_iterations: int = setting(1000, "passes over the cells at most", ge=1)
 
 
 class NeighbourSettings(Settings):

@@ -64,7 +64,7 @@ def _protocols(tables: Sequence[View]) -> list[str]:
         return []
     return [
         "Scored twice. Protocol strict: every choice is made on a validation part. Protocol paper: training "
-        "stops on the very part that is reported, as in the released code. The difference is the optimism."
+        "stops as in the released code, for cell annotation on the very part that is reported."
     ]
 
 

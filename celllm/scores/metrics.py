@@ -14,7 +14,13 @@ from numpy.typing import ArrayLike
 
 CLASSIFICATION = ("macro_f1", "weighted_f1", "accuracy")
 REGRESSION = ("pearson", "r2", "rmse", "mae")
-NAMES = (*CLASSIFICATION, "f1", *REGRESSION)
+WITHIN_DRUG = tuple(
+    f"{name}_within_drug{part}"
+    for name in ("pearson", "spearman", "rmse")
+    for part in ("", "_q1", "_median", "_q3")
+)
+# "precision:B cell" is the precision of one class; in the same way recall and f1.
+NAMES = (*CLASSIFICATION, "f1", *REGRESSION, *WITHIN_DRUG, "precision", "recall", "calibration_error")
 
 
 def macro_f1(truth: ArrayLike, predicted: ArrayLike, classes: Sequence[str] | None = None) -> float:
@@ -79,3 +85,62 @@ def regression(truth: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
         "rmse": float(np.sqrt(np.mean(error**2))),
         "mae": float(np.mean(np.abs(error))),
     }
+
+
+def per_class(truth: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
+    """Precision, recall and F1 of each class that occurs in ``truth``, by names such as ``recall:B cell``.
+
+    A class that is never predicted has precision 0.
+    """
+    from sklearn.metrics import precision_recall_fscore_support
+
+    classes = np.unique(truth)
+    found = precision_recall_fscore_support(truth, predicted, labels=classes, zero_division=0)
+    return {
+        f"{name}:{one}": float(value)
+        for name, values in zip(("precision", "recall", "f1"), found[:3], strict=True)
+        for one, value in zip(classes, values, strict=True)
+    }
+
+
+def calibration_error(right: ArrayLike, confidence: ArrayLike, n_bins: int = 15) -> float:
+    """Expected calibration error of the likeliest class (Guo et al. 2017): mean |accuracy - confidence|.
+
+    Parameters
+    ----------
+    right : bool array (n,)
+        Whether the likeliest class is the true one.
+    confidence : float array (n,)
+        Its probability. Cells are binned by it, into bins of equal width.
+    """
+    correct, sure = np.asarray(right, dtype=float), np.asarray(confidence, dtype=float)
+    bins = np.minimum((sure * n_bins).astype(int), n_bins - 1)
+    gaps = np.bincount(bins, correct - sure, n_bins)
+    return float(np.abs(gaps).sum() / len(correct))
+
+
+def within_groups(truth: ArrayLike, predicted: ArrayLike, groups: ArrayLike) -> dict[str, float]:
+    """Correlations and RMSE inside each drug: their mean and quartiles over the drugs (:data:`WITHIN_DRUG`).
+
+    A correlation with a prediction that is the same for all lines is 0. Drugs with fewer than three pairs, or
+    with one and the same response to all, are left out; NaN when none is left.
+    """
+    import pandas as pd
+
+    table = pd.DataFrame({"y": truth, "p": predicted, "group": groups}, dtype=float).groupby("group")
+    found: dict[str, list[float]] = {"pearson": [], "spearman": [], "rmse": []}
+    for _, one in table:
+        if len(one) < 3 or np.ptp(one["y"]) == 0:
+            continue
+        constant = np.ptp(one["p"]) <= 1e-12 * np.abs(one["p"]).max()
+        for name, values in (("pearson", one), ("spearman", one.rank())):
+            found[name].append(0.0 if constant else float(np.corrcoef(values["y"], values["p"])[0, 1]))
+        found["rmse"].append(float(np.sqrt(np.mean((one["y"] - one["p"]) ** 2))))
+    values = {}
+    for name, of_drugs in found.items():
+        numbers = [math.nan] * 4
+        if of_drugs:
+            numbers = [float(np.mean(of_drugs)), *np.quantile(of_drugs, (0.25, 0.5, 0.75)).tolist()]
+        for part, number in zip(("", "_q1", "_median", "_q3"), numbers, strict=True):
+            values[f"{name}_within_drug{part}"] = number
+    return values

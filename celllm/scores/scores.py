@@ -23,7 +23,7 @@ FAILED = "failed"
 OUT_OF_MEMORY = "out-of-memory"
 NOT_APPLICABLE = "not-applicable"
 STATUSES = (OK, FAILED, OUT_OF_MEMORY, NOT_APPLICABLE)
-PROTOCOLS = ("strict", "paper")
+PROTOCOLS = ("strict", "no_refit", "paper")  # see celllm.tasks.protocols
 PREDICTION_COLUMNS = ("cell", "split", "label", "predicted")
 
 
@@ -35,7 +35,7 @@ class Score:
     task: str
     data_set: str
     model: str
-    protocol: str  # strict | paper
+    protocol: str  # strict | no_refit | paper
     split: str  # number of the fold or repeat
     seed: int
     metric: str  # one of celllm.scores.metrics.NAMES
@@ -105,7 +105,7 @@ def read_many(paths: Iterable[str | Path]) -> pd.DataFrame:
 def _read(path: Path) -> pd.DataFrame:
     frame = _read_csv(path, COLUMNS).assign(file=str(path))
     for name, allowed in {"status": STATUSES, "protocol": PROTOCOLS, "metric": NAMES}.items():
-        _refuse(frame, ~frame[name].isin(allowed), name, f"one of {', '.join(allowed)}")
+        _refuse(frame, ~frame[name].str.partition(":")[0].isin(allowed), name, f"one of {', '.join(allowed)}")
     ok = frame["status"] == OK
     _refuse(frame, ~ok & (frame["value"] != ""), "value", "nothing where the status is not ok")
     _refuse(frame, ~ok & (frame["reason"] == ""), "reason", "why there is no value")

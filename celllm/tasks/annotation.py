@@ -15,9 +15,10 @@ from celllm.cells.genes import Vocabulary
 from celllm.corpus.settings import SplitSettings
 from celllm.corpus.splits import Rows, Splits, named, stratified_folds, stratified_fractions, warn_of_rare
 from celllm.errors import UserError
-from celllm.methods.method import Genes, Labels, Part
+from celllm.methods.method import Genes, Labels, Part, Probabilities
 from celllm.scores import metrics
 from celllm.settings import as_settings
+from celllm.tasks.protocols import PAPER_ON_TEST, Rule, rules
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Annotation:
     source: str
     table: ClassVar[str] = "table1"
     metrics: ClassVar[tuple[str, ...]] = metrics.CLASSIFICATION
+    rules: ClassVar[Mapping[str, Rule]] = rules(PAPER_ON_TEST)
     methods: ClassVar[Mapping[str, str]] = methods.CELLS
 
     @classmethod
@@ -78,9 +80,17 @@ class Annotation:
         labels = cells.known[rows] if labelled else None
         return Part(rows, cells.ids[rows], cells.counts[rows], labels, cells.genes, self.classes)
 
-    def measure(self, rows: Rows, predicted: Labels) -> dict[str, float]:
-        """F1 and accuracy of labels predicted for some cells, over the classes of the data set."""
-        return metrics.classification(self.truth[rows], predicted, self.classes.tolist())
+    def measure(
+        self, rows: Rows, predicted: Labels, probabilities: Probabilities | None = None
+    ) -> dict[str, float]:
+        """F1 and accuracy over the classes of the data set, then class by class, and the calibration."""
+        truth = self.truth[rows]
+        values = metrics.classification(truth, predicted, self.classes.tolist())
+        values |= metrics.per_class(truth, predicted)
+        if probabilities is not None:
+            confidence = probabilities.values.max(axis=1)
+            values["calibration_error"] = metrics.calibration_error(truth == predicted, confidence)
+        return values
 
     def draw(self, name: str, data_set: str, settings: Mapping[str, Any] | str | None) -> Splits:
         """Draw splits of the cells, stratified by label.

@@ -1,9 +1,8 @@
 """Cell-line drug response: ln IC50 (µM) of a drug on a cell line (paper, section 4.2.2, Tables 3 and B.1).
 
-Predicted from the expression of the line and the structure of the drug. For this task the authors' released
-code chooses on a validation part; the paper does not say. Here ``paper`` chooses on the reported part, as
-their code for the other tasks and DeepCDR's own code do, so that ``paper`` minus ``strict`` means the same in
-all tables.
+Predicted from the expression of the line and the structure of the drug. As the authors' released code (and,
+for the parts, section 4.2.2), the protocol ``paper`` stops on a validation part, ten epochs past the best
+one, and scores the model of the last epoch on a test part of its own.
 """
 
 import logging
@@ -29,6 +28,7 @@ from celllm.methods.method import Genes
 from celllm.methods.pairs import Pairs, Responses, Screen
 from celllm.scores import metrics
 from celllm.settings import as_settings
+from celllm.tasks.protocols import PAPER_ON_VALIDATION, Rule, rules
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ class DrugResponse:
     ids: NDArray[np.str_]
     table: ClassVar[str] = "table3"
     metrics: ClassVar[tuple[str, ...]] = metrics.REGRESSION
+    rules: ClassVar[Mapping[str, Rule]] = rules(PAPER_ON_VALIDATION)
     methods: ClassVar[Mapping[str, str]] = methods.PAIRS
 
     @classmethod
@@ -112,9 +113,11 @@ class DrugResponse:
         known = pairs.known[rows] if labelled else None
         return Pairs(pairs.screen, pairs.lines[rows], pairs.drugs[rows], known)
 
-    def measure(self, rows: Rows, predicted: Responses) -> dict[str, float]:
-        """Correlation and errors of responses predicted for some pairs."""
-        return metrics.regression(self.truth[rows], predicted)
+    def measure(self, rows: Rows, predicted: Responses, probabilities: None = None) -> dict[str, float]:
+        """Correlation and errors of responses predicted for some pairs, and the same inside each drug."""
+        truth = self.truth[rows]
+        within = metrics.within_groups(truth, predicted, self.pairs.drugs[rows])
+        return metrics.regression(truth, predicted) | within
 
     def draw(self, name: str, data_set: str, settings: Mapping[str, Any] | str | None) -> Splits:
         """Draw splits by pairs (``response_warm``) or by cell lines (``response_cold``).

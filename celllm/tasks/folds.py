@@ -1,62 +1,13 @@
-"""Which cells a method may see, and when: the two protocols, and the guard of ``strict``."""
+"""Saved splits, read for a task as places among its rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from celllm.corpus.splits import Parts, Rows, Splits, check_cells, read_splits, rows_of
+from celllm.corpus.splits import Parts, Splits, check_cells, read_splits, rows_of
 from celllm.errors import UserError
 from celllm.tasks.task import TASKS, task_of
-
-
-class LeakError(AssertionError):
-    """Test cells in what a method learns from or chooses on: a fault of this program, never a failed fold."""
-
-
-@dataclass(frozen=True)
-class Offer:
-    """What a method is fitted with: cells to learn from, and labelled cells to choose on (or none)."""
-
-    train: Rows
-    selection: Rows | None
-
-    def equals(self, other: "Offer") -> bool:
-        """Whether a method that is given the other one learns the same."""
-        if self.selection is None or other.selection is None:
-            return self.selection is other.selection and np.array_equal(self.train, other.train)
-        return np.array_equal(self.train, other.train) and np.array_equal(self.selection, other.selection)
-
-
-def offer(fold: Parts, protocol: str, chooses: bool) -> Offer:
-    """The cells of a fold that a method is fitted with under a protocol.
-
-    ``strict``: it learns from the training part and chooses on the validation part. ``paper``, as the
-    authors' released code: it learns from both and chooses on the test part, which is the one reported. A
-    method that chooses nothing learns from training and validation part under both.
-    """
-    both = np.concatenate([fold.train, fold.validation])
-    if not chooses:
-        return Offer(both, None)
-    return Offer(fold.train, fold.validation) if protocol == "strict" else Offer(both, fold.test)
-
-
-def refuse_leak(fold: Parts, protocol: str, offered: Offer) -> None:
-    """Hold an offer against its protocol.
-
-    Raises
-    ------
-    LeakError
-        When a test cell is learned from, or chosen on under ``strict``.
-    """
-    parts = {"learn from": offered.train}
-    if protocol == "strict" and offered.selection is not None:
-        parts["choose on"] = offered.selection
-    for purpose, rows in parts.items():
-        n_leaked = len(np.intersect1d(rows, fold.test))
-        if n_leaked:
-            raise LeakError(f"{n_leaked} test cells among those to {purpose} under '{protocol}'")
 
 
 def saved_splits(paths: Sequence[str | Path], data_set: str) -> dict[str, Splits]:

@@ -1,15 +1,14 @@
 """One method on all folds of a data set, under one protocol or more.
 
-Each fold is fitted, its test part is predicted once and scored. Where two protocols offer a method the same
-(one that chooses nothing), it is fitted once and the result stands under both. A fold that fails is a row of
-the score file with its reason, so that a table can always be made; only mistakes in the input stop the
-command.
+Each fold is fitted, its test part is predicted and scored. A fit that two protocols share is made once. A
+fold that fails is a row of the score file with its reason, so that a table can always be made; only mistakes
+in the input stop the command.
 """
 
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -19,35 +18,46 @@ import numpy as np
 from celllm import methods
 from celllm.corpus.splits import Parts
 from celllm.errors import UserError
-from celllm.methods.method import Method, NotApplicableError
+from celllm.methods.method import Method, NotApplicableError, Probabilities
 from celllm.scores import scores
 from celllm.scores.scores import Score
 from celllm.settings import as_settings
 from celllm.tasks.cost import Meter
-from celllm.tasks.folds import Offer, offer, refuse_leak
+from celllm.tasks.protocols import Rule, refuse_leak, rows_of_part
 from celllm.tasks.task import Task, Values
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a fold; no predictions, and a reason, where it failed."""
+class Predicted:
+    """What was predicted of the test rows of a fold."""
 
-    predicted: Values | None
+    values: Values
+    probabilities: Probabilities | None = None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What became of a fit; no predictions, and a reason, where it failed."""
+
+    predicted: Predicted | None
     status: str
     reason: str
     seconds: float
     peak_mib: float
+    chosen: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    last: Predicted | None = None  # by the model as the search left it
 
 
 @dataclass(frozen=True)
 class Runner:
-    """A method, and what it made of its settings, ready for the folds of a data set."""
+    """A method with its settings, ready for the folds of a data set."""
 
     method: Method[Any, Any]
-    prepared: Any
+    settings: Any
     seed: int
+    shared: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of_row(
@@ -62,48 +72,77 @@ class Runner:
         """
         name = row.get("method", "encoder" if row["kind"] == "encoder" else row["name"])
         method = methods.look_up(name, task.methods)
-        return cls(method, method.prepare(task.whole, as_settings(method.settings, settings), row), seed)
+        chosen: Any = as_settings(method.settings, settings)
+        shared = {"shared": method.prepare(task.whole, chosen, row)} if method.prepare else {}
+        return cls(method, chosen, seed, shared)
 
-    def predict(self, data: Task, fold: Parts, offered: Offer, number: int) -> Values:
-        """Fit on what is offered and predict the test part, once."""
-        selection = None if offered.selection is None else data.part(offered.selection)
-        predict = self.method.fit(
-            data.part(offered.train), selection, self.prepared, seed_of(self.seed, number)
-        )
-        return _checked(predict(data.part(fold.test, labelled=False)), data.truth, len(fold.test))
-
-    def attempt(self, data: Task, fold: Parts, offered: Offer, number: int) -> tuple[Values | None, str, str]:
-        """Predictions, status and reason of a fold; no predictions where it failed."""
-        try:
-            return self.predict(data, fold, offered, number), scores.OK, ""
-        except NotApplicableError as error:
-            log.warning("fold %d: not applicable, %s", number, error)
-            return None, *status_of(error)
-        except Exception as error:
-            log.exception("fold %d failed", number)
-            return None, *status_of(error)
-
-    def outcome(self, data: Task, fold: Parts, offered: Offer, number: int) -> Outcome:
-        """Fit and predict a fold, and measure what it costs."""
-        with Meter() as meter:
-            predicted, status, reason = self.attempt(data, fold, offered, number)
-        return Outcome(predicted, status, reason, meter.seconds, meter.peak_mib)
-
-    def outcomes(self, data: Task, fold: Parts, number: int, protocols: Sequence[str]) -> list[Outcome]:
-        """Outcome of a fold under each protocol; equal offers are fitted once.
+    def outcomes(self, task: Task, fold: Parts, number: int, protocols: Sequence[str]) -> list[Fitted]:
+        """Outcome of a fold under each protocol; fits that two of them share are made once.
 
         Raises
         ------
         LeakError
             When test rows are offered where a protocol forbids it.
         """
-        found: list[tuple[Offer, Outcome]] = []
+        made: dict[tuple[str, ...], Fitted] = {}
+
+        def fitted(learn: str, choose: str = "", chosen: Mapping[str, Any] | None = None) -> Fitted:
+            key = learn, choose, json.dumps(chosen, sort_keys=True)
+            if key not in made:
+                made[key] = self.fitted(task, fold, number, learn, choose, chosen or {})
+            return made[key]
+
+        found = []
         for protocol in protocols:
-            offered = offer(fold, protocol, self.method.chooses)
-            refuse_leak(fold, protocol, offered)
-            before = [outcome for other, outcome in found if other.equals(offered)]
-            found.append((offered, before[0] if before else self.outcome(data, fold, offered, number)))
-        return [outcome for _, outcome in found]
+            rule = task.rules[protocol]
+            refuse_leak(fold, protocol, rule)
+            found.append(self.outcome(rule, fitted))
+        return found
+
+    def outcome(self, rule: Rule, fitted: Callable[..., Fitted]) -> Fitted:
+        """Outcome of a fold under the rule of a protocol; ``fitted`` makes a fit, or knows it."""
+        if self.method.choose is None:
+            return fitted("both" if rule.refit else rule.learn)
+        first = fitted(rule.learn, rule.choose)
+        if first.predicted is None or not rule.refit:
+            return dataclasses.replace(first, predicted=first.last) if rule.last and first.last else first
+        again = fitted("both", chosen=first.chosen)
+        seconds, peak_mib = first.seconds + again.seconds, max(first.peak_mib, again.peak_mib)
+        return dataclasses.replace(again, seconds=seconds, peak_mib=peak_mib)
+
+    def fitted(
+        self, task: Task, fold: Parts, number: int, learn: str, choose: str, chosen: Mapping[str, Any]
+    ) -> Fitted:
+        """Fit once, predict the test part, and measure what it costs."""
+        found: dict[str, Any] = {"predicted": None, "status": scores.OK, "reason": ""}
+        with Meter() as meter:
+            try:
+                found |= self.predict(task, fold, number, learn, choose, chosen)
+            except NotApplicableError as error:
+                log.warning("fold %d: not applicable, %s", number, error)
+                found["status"], found["reason"] = status_of(error)
+            except Exception as error:
+                log.exception("fold %d failed", number)
+                found["status"], found["reason"] = status_of(error)
+        return Fitted(seconds=meter.seconds, peak_mib=meter.peak_mib, **found)
+
+    def predict(
+        self, task: Task, fold: Parts, number: int, learn: str, choose: str, chosen: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Learn from a part, choosing on another or with what was chosen, and predict the test part."""
+        settings = self.settings.changed(**chosen)
+        train, seed = task.part(rows_of_part(fold, learn)), seed_of(self.seed, number)
+
+        def of_test(predict: Callable[[Any], Any]) -> Predicted:
+            return _checked(predict(task.part(fold.test, labelled=False)), task.truth, len(fold.test))
+
+        if not choose:
+            return {"predicted": of_test(self.method.fit(train, settings, seed, **self.shared))}
+        assert self.method.choose is not None
+        selection = task.part(rows_of_part(fold, choose))
+        choice = self.method.choose(train, selection, settings, seed, **self.shared)
+        last = of_test(choice.last) if choice.last else None
+        return {"predicted": of_test(choice.predict), "last": last, "chosen": choice.settings}
 
 
 def run_task(
@@ -128,7 +167,7 @@ def run_task(
     base : Score
         Data set, model and seed of all scores.
     protocols : sequence of str
-        See :func:`celllm.tasks.folds.offer`.
+        See :mod:`celllm.tasks.protocols`.
     out : path
         A folder.
 
@@ -152,37 +191,41 @@ def run_task(
             scores.write(folder / f"{protocol}.csv", rows[protocol])
 
 
-def _scored(data: Task, fold: Parts, outcome: Outcome, base: Score) -> list[Score]:
+def _scored(data: Task, fold: Parts, outcome: Fitted, base: Score) -> list[Score]:
     """Scores of a fold, or rows that say why there are none."""
     costs = {name: getattr(outcome, name) for name in ("status", "reason", "seconds", "peak_mib")}
     base = dataclasses.replace(base, **costs)
     if outcome.predicted is None:
         return [dataclasses.replace(base, metric=name) for name in data.metrics]
-    values = data.measure(fold.test, outcome.predicted)
+    values = data.measure(fold.test, outcome.predicted.values, outcome.predicted.probabilities)
     numbers = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
     where = f"{base.task}, fold {base.split}, {base.protocol}"
     log.info("%s: %s (%.1f s, %.0f MiB)", where, numbers, base.seconds, base.peak_mib)
     return scores.with_values(base, values)
 
 
-def _predicted(data: Task, fold: Parts, outcome: Outcome, number: int) -> list[tuple[str, ...]]:
+def _predicted(data: Task, fold: Parts, outcome: Fitted, number: int) -> list[tuple[str, ...]]:
     """Rows of the file of predictions: name of the row, fold, truth, prediction."""
     if outcome.predicted is None:
         return []
     ids, truth = data.ids[fold.test], data.truth[fold.test]
     return [
-        (str(i), str(number), str(t), str(p)) for i, t, p in zip(ids, truth, outcome.predicted, strict=True)
+        (str(i), str(number), str(t), str(p))
+        for i, t, p in zip(ids, truth, outcome.predicted.values, strict=True)
     ]
 
 
-def _checked(predicted: Any, truth: Values, n: int) -> Values:
+def _checked(predicted: Any, truth: Values, n: int) -> Predicted:
     """One value of the kind of the truth for each row, or a failed fold."""
-    values = np.asarray(predicted, dtype=truth.dtype.type)
+    probabilities = predicted if isinstance(predicted, Probabilities) else None
+    if probabilities is not None and not np.isfinite(probabilities.values).all():
+        raise FloatingPointError("a predicted probability is not a finite number")
+    values = np.asarray(probabilities.labels if probabilities else predicted, dtype=truth.dtype.type)
     if values.shape != (n,):
         raise ValueError(f"{values.size} values predicted for {n} test rows")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise FloatingPointError("a predicted value is not a finite number")
-    return values
+    return Predicted(values, probabilities)
 
 
 def status_of(error: Exception) -> tuple[str, str]:

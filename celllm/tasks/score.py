@@ -75,8 +75,8 @@ def run_score(
         The model's row with its ``name``, as mapping or JSON; that of a pre-trained encoder has the path of
         its file as ``encoder``.
     protocols
-        ``strict``, ``paper`` or both, see :func:`celllm.tasks.folds.offer`. A method that chooses nothing is
-        fitted once for both; all share what the method prepared for the data set.
+        Some of ``strict``, ``no_refit`` and ``paper``, see :mod:`celllm.tasks.protocols`. A fit that two of
+        them share is made once; all share what the method prepared for the data set.
     out
         Folder of all scores: ``<task>/<data set>/<model>/<protocol>.csv`` in it are those of this row
         (:mod:`celllm.scores.scores`), ``<protocol>.predictions.csv`` beside them what was predicted.

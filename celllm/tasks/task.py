@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.splits import Rows, Splits
 from celllm.errors import UserError
+from celllm.methods.method import Probabilities
+from celllm.tasks.protocols import Rule
 
 Values = NDArray[Any]
 
@@ -22,6 +24,8 @@ class Task(Protocol):
     """Table of the paper that the scores are made for."""
     metrics: ClassVar[tuple[str, ...]]
     """Names of the values that :meth:`measure` returns."""
+    rules: ClassVar[Mapping[str, Rule]]
+    """What a method learns from and chooses on under each protocol."""
     methods: ClassVar[Mapping[str, str]]
     """The methods that can do it: :data:`celllm.methods.CELLS` or :data:`celllm.methods.PAIRS`."""
 
@@ -46,7 +50,9 @@ class Task(Protocol):
     def part(self, rows: Rows, labelled: bool = True) -> Any:
         """Some of the rows as the methods take them, with what is known of them or without."""
 
-    def measure(self, rows: Rows, predicted: Values) -> dict[str, float]:
+    def measure(
+        self, rows: Rows, predicted: Values, probabilities: Probabilities | None = None
+    ) -> dict[str, float]:
         """Metrics of the predictions of some rows."""
 
     def draw(self, name: str, data_set: str, settings: Mapping[str, Any] | str | None) -> Splits:

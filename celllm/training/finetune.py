@@ -8,18 +8,20 @@ import copy
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from celllm.corpus.expressed import Cells
 from celllm.model import ClassificationHead, Encoder
 from celllm.model.embedder import Embedder
 from celllm.optimiser import adam
-from celllm.training.best_epoch import BestEpoch
+from celllm.training.best_epoch import BestEpoch, ChosenEpoch, finite
 from celllm.training.frozen import States, freeze, genes_read
 from celllm.training.settings import FinetuneSettings
 from celllm.training.trainer import resolve_precision
@@ -151,75 +153,102 @@ class Finetuner:
         self.precision = resolve_precision(settings.precision, self.states.device)
 
     def fit(
-        self,
-        rows: ArrayLike,
-        targets: ArrayLike,
-        selection_rows: ArrayLike,
-        selection_targets: ArrayLike,
-        score: Score,
-        seed: int,
-    ) -> Callable[[ArrayLike], NDArray[np.int64]]:
-        """Train on some cells, choose the epoch on others.
+        self, rows: NDArray[np.int64], targets: NDArray[np.int64], epochs: int, seed: int
+    ) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
+        """Train for a number of epochs.
 
         Parameters
         ----------
         rows, targets : int arrays (n,)
             Places of the training cells in the data set, and their classes.
-        selection_rows, selection_targets : int arrays (m,)
-            Cells on which the best epoch is chosen.
-        score : callable
-            ``score(true, predicted)``, higher is better.
+        epochs : int
+            Times that the cells are gone through.
         seed : int
             Of the head's first weights, of dropout and of the order of the cells.
 
         Returns
         -------
         callable
-            From places of cells to their predicted classes, by the best epoch.
+            From places of cells to the probabilities of their classes (n, n_classes).
+
+        Raises
+        ------
+        NotFiniteError
+            When the loss is not a finite number.
         """
-        train = np.asarray(rows, dtype=np.int64), np.asarray(targets, dtype=np.int64)
-        selection = (
-            np.asarray(selection_rows, dtype=np.int64),
-            np.asarray(selection_targets, dtype=np.int64),
-        )
+        with self._seeded(seed):
+            model = self._model()
+            for _ in self.epochs(model, (rows, targets), epochs, np.random.default_rng(seed)):
+                pass
+        return partial(self.probabilities, model)
+
+    def choose(
+        self,
+        rows: NDArray[np.int64],
+        targets: NDArray[np.int64],
+        selection_rows: NDArray[np.int64],
+        selection_targets: NDArray[np.int64],
+        score: Score,
+        seed: int,
+    ) -> ChosenEpoch[NDArray[np.int64], NDArray[np.float64]]:
+        """Train until ``settings.patience`` ends; the best epoch is that with the best score on other cells.
+
+        Parameters
+        ----------
+        selection_rows, selection_targets : int arrays (m,)
+            The cells to choose on.
+        score : callable
+            ``score(true, predicted)``, higher is better.
+
+        The other parameters, and the errors, are those of :meth:`fit`.
+        """
+        best = BestEpoch()
+        with self._seeded(seed):
+            model = self._model()
+            order = np.random.default_rng(seed)
+            for epoch, loss in enumerate(self.epochs(model, (rows, targets), self.settings.epochs, order)):
+                logits = self.logits(model, selection_rows)
+                value = score(selection_targets, logits.argmax(1))
+                on_selection = finite(
+                    _cross_entropy(logits, selection_targets), "the loss on the selection part", epoch
+                )
+                best.offer((value, -on_selection), epoch, model)
+                log.info(
+                    "epoch %d: loss %.4f, selection score %.4f (best: epoch %d)",
+                    *(epoch + 1, loss, value, best.epoch + 1),
+                )
+                if epoch - best.epoch >= self.settings.patience:
+                    break
+        return ChosenEpoch(best, model, self.probabilities)
+
+    def _model(self) -> FineTuned:
+        model = FineTuned(self.encoder, self.n_frozen, self.genes, self.n_classes, self.settings)
+        return model.to(self.states.device)
+
+    @contextmanager
+    def _seeded(self, seed: int) -> Iterator[None]:
         device = self.states.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
-            model = FineTuned(self.encoder, self.n_frozen, self.genes, self.n_classes, self.settings)
-            self.train(model.to(device), train, selection, score, np.random.default_rng(seed))
-        return lambda wanted: self.logits(model, np.asarray(wanted, dtype=np.int64)).argmax(1)
+            yield
 
-    def train(
+    def epochs(
         self,
         model: FineTuned,
         train: tuple[NDArray[np.int64], NDArray[np.int64]],
-        selection: tuple[NDArray[np.int64], NDArray[np.int64]],
-        score: Score,
+        n: int,
         order: np.random.Generator,
-    ) -> None:
-        """Train ``model`` until patience ends and put its best epoch back."""
+    ) -> Iterator[float]:
+        """Train for ``n`` epochs, giving the mean loss of each when it is over."""
         chosen = self.settings
         optimiser = adam(model.parameters(), chosen)
         weights = torch.as_tensor(class_weights(train[1], self.n_classes, chosen.class_weights)).float()
-        best = BestEpoch()
-        for epoch in range(chosen.epochs):
+        weights = weights.to(self.states.device)
+        for epoch in range(n):
             start = time.perf_counter()
-            loss = self.epoch(model, optimiser, train, weights.to(self.states.device), order)
-            seconds = time.perf_counter() - start
-            logits = self.logits(model, selection[0])
-            value = score(selection[1], logits.argmax(1))
-            best.offer((value, -_cross_entropy(logits, selection[1])), epoch, model)
-            log.info(
-                "epoch %d: loss %.4f, selection score %.4f (best: epoch %d), %.0f cells/s",
-                epoch + 1,
-                loss,
-                value,
-                best.epoch + 1,
-                len(train[0]) / seconds,
-            )
-            if epoch - best.epoch >= chosen.patience:
-                break
-        best.restore(model)
+            loss = finite(self.epoch(model, optimiser, train, weights, order), "the loss", epoch)
+            log.info("epoch %d: %.0f cells/s", epoch + 1, len(train[0]) / (time.perf_counter() - start))
+            yield loss
 
     def epoch(
         self,
@@ -260,6 +289,10 @@ class Finetuner:
             part.backward()
             loss += part.item()
         return loss
+
+    def probabilities(self, model: FineTuned, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Probabilities of the classes of cells, (n, n_classes), in their order."""
+        return torch.softmax(torch.from_numpy(self.logits(model, rows)).double(), dim=1).numpy()
 
     @torch.no_grad()
     def logits(self, model: FineTuned, rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -5,7 +5,8 @@ trained. The cell lines are few and their pairs many, so the encoder runs once f
 kept output of the frozen layers, and never for a pair.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -15,15 +16,18 @@ from torch import Tensor, nn
 from celllm.corpus.expressed import Cells
 from celllm.model.embedder import Embedder
 from celllm.model.heads import feed_forward
+from celllm.training.best_epoch import ChosenEpoch
 from celllm.training.finetune import FineTuned, FinetuneSettings
 from celllm.training.frozen import FrozenStates, freeze, genes_read
 from celllm.training.regression import (
     Floats,
+    Indices,
     KnownPairs,
     Numbers,
     PairModel,
     Score,
-    train,
+    choose,
+    fit,
 )
 from celllm.training.settings import ResponseSettings
 from celllm.training.trainer import resolve_precision
@@ -125,21 +129,40 @@ class ResponseTuner:
         self.genes = genes_read(embedder.tokeniser, genes)
         self.states = freeze(embedder, cells, settings)
 
-    def fit(self, pairs: KnownPairs, selection: KnownPairs, score: Score, seed: int) -> ResponseModel:
-        """Train a model on some pairs, its epoch chosen on others.
+    def fit(self, pairs: KnownPairs, epochs: int, seed: int) -> ResponseModel:
+        """Train a model for a number of epochs.
 
         Parameters
         ----------
-        pairs, selection
-            Pairs to learn from and to choose on.
-        score : callable
-            ``score(true, predicted)``, higher is better.
+        pairs
+            Pairs to learn from.
+        epochs : int
+            See :class:`RegressionSettings`.
         seed : int
             Of the first weights, of dropout and of the order of the pairs.
+
+        Raises
+        ------
+        NotFiniteError
+            When the loss is not a finite number.
         """
+        with self._seeded(seed):
+            return fit(self._model(), pairs, self.settings, epochs, np.random.default_rng(seed))
+
+    def choose(
+        self, pairs: KnownPairs, selection: KnownPairs, score: Score, seed: int
+    ) -> ChosenEpoch[Indices, Floats]:
+        """Train until patience ends, the best epoch chosen on other pairs by ``score(true, predicted)``."""
+        with self._seeded(seed):
+            order = np.random.default_rng(seed)
+            return choose(self._model(), pairs, selection, self.settings, score, order)
+
+    def _model(self) -> ResponseModel:
+        return ResponseModel(self.states, self.genes, self.drug_encoder(), self.settings)
+
+    @contextmanager
+    def _seeded(self, seed: int) -> Iterator[None]:
         device = self.states.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
-            model = ResponseModel(self.states, self.genes, self.drug_encoder(), self.settings)
-            train(model, pairs, selection, self.settings, score, np.random.default_rng(seed))
-        return model
+            yield

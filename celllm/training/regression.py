@@ -3,8 +3,9 @@
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,13 +13,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from celllm.optimiser import adam
-from celllm.training.best_epoch import BestEpoch
+from celllm.training.best_epoch import BestEpoch, ChosenEpoch, finite
 from celllm.training.settings import RegressionSettings
 
 log = logging.getLogger(__name__)
 
 Numbers = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Indices = tuple[Numbers, Numbers]  # lines and drugs of pairs, by number
 # Takes true and predicted values of the selection part; higher is better.
 Score = Callable[[Floats, Floats], float]
 
@@ -51,36 +53,63 @@ class PairModel(nn.Module, ABC):
         """Let the untrained model predict about this."""
 
 
-def train(
+Model = TypeVar("Model", bound=PairModel)
+
+
+def epochs(
+    model: PairModel, pairs: KnownPairs, settings: RegressionSettings, n: int, order: np.random.Generator
+) -> Iterator[float]:
+    """Train with Adam on the squared error for ``n`` epochs, giving the mean error of each when it is over.
+
+    The last bias starts at the mean response: the first epochs would learn nothing else.
+
+    Raises
+    ------
+    NotFiniteError
+        When that error is not a finite number.
+    """
+    model.start_at(float(pairs.responses.mean()))
+    optimiser = adam(model.parameters(), settings)
+    for epoch in range(n):
+        start = time.perf_counter()
+        loss, n_seen = run_epoch(model, optimiser, pairs, settings, order)
+        log.info("epoch %d: %.0f pairs/s", epoch + 1, n_seen / (time.perf_counter() - start))
+        yield finite(loss, "the loss", epoch)
+
+
+def fit(
+    model: Model, pairs: KnownPairs, settings: RegressionSettings, n: int, order: np.random.Generator
+) -> Model:
+    """Train a model for ``n`` epochs and return it."""
+    for _ in epochs(model, pairs, settings, n, order):
+        pass
+    return model
+
+
+def choose(
     model: PairModel,
     pairs: KnownPairs,
     selection: KnownPairs,
     settings: RegressionSettings,
     score: Score,
     order: np.random.Generator,
-) -> None:
-    """Train with Adam on the squared error until patience ends, and put the best epoch back.
-
-    The last bias starts at the mean response: the first epochs would learn nothing else.
-    """
-    model.start_at(float(pairs.responses.mean()))
-    optimiser = adam(model.parameters(), settings)
+) -> ChosenEpoch[Indices, Floats]:
+    """Train until patience ends; the best epoch is that with the best score on the selection part."""
     best = BestEpoch()
-    for epoch in range(settings.epochs):
-        start = time.perf_counter()
-        loss, n_seen = run_epoch(model, optimiser, pairs, settings, order)
-        seconds = time.perf_counter() - start
+    for epoch, loss in enumerate(epochs(model, pairs, settings, settings.epochs, order)):
         predicted = model.predict(selection.lines, selection.drugs)
         value = score(selection.responses, predicted)
-        error = float(np.mean((predicted - selection.responses) ** 2))
+        error = finite(
+            float(np.mean((predicted - selection.responses) ** 2)), "the error on the selection part", epoch
+        )
         best.offer((value, -error), epoch, model)
         log.info(
-            "epoch %d: loss %.4f, selection score %.4f (best: epoch %d), %.0f pairs/s",
-            *(epoch + 1, loss, value, best.epoch + 1, n_seen / seconds),
+            "epoch %d: loss %.4f, selection score %.4f (best: epoch %d)",
+            *(epoch + 1, loss, value, best.epoch + 1),
         )
         if epoch - best.epoch >= settings.patience:
             break
-    best.restore(model)
+    return ChosenEpoch(best, model, lambda model, indices: model.predict(*indices))
 
 
 def run_epoch(

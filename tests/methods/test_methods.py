@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix
 from celllm.errors import UserError
 from celllm.methods import CELLS, look_up
 from celllm.methods.expression import log_normalised, variable_genes
-from celllm.methods.method import Method, Part
+from celllm.methods.method import Method, Part, Probabilities
 
 
 def method(name: str) -> Method[Any, Any]:
@@ -34,14 +34,23 @@ def unlabelled(part: Part) -> Part:
     return Part(part.rows, part.ids, part.counts)
 
 
+def labels_of(predicted: Any) -> NDArray[np.str_]:
+    """Labels, of probabilities that are some where a method gives them."""
+    if not isinstance(predicted, Probabilities):
+        return predicted
+    assert predicted.values.min() >= 0
+    assert predicted.values.sum(axis=1) == pytest.approx(1, abs=1e-6)
+    return predicted.labels
+
+
 def accuracy_of(name: str, seed: int = 0, **settings: Any) -> float:
     return float((predictions(name, seed, **settings) == planted(300, 2).known).mean())
 
 
 def predictions(name: str, seed: int = 0, **settings: Any) -> NDArray[np.str_]:
     chosen = method(name)
-    predict = chosen.fit(planted(400, 1), None, chosen.settings(**settings), seed)
-    return predict(unlabelled(planted(300, 2)))
+    predict = chosen.fit(planted(400, 1), chosen.settings(**settings), seed)
+    return labels_of(predict(unlabelled(planted(300, 2))))
 
 
 def test_log_normalisation_is_the_papers() -> None:
@@ -58,7 +67,7 @@ def test_random_has_the_frequencies_of_the_training_cells() -> None:
     part = planted(400, 1)
     chosen = method("random")
     many = Part(np.arange(20000), np.arange(20000).astype(str), csr_matrix((20000, 200)))
-    drawn = chosen.fit(part, None, chosen.settings(), 3)(many)
+    drawn = chosen.fit(part, chosen.settings(), 3)(many)
     for name in CLASSES:
         assert (drawn == name).mean() == pytest.approx((part.known == name).mean(), abs=0.015)
 
@@ -74,6 +83,8 @@ def test_random_depends_on_the_seed_alone() -> None:
         "logistic_regression",
         "l1_logistic_regression",
         "logistic_regression_2000",
+        "linear_svm",
+        "celltypist",
         "knn_pca",
         "scanpy_ingest",
     ],
@@ -92,8 +103,8 @@ def test_two_runs_agree(name: str) -> None:
 def test_fewer_cells_than_components_and_neighbours(name: str) -> None:
     few = planted(9, 4)
     chosen = method(name)
-    predict = chosen.fit(few, None, chosen.settings(), 0)
-    assert set(predict(unlabelled(planted(5, 6)))) <= set(few.known)
+    predict = chosen.fit(few, chosen.settings(), 0)
+    assert set(labels_of(predict(unlabelled(planted(5, 6))))) <= set(few.known)
 
 
 def test_ingest_is_the_mode_of_the_neighbours_among_scanpys_components() -> None:
@@ -106,7 +117,7 @@ def test_ingest_is_the_mode_of_the_neighbours_among_scanpys_components() -> None
     modes = [max(sorted(set(labels)), key=labels.count) for labels in train.known[nearest].tolist()]
     chosen = method("scanpy_ingest")
     settings = chosen.settings(n_top_genes=0, n_components=10, n_neighbors=7)
-    assert chosen.fit(train, None, settings, 0)(unlabelled(test)).tolist() == modes
+    assert chosen.fit(train, settings, 0)(unlabelled(test)).tolist() == modes
 
 
 def test_ingest_takes_variable_genes() -> None:
@@ -126,15 +137,46 @@ def test_logistic_regression_reads_the_chosen_genes_alone() -> None:
     """Genes are chosen on the training cells; the counts of all others have no part in a prediction."""
     train, test = planted(400, 1), unlabelled(planted(300, 2))
     chosen = method("logistic_regression_2000")
-    predict = chosen.fit(train, None, chosen.settings(n_top_genes=40), 0)
+    predict = chosen.fit(train, chosen.settings(n_top_genes=40), 0)
     genes = variable_genes(log_normalised(train.counts), 40)
     others = np.setdiff1d(np.arange(200), genes)
     order = np.random.default_rng(0).permutation(len(test))
     counts = test.counts.toarray()
     counts[:, others] = counts[:, others[::-1]]  # the sum of a cell, which all of it is divided by, stays
-    assert (predict(Part(test.rows, test.ids, csr_matrix(counts))) == predict(test)).all()
+    before = predict(test).values
+    assert np.array_equal(predict(Part(test.rows, test.ids, csr_matrix(counts))).values, before)
     counts[:, genes] = counts[order][:, genes]
-    assert (predict(Part(test.rows, test.ids, csr_matrix(counts))) != predict(test)).any()
+    assert not np.allclose(predict(Part(test.rows, test.ids, csr_matrix(counts))).values, before)
+
+
+@pytest.mark.parametrize("name", ["logistic_regression", "l1_logistic_regression", "linear_svm"])
+def test_the_penalty_is_chosen_by_accuracy_on_the_selection_part(name: str) -> None:
+    train, selection = planted(400, 1), planted(200, 3)
+    chosen = method(name)
+    settings = chosen.settings(grid=(1e-5, 0.1))
+    assert chosen.choose is not None
+    choice = chosen.choose(train, selection, settings, 0)
+    right = [
+        (
+            labels_of(chosen.fit(train, settings.changed(c=c), 0)(unlabelled(selection))) == selection.known
+        ).mean()
+        for c in settings.grid
+    ]
+    assert right[0] < right[1]
+    assert choice.settings == {"c": 0.1}
+    assert (labels_of(choice.predict(unlabelled(selection))) == selection.known).mean() == right[1]
+    # Of equals the strongest penalty.
+    equal = chosen.choose(train, selection, chosen.settings(grid=(0.1, 0.1 + 1e-12)), 0)
+    assert equal.settings == {"c": 0.1}
+
+
+def test_permuted_labels_are_at_chance() -> None:
+    """Within two standard errors of guessing with the frequencies of the classes, over ten seeds."""
+    truth = planted(300, 2).known
+    shares = np.array([(truth == name).mean() for name in CLASSES])
+    found = [(predictions("permuted", seed) == truth).mean() for seed in range(10)]
+    assert np.mean(found) < shares.max() + 2 * np.std(found, ddof=1) / np.sqrt(10) + 0.02
+    assert accuracy_of("logistic_regression") > shares.max() + 0.3
 
 
 def test_l1_leaves_genes_out() -> None:
@@ -147,5 +189,5 @@ def test_asking_for_labels_of_test_cells_fails() -> None:
 
 
 def test_unknown_method_is_told() -> None:
-    with pytest.raises(UserError, match="unknown method 'svm'; known are majority, random"):
-        method("svm")
+    with pytest.raises(UserError, match="unknown method 'svc'; known are majority, random"):
+        method("svc")

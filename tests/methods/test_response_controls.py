@@ -50,10 +50,10 @@ def planted(kind: str) -> tuple[Pairs, Pairs, Pairs]:
 
 
 def predictions(name: str, kind: str = "warm", seed: int = 0) -> NDArray[np.float64]:
-    train, selection, test = planted(kind)
+    train, _, test = planted(kind)
     chosen = look_up(name, PAIRS)
     settings = chosen.settings(**QUICK.get(name, {}))
-    predict = chosen.fit(train, selection if chosen.chooses else None, settings, seed)
+    predict = chosen.fit(train, settings, seed)
     return predict(dataclasses.replace(test, responses=None))
 
 
@@ -160,17 +160,25 @@ def test_lines_without_expression_differences_give_the_means() -> None:
     assert not line_kernel(train).any()
     for name in ("ridge_by_drug", "gradient_boosting"):
         chosen = look_up(name, PAIRS)
-        found = chosen.fit(train, None, chosen.settings(), 0)(dataclasses.replace(test, screen=same))
+        found = chosen.fit(train, chosen.settings(), 0)(dataclasses.replace(test, screen=same))
         assert np.isfinite(found).all()
         if name == "ridge_by_drug":
             assert found == pytest.approx(drug_means(train)[test.drugs])
 
 
-def test_deepcdr_needs_a_selection_part() -> None:
+def test_deepcdr_chooses_its_number_of_epochs() -> None:
     chosen = look_up("deepcdr", PAIRS)
-    assert chosen.chooses
-    with pytest.raises(ValueError, match="chooses its epoch on a selection part"):
-        chosen.fit(planted("warm")[0], None, chosen.settings(), 0)
+    assert chosen.choose is not None
+    train, selection, test = planted("warm")
+    settings = chosen.settings(**QUICK["deepcdr"]).changed(epochs=4)
+    choice = chosen.choose(train, selection, settings, 0)
+    again = chosen.fit(train, settings.changed(**choice.settings), 0)
+    unknown = dataclasses.replace(test, responses=None)
+    assert np.array_equal(choice.predict(unknown), again(unknown))
+
+
+def test_deepcdr_has_two_layers_for_a_cell_line() -> None:
+    chosen = look_up("deepcdr", PAIRS)
     with pytest.raises(UserError, match=r"cell_layers\.1: is missing"):
         as_settings(chosen.settings, {"cell_layers": [256]})
 

@@ -5,7 +5,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,12 @@ from celllm.corpus.splits import read_splits
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.methods.method import Method
-from celllm.methods.pairs import Pairs, Predict
-from celllm.methods.response_controls import fit_means
+from celllm.methods.pairs import Predict
 from celllm.methods.settings import NoSettings
 from celllm.model import Encoder, EncoderConfig, save_encoder
 from celllm.scores import metrics, scores
-from celllm.tasks import runner
 from celllm.tasks.drug_response import DrugResponse
-from celllm.tasks.folds import LeakError, Offer
+from celllm.tasks.protocols import STRICT, LeakError
 from celllm.tasks.score import run_score, run_splits
 from tests.tasks.conftest import SIZE
 from tests.tasks.test_annotation import CELLLM, UNTRAINED
@@ -212,7 +210,7 @@ def test_settings_that_make_no_splits(
 
 def test_score_file_and_predictions(files: Files, tmp_path: Path) -> None:
     frame = run(files, tmp_path, baseline("ridge_by_drug"), "cold", "paper", seed=3)
-    assert frame["metric"].tolist() == ["pearson", "r2", "rmse", "mae"] * 2
+    assert frame["metric"].tolist() == [*metrics.REGRESSION, *metrics.WITHIN_DRUG] * 2
     for column, value in {
         "table": "table3",
         "task": "response_cold",
@@ -231,10 +229,12 @@ def test_score_file_and_predictions(files: Files, tmp_path: Path) -> None:
     for number, fold in enumerate(read_splits(files.cold).folds):
         here = found[found["split"] == str(number)]
         assert set(here["cell"]) == set(fold.test)
+        drugs = here["cell"].str.split("|").str[1]
         label, predicted = (here[column].astype(float) for column in ("label", "predicted"))
         assert label.tolist() == truth.loc[here["cell"], "ln_ic50"].tolist()
+        within = metrics.within_groups(label, predicted, drugs)
         told = frame[frame["split"] == str(number)].set_index("metric")["value"]
-        assert told.to_dict() == pytest.approx(metrics.regression(label, predicted), abs=1e-12)
+        assert told.to_dict() == pytest.approx(metrics.regression(label, predicted) | within, abs=1e-12)
 
 
 def test_controls_in_their_order(files: Files, tmp_path: Path) -> None:
@@ -246,55 +246,16 @@ def test_controls_in_their_order(files: Files, tmp_path: Path) -> None:
     assert frame["reason"].str.contains("no tested cell line has a response").all()
 
 
-class Probe:
-    """A method that writes down what it is shown before it has to predict."""
-
-    def __init__(self) -> None:
-        self.learned: list[set[tuple[int, int]]] = []
-        self.chosen_on: list[set[tuple[int, int]]] = []
-
-    def fit(self, train: Pairs, selection: Pairs | None, settings: NoSettings, seed: int) -> Predict:
-        assert selection is not None
-        assert train.known.shape == train.lines.shape
-        self.learned.append(set(zip(train.lines, train.drugs, strict=True)))
-        self.chosen_on.append(set(zip(selection.lines, selection.drugs, strict=True)))
-        return fit_means(train, selection, settings, seed, with_lines=False)
-
-
 def with_method(monkeypatch: pytest.MonkeyPatch, fit: Callable[..., Predict]) -> None:
     """Let every name of a baseline mean a method of this test."""
-    monkeypatch.setattr(methods, "look_up", lambda name, modules: Method(fit, NoSettings, chooses=True))
-
-
-@pytest.mark.parametrize("protocol", ["strict", "paper"])
-@pytest.mark.parametrize("kind", ["warm", "cold"])
-def test_what_a_method_is_shown_before_it_predicts(
-    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, kind: str
-) -> None:
-    probe = Probe()
-    with_method(monkeypatch, probe.fit)
-    run(files, tmp_path, baseline("probe"), kind, protocol)
-    screen = DrugResponse.read(files.cells, files.responses).pairs.screen
-    place = {name: i for names in (screen.lines, screen.drugs) for i, name in enumerate(names)}
-    for fold, learned, chosen_on in zip(
-        read_splits(getattr(files, kind)).folds, probe.learned, probe.chosen_on, strict=True
-    ):
-        train, validation, test = (
-            {(place[name.split("|")[0]], place[name.split("|")[1]]) for name in part}
-            for part in (fold.train, fold.validation, fold.test)
-        )
-        if protocol == "strict":
-            assert not (learned | chosen_on) & test
-            assert (learned, chosen_on) == (train, validation)
-        else:
-            assert (learned, chosen_on) == (train | validation, test)
+    monkeypatch.setattr(methods, "look_up", lambda name, modules: Method(fit, NoSettings))
 
 
 def test_a_planted_leak_stops_the_command(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Were the protocol changed so that strict chooses on test pairs, no score would come out."""
-    monkeypatch.setattr(runner, "offer", lambda fold, protocol, chooses: Offer(fold.train, fold.test))
+    monkeypatch.setitem(DrugResponse.rules, "strict", replace(STRICT, choose="test"))
     with pytest.raises(LeakError, match="choose on under 'strict'"):
         run(files, tmp_path, baseline("ridge"))
     assert not list(tmp_path.iterdir())
@@ -311,7 +272,7 @@ def test_a_planted_leak_stops_the_command(
 def test_a_split_that_fails_is_a_row(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, predict: Predict, reason: str
 ) -> None:
-    with_method(monkeypatch, lambda train, selection, settings, seed: predict)
+    with_method(monkeypatch, lambda train, settings, seed: predict)
     frame = run(files, tmp_path, baseline("broken"))
     assert set(frame["status"]) == {"failed"}
     assert frame["reason"].str.contains(reason).all()
@@ -327,7 +288,7 @@ def test_a_constant_test_target_has_errors_and_no_correlation(files: Files, tmp_
     table.to_csv(tmp_path / "constant.csv", index=False)
     frame = run(files, tmp_path, baseline("drug_mean"), "cold", responses=tmp_path / "constant.csv")
     for name, group in frame.groupby("metric"):
-        assert set(group["status"]) == {"ok" if name in ("rmse", "mae") else "not-applicable"}
+        assert set(group["status"]) == {"ok" if name in ("rmse", "mae") else "not-applicable"}, name
 
 
 # --- networks ----------------------------------------------------------------------------------------------
@@ -472,7 +433,7 @@ def test_tables_that_are_refused(
     [
         ({"model": baseline("knn_pca")}, "unknown method 'knn_pca'; known are drug_mean"),
         ({"settings": '{"alpha": 5}'}, "unknown key 'alpha'; known are penalty"),
-        ({"protocol": "loose"}, "protocols: expected some of strict, paper, got 'loose'"),
+        ({"protocol": "loose"}, "protocols: expected some of strict, no_refit, paper, got 'loose'"),
         ({"data_set": "gdsc2"}, "splits of 'planted', expected those of 'gdsc2'"),
         ({"model": UNTRAINED, "settings": {"epoch": 5}}, "unknown key 'epoch'"),
         ({"responses": "nowhere.csv"}, "nowhere.csv: no such file"),

@@ -17,8 +17,8 @@ from celllm.errors import UserError
 from celllm.methods.method import Method, NotApplicableError
 from celllm.methods.settings import NoSettings
 from celllm.scores import scores
-from celllm.tasks import runner
-from celllm.tasks.folds import LeakError, Offer
+from celllm.tasks.annotation import Annotation
+from celllm.tasks.protocols import STRICT, LeakError
 from celllm.tasks.score import run_score, run_splits
 from tests.tasks.conftest import N_CELLS, Files, planted
 from tests.tasks.test_annotation import trained
@@ -76,8 +76,10 @@ def f1(frame: pd.DataFrame) -> list[float]:
 @pytest.mark.parametrize("task", SPLITS)
 def test_score_file(drug: dict[str, Files], tmp_path: Path, task: str) -> None:
     frame = run(drug[task], tmp_path, task, baseline("majority"), seed=2)
-    assert frame["metric"].tolist() == ["f1", "macro_f1", "accuracy"] * 5
-    assert frame["split"].tolist() == [name for name in "01234" for _ in range(3)]
+    by_class = [
+        f"{name}:{one}" for name in ("precision", "recall", "f1") for one in ("resistant", "sensitive")
+    ]
+    assert frame["metric"].tolist() == ["f1", "macro_f1", "accuracy", *by_class] * 5
     for column, value in {"table": "table2", "task": task, "data_set": "drugged", "seed": 2}.items():
         assert set(frame[column]) == {value}
 
@@ -139,7 +141,7 @@ def test_a_failed_split_is_rows_with_a_reason(
 def test_a_planted_leak_stops_the_command(
     drug: dict[str, Files], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "offer", lambda fold, protocol, chooses: Offer(fold.train, fold.test))
+    monkeypatch.setitem(Annotation.rules, "strict", replace(STRICT, choose="test"))
     with pytest.raises(LeakError, match="choose on under 'strict'"):
         run(drug["drug_full"], tmp_path, "drug_full", baseline("knn_pca"))
     assert not list(tmp_path.iterdir())
@@ -193,5 +195,5 @@ def test_the_command(drug: dict[str, Files], tmp_path: Path) -> None:
     }
     assert not main(["score", *(str(text) for pair in flags.items() for text in pair)])
     folder = place(tmp_path, "drug_few_shot", {"name": "random"})
-    assert len(scores.read_many([folder / "paper.csv"])) == 15
+    assert len(scores.read_many([folder / "paper.csv"])) == 5 * 9
     assert len(scores.read_predictions(folder / "paper.predictions.csv")) == 5 * (N_CELLS - 30)

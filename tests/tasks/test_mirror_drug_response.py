@@ -15,7 +15,6 @@ from celllm.corpus.splits import pair_folds
 from celllm.io import read_yaml
 from celllm.scores import scores
 from celllm.tasks.drug_response import DrugResponse
-from celllm.tasks.folds import offer
 from celllm.tasks.runner import Runner
 from celllm.tasks.score import run_score, run_splits
 
@@ -89,7 +88,7 @@ def test_means_on_all_pairs_of_deepcdr(screen: Path, kind: str, method: str, exp
     chosen = methods.look_up(method, methods.PAIRS)
     runner = Runner(chosen, chosen.settings(), 0)
     found = [
-        data.measure(fold.test, runner.predict(data, fold, offer(fold, "strict", chooses=False), 0))
+        data.measure(fold.test, runner.fitted(data, fold, 0, "both", "", {}).predicted.values)
         for fold in pair_folds(data.lines.tolist(), data.drugs.tolist(), kind, n_repeats=5, seed=0)
     ]
     assert sum(values["pearson"] for values in found) / 5 == pytest.approx(expected, abs=0.01)

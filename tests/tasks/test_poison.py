@@ -13,8 +13,9 @@ from celllm.corpus.splits import Parts
 from celllm.methods import CELLS, PAIRS
 from celllm.tasks.annotation import Annotation
 from celllm.tasks.drug_response import DrugResponse
-from celllm.tasks.folds import Offer, offer, places, saved_splits
-from celllm.tasks.runner import Runner
+from celllm.tasks.folds import places, saved_splits
+from celllm.tasks.protocols import STRICT
+from celllm.tasks.runner import Fitted, Runner
 from celllm.tasks.task import Task
 from tests.tasks import test_drug_response as screen
 from tests.tasks.conftest import Files
@@ -82,13 +83,24 @@ def poisoned_pairs(data: DrugResponse, rows: NDArray[np.int64]) -> DrugResponse:
     return dataclasses.replace(data, pairs=dataclasses.replace(data.pairs, responses=responses))
 
 
+def predicted(runner: Runner, data: Any, fold: Parts) -> NDArray[Any]:
+    """What is scored of the test part under strict: chosen on validation, fitted again on both."""
+
+    def fitted(learn: str, choose: str = "", chosen: dict[str, Any] | None = None) -> Fitted:
+        return runner.fitted(data, fold, 0, learn, choose, chosen or {})
+
+    found = runner.outcome(STRICT, fitted)
+    assert found.predicted is not None, found.reason
+    return found.predicted.values
+
+
 @pytest.mark.parametrize("name", [*BASELINES, *ENCODERS])
 def test_labels_of_test_cells_have_no_part_in_a_prediction(files: Files, name: str) -> None:
     data, fold = cells(files)
     found = []
     for one in (data, poisoned_cells(data, fold.test)):
         runner = annotator(name, files, one)
-        found.append(runner.predict(one, fold, offer(fold, "strict", runner.method.chooses), 0))
+        found.append(predicted(runner, one, fold))
     assert (found[0] == found[1]).all()
 
 
@@ -96,12 +108,11 @@ def test_labels_of_test_cells_have_no_part_in_a_prediction(files: Files, name: s
 def test_a_planted_leak_shows(files: Files, name: str) -> None:
     """The check above has power: with test cells among those learned from, the predictions move."""
     data, fold = cells(files)
-    leak = Offer(np.concatenate([fold.train, fold.test]), fold.validation)
+    leak = fold._replace(train=np.concatenate([fold.train, fold.test]))
     found = []
     for one in (data, poisoned_cells(data, fold.test)):
         runner = annotator(name, files, one)
-        rows = leak if runner.method.chooses else Offer(leak.train, None)
-        found.append(runner.predict(one, fold, rows, 0))
+        found.append(predicted(runner, one, leak))
     assert (found[0] != found[1]).any()
 
 
@@ -121,19 +132,18 @@ def test_responses_of_test_pairs_have_no_part_in_a_prediction(
     found = []
     for one in (data, poisoned_pairs(data, fold.test)):
         runner = screen_runner(name, files_of_screen, one)
-        found.append(runner.predict(one, fold, offer(fold, "strict", runner.method.chooses), 0))
+        found.append(predicted(runner, one, fold))
     assert np.array_equal(found[0], found[1])
 
 
 @pytest.mark.parametrize("name", ["drug_mean", "ridge_by_drug", "fine-tuned"])
 def test_a_planted_leak_of_responses_shows(files_of_screen: screen.Files, name: str) -> None:
     data, fold = pairs(files_of_screen, "warm")
-    leak = Offer(np.concatenate([fold.train, fold.test]), fold.validation)
+    leak = fold._replace(train=np.concatenate([fold.train, fold.test]))
     found = []
     for one in (data, poisoned_pairs(data, fold.test)):
         runner = screen_runner(name, files_of_screen, one)
-        rows = leak if runner.method.chooses else Offer(leak.train, None)
-        found.append(runner.predict(one, fold, rows, 0))
+        found.append(predicted(runner, one, leak))
     assert np.abs(found[0] - found[1]).max() > 0.1
 
 
@@ -145,7 +155,7 @@ def test_a_class_of_one_cell_and_one_that_is_only_tested(files: Files, name: str
     labels[fold.test[0]], labels[fold.train[0]] = "only tested", "only one"
     data = dataclasses.replace(data, cells=dataclasses.replace(data.cells, labels=labels))
     runner = annotator(name, files, data)
-    found = runner.predict(data, fold, offer(fold, "strict", runner.method.chooses), 0)
+    found = predicted(runner, data, fold)
     assert set(found) <= set(labels)
     assert found[0] != "only tested"
     assert data.measure(fold.test, found)["accuracy"] < 1

@@ -53,8 +53,8 @@ def fitted(made: Finetuner, seed: int = 0, score: object = accuracy) -> NDArray[
     """Predictions of the last 40 cells after training on the first 60."""
     _, targets = planted()
     rows = np.arange(120)
-    predict = made.fit(rows[:60], targets[:60], rows[60:80], targets[60:80], score, seed)
-    return predict(rows[80:])
+    found = made.choose(rows[:60], targets[:60], rows[60:80], targets[60:80], score, seed)
+    return found.predict(rows[80:]).argmax(1)
 
 
 def test_states_are_what_the_encoder_makes() -> None:
@@ -106,8 +106,8 @@ def test_reuse_changes_nothing() -> None:
     for made in (reuse, afresh):
         torch.manual_seed(0)
         model = FineTuned(made.encoder, made.n_frozen, GENES, 3, made.settings)
-        train, selection = (rows[:60], targets[:60]), (rows[60:80], targets[60:80])
-        made.train(model, train, selection, accuracy, np.random.default_rng(0))
+        for _ in made.epochs(model, (rows[:60], targets[:60]), 6, np.random.default_rng(0)):
+            made.logits(model, rows[60:80])
         models.append(model)
     first, second = (made.logits(model, rows) for made, model in zip((reuse, afresh), models, strict=True))
     assert np.abs(first).max() > 1
@@ -129,7 +129,7 @@ def test_layers_above_the_trained_one_stay_as_they_are() -> None:
     _, targets = planted()
     model = FineTuned(made.encoder, 1, GENES, 3, made.settings)
     train = np.arange(60), targets[:60]
-    made.train(model, train, (np.arange(60, 80), targets[60:80]), accuracy, np.random.default_rng(0))
+    assert len(list(made.epochs(model, train, 2, np.random.default_rng(0)))) == 2
 
     def moved(ours: torch.nn.Module, theirs: torch.nn.Module) -> bool:
         pairs = zip(ours.parameters(), theirs.parameters(), strict=True)
@@ -259,9 +259,26 @@ def test_the_best_epoch_is_put_back_and_patience_ends_training() -> None:
     assert (later_is_better == fitted(until_here, score=lambda true, predicted: 0.0)).all()
 
 
-def test_a_loss_that_is_no_number_is_told() -> None:
-    with pytest.raises(FloatingPointError, match="not a number"):
-        fitted(tuner(QUICK.changed(learning_rate=1e30)), score=lambda t, p: float("nan"))
+def test_a_choice_is_a_number_of_epochs_that_a_fit_repeats_bit_for_bit() -> None:
+    _, targets = planted()
+    rows, scores = np.arange(120), iter([0.0, 1.0, 0.5, 0.2])
+    made = tuner(QUICK.changed(epochs=50, patience=2))
+    found = made.choose(rows[:60], targets[:60], rows[60:80], targets[60:80], lambda t, p: next(scores), 3)
+    assert found.epochs == 2
+    best, last = found.predict(rows[80:]), found.predict_last(rows[80:])
+    assert best.sum(axis=1) == pytest.approx(1)
+    assert (made.fit(rows[:60], targets[:60], 2, 3)(rows[80:]) == best).all()
+    assert (made.fit(rows[:60], targets[:60], 4, 3)(rows[80:]) == last).all()
+    assert (best != last).any()
+
+
+def test_a_loss_that_is_not_finite_ends_training_with_the_epoch() -> None:
+    _, targets = planted()
+    made, rows = tuner(QUICK.changed(learning_rate=1e30)), np.arange(60)
+    with pytest.raises(FloatingPointError, match=r"the loss.* is (nan|inf) in epoch \d+; lower the learning"):
+        fitted(made)
+    with pytest.raises(FloatingPointError, match=r"in epoch \d+"):
+        made.fit(rows, targets[:60], 8, 0)
 
 
 def test_class_weights() -> None:

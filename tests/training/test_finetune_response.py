@@ -25,8 +25,8 @@ from celllm.training.regression import (
     PairModel,
     RegressionSettings,
     batches,
+    choose,
     run_epoch,
-    train,
 )
 
 N_LINES, N_DRUGS, N_GENES = 24, 6, 60
@@ -92,7 +92,10 @@ def fitted(made: ResponseTuner, seed: int = 0) -> tuple[ResponseModel, KnownPair
     """A model of two thirds of the pairs, its epoch chosen on a sixth; and the rest."""
     part = np.random.default_rng(3).permutation(N_LINES * N_DRUGS) % 6
     train_on, choose_on, test = (some(pairs(), rows) for rows in (part < 4, part == 4, part == 5))
-    return made.fit(train_on, choose_on, minus_rmse, seed), test
+    found = made.choose(train_on, choose_on, minus_rmse, seed)
+    found.predict((test.lines, test.drugs))
+    assert isinstance(found.model, ResponseModel)
+    return found.model, test
 
 
 # --- batches -----------------------------------------------------------------------------------------------
@@ -205,29 +208,24 @@ def test_an_epoch_of_some_pairs_is_whole_batches_and_others_each_time(lines_per_
     [
         ([5.0, 3.0, 1.0, 2.0, 4.0, 9.0], 2, 1.0, 5),  # two epochs without a better one
         ([5.0, 3.0, 4.0, 1.0], 2, 1.0, 4),  # the patience was enough
-        ([5.0, np.nan, 2.0, 2.0], 3, 2.0, 4),  # an epoch of NaN is no epoch
     ],
 )
 def test_the_best_epoch_is_kept(values: list[float], patience: int, best: float, n_epochs: int) -> None:
     model, known = Constant(values), some(pairs(), slice(0, 30))
     wanted = dataclasses.replace(known, responses=np.zeros(30))
     settings = RegressionSettings(epochs=len(values), patience=patience)
-    train(model, known, wanted, settings, minus_rmse, np.random.default_rng(0))
-    assert (model.number.item(), model.epoch) == (best, n_epochs)
+    found = choose(model, known, wanted, settings, minus_rmse, np.random.default_rng(0))
+    assert (model.number.item(), model.epoch) == (values[n_epochs - 1], n_epochs)
+    assert found.epochs == values.index(best) + 1
+    assert found.best.state is not None
+    assert found.best.state["number"].item() == best
     assert model.started == pytest.approx(known.responses.mean())
 
 
-def test_no_epoch_with_a_score_is_an_error() -> None:
-    known = some(pairs(), slice(0, 4))
-    with pytest.raises(FloatingPointError, match="not a number in every epoch"):
-        train(
-            Constant([np.nan] * 3),
-            known,
-            known,
-            RegressionSettings(epochs=3),
-            minus_rmse,
-            np.random.default_rng(0),
-        )
+def test_an_epoch_that_is_not_finite_is_an_error_with_its_number() -> None:
+    known, model = some(pairs(), slice(0, 4)), Constant([1.0, np.nan, 1.0])
+    with pytest.raises(FloatingPointError, match="the error on the selection part is nan in epoch 2"):
+        choose(model, known, known, RegressionSettings(epochs=3), minus_rmse, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ wildcard_constraints:
     data_set="|".join(cell_sets()),
     response="|".join(config["data_sets"]["response"]),
     model="|".join(config["models"]),
-    protocol="strict|paper",
+    protocol="strict|no_refit|paper",
     sample="[^/]+",
     dim=r"\d+",
 
