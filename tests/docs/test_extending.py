@@ -32,5 +32,5 @@ def part(labelled: bool) -> Part:
 
 @pytest.mark.parametrize(("shrink", "right"), [(0.0, 1.0), (1.0, 0.5)])
 def test_the_method_of_the_page_predicts(method: Any, shrink: float, right: float) -> None:
-    predict = method.fit(part(labelled=True), None, method.settings(shrink=shrink), 0)
+    predict = method.fit(part(labelled=True), method.settings(shrink=shrink), 0)
     assert (predict(part(labelled=False)) == part(labelled=True).labels).mean() == right
