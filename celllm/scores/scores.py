@@ -105,7 +105,7 @@ def read_many(paths: Iterable[str | Path]) -> pd.DataFrame:
 def _read(path: Path) -> pd.DataFrame:
     frame = _read_csv(path, COLUMNS).assign(file=str(path))
     for name, allowed in {"status": STATUSES, "protocol": PROTOCOLS, "metric": NAMES}.items():
-        _refuse(frame, ~frame[name].str.partition(":")[0].isin(allowed), name, f"one of {', '.join(allowed)}")
+        _refuse(frame, ~frame[name].str.split(":").str[0].isin(allowed), name, f"one of {', '.join(allowed)}")
     ok = frame["status"] == OK
     _refuse(frame, ~ok & (frame["value"] != ""), "value", "nothing where the status is not ok")
     _refuse(frame, ~ok & (frame["reason"] == ""), "reason", "why there is no value")

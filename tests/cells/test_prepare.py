@@ -144,6 +144,10 @@ def test_logarithms_are_taken_after_the_genes_are_summed(gene_files):
     np.testing.assert_allclose(adata.X.toarray()[0], np.log2([3, 1, 6]), rtol=1e-6)
 
 
+def _run(source, **arguments):
+    run_prepare(source, **arguments)
+
+
 def _cancerscem(folder: Path) -> dict[str, Any]:
     (folder / "LGG.tsv").write_text("ACGTACGTACGTACGT-1\tCCGTACGTACGTACGT-1\nGATA1\t2\t0\nACTB\t1\t3\n")
     (folder / "samples.tsv").write_text("sample\ttumour\nLGG-1\t1\nLGG-2\t0\nLGG-3\tmaybe\n")
@@ -158,7 +162,7 @@ def _cancerscem(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("sample", "tumour"), [("LGG-1", True), ("LGG-2", False)])
 def test_cells_of_a_sample_carry_its_name_and_tumour_label(tmp_path, names, sample, tumour):
-    run_prepare(**_cancerscem(tmp_path), sample=sample, **names)
+    _run(**_cancerscem(tmp_path), sample=sample, **names)
     adata = h5ad.read(tmp_path / "out.h5ad")
     assert adata.obs_names.tolist() == [f"{sample}:ACGTACGTACGTACGT-1", f"{sample}:CCGTACGTACGTACGT-1"]
     assert adata.obs["tumour"].dtype == bool
@@ -168,7 +172,7 @@ def test_cells_of_a_sample_carry_its_name_and_tumour_label(tmp_path, names, samp
 
 def test_a_sample_without_cells_is_a_prepared_data_set(tmp_path, names):
     arguments = _cancerscem(tmp_path) | {"settings": {"min_genes": 200, "allow_empty": True}}
-    run_prepare(**arguments, sample="LGG-1", **names)
+    _run(**arguments, sample="LGG-1", **names)
     adata = h5ad.read(tmp_path / "out.h5ad")
     assert adata.shape == (0, 2)
     assert adata.obs["tumour"].dtype == bool
@@ -179,7 +183,7 @@ def test_the_table_of_samples_is_checked(tmp_path, names):
     with pytest.raises(
         UserError, match="cancerscem: one file per sample; give --sample NAME and --samples TABLE"
     ):
-        run_prepare(**arguments | {"samples": None}, sample="LGG-1", **names)
+        _run(**arguments | {"samples": None}, sample="LGG-1", **names)
     with pytest.raises(UserError, match=r"samples\.tsv: the sample 'LGG-9' is not listed"):
         is_tumour(arguments["samples"], "LGG-9")
     with pytest.raises(UserError, match="tumour of 'LGG-3' is 'maybe', expected 0 or 1"):
