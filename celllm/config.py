@@ -1,20 +1,39 @@
-"""The configuration of a run: config/*.yaml laid over one another and checked."""
+"""The configuration of a run: config/*.yaml laid over one another, filled into classes and checked.
+
+:class:`Config` is the whole of it. Loading fills every section, every model row and the settings of every
+method before the first job; a slip is one line with the whole path of the key.
+"""
 
 import copy
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from jsonschema import Draft202012Validator, ValidationError
+from pydantic import AfterValidator, Field, model_validator
 
+from celllm.cells.settings import OPTIONS, H5adOptions, NoOptions
+from celllm.corpus.settings import PairSplitSettings, RunTokens, SplitSettings, TokenSettings
 from celllm.errors import UserError
+from celllm.graph.settings import GraphMAESettings, NetworkSettings
 from celllm.io import read_yaml
+from celllm.methods.settings import CELL_SETTINGS, PAIR_SETTINGS
+from celllm.model.settings import AttentionKind, EncoderSize
+from celllm.probes.settings import EmbeddingMapSettings, InterpretationSettings, MemorySettings
+from celllm.settings import Settings, as_settings, reserved, setting, unknown, wrong
+from celllm.sources.settings import SourceRow
+from celllm.training.settings import (
+    Contrast,
+    ContrastOn,
+    FinetuneSettings,
+    ModelRow,
+    PretrainSettings,
+    ResponseSettings,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
-SCHEMAS = ROOT / "workflow" / "schemas"
 # Names of runs, models, sizes and data sets: they become names of files and words of commands.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # Table of scores -> section of the config with its models, protocols, splits and settings.
@@ -31,6 +50,218 @@ NEEDS = {
     "drug_sensitivity": {"single_cell_drug": 0},
     "drug_response": {"expression": 1, "response": 1},
 }
+# Section -> settings of each method that it can have.
+METHODS_OF = {
+    "annotation": CELL_SETTINGS,
+    "drug_sensitivity": CELL_SETTINGS,
+    "drug_response": PAIR_SETTINGS,
+}
+
+
+def _unlike(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"'{name}' stands twice")
+    return names
+
+
+T = TypeVar("T")
+Unlike = Annotated[tuple[T, ...], AfterValidator(_unlike)]
+Some = Annotated[tuple[T, ...], Field(min_length=1), AfterValidator(_unlike)]
+Protocols = Some[Literal["strict", "no_refit", "paper"]]
+
+
+class DataSets(Settings):
+    """Which data sets of config/data_sets.yaml the run takes, by what they are for."""
+
+    pretraining: Some[str] = setting(description="sources of pre-training cells")
+    annotation: Some[str] = setting(description="annotated data sets, Tables 1 and B.2")
+    single_cell_drug: Unlike[str] = setting(description="cells before and after a drug, Table 2")
+    expression: Unlike[str] = setting(description="expression of cell lines, Tables 3 and B.1: one")
+    response: Unlike[str] = setting(description="responses of cell lines to drugs (gdsc or gdsc2): one")
+
+
+class Row(Settings):
+    """A row of the tables, as config/models.yaml and the run's changes to it describe it."""
+
+    title: str = setting(description="as printed in tables")
+    kind: Literal["encoder", "baseline"] = setting(description="encoder: pre-trained, then fine-tuned")
+    group: Literal["paper", "control", "ablation", "added"] = setting(
+        description="of the paper; without an encoder of ours; an encoder of ours changed; added"
+    )
+    paper_row: str | None = setting(None, "the paper's row it is compared with; without it, the title")
+    method: str | None = setting(None, "method of celllm.methods (kind: baseline)")
+    size: str | None = setting(None, "name of a size (kind: encoder)")
+    contrast: Contrast | None = setting(None, "how the contrast of a batch is computed")
+    contrast_on: ContrastOn = setting("pooled", "what the contrast compares")
+    temperature: float | None = setting(
+        None, "of the contrast; without it, that of pretraining.settings", gt=0
+    )
+    views: Literal[1, 2] | None = setting(
+        None, "dropout passes of a cell in a step; without it, what the contrast needs"
+    )
+    tumour_task: bool | None = setting(None, "the tumour/normal task on [CLS]")
+    cells: Literal["all", "normal"] | None = setting(None, "which pre-training cells")
+    gene_embeddings: Literal["graphmae", "trained"] | None = setting(None, "GraphMAE's, frozen, or trained")
+    encoder: str | None = setting(None, "the row whose pre-trained encoder this one takes")
+    pretrained: Literal[False] | None = setting(None, "false: the encoder starts from random numbers")
+    finetuning: dict[str, Any] | None = setting(
+        None, "settings over those of every task's `finetuning` (kind: encoder)"
+    )
+    attention: AttentionKind = setting("favor", "kind of attention")
+    tokens: Annotated[TokenSettings, reserved("max_length", "keep")] | None = setting(
+        None, "how cells become tokens; length and choice of genes are the run's `tokens`"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        for key in self.needed():
+            if getattr(self, key) is None:
+                raise wrong(key, f"a value, as the row is of kind {self.kind}", None)
+        if self.kind == "baseline" and self.finetuning is not None:
+            raise wrong("finetuning", "none in a baseline; its settings are `baselines` of the task", "some")
+        return self
+
+    def needed(self) -> Iterable[str]:
+        """Keys that a row of this kind must have."""
+        if self.kind == "baseline":
+            return ("method",)
+        if self.encoder is not None:
+            return ()
+        shape = ("size", "tokens")
+        return shape if self.pretrained is False else (*shape, *_TRAINING)
+
+
+_TRAINING = ("contrast", "tumour_task", "cells", "gene_embeddings")
+
+
+class Rows(Settings):
+    """config/models.yaml: sizes of encoders and rows of tables."""
+
+    sizes: dict[str, EncoderSize] = setting(description="encoder sizes by name")
+    models: dict[str, Row] = setting(description="rows of tables by name")
+
+
+class Pretraining(Settings):
+    """Pre-training of all encoders."""
+
+    settings: Annotated[PretrainSettings, reserved("seed")] = setting(description="for every row")
+    by_model: dict[str, dict[str, Any]] = setting({}, "settings over those, by row")
+
+
+class _Task(Settings):
+    models: Some[str] = setting(description="the rows, in their order in the tables")
+    protocols: Protocols = setting(
+        ("strict", "paper"),
+        "strict: choose on a validation part, fit again on all but the test part; no_refit: without the "
+        "second fit; paper: as the paper and the released code, task by task",
+    )
+    finetuning_by_model: dict[str, dict[str, Any]] = setting({}, "settings over `finetuning`, by row")
+    baselines: dict[str, dict[str, Any]] = setting({}, "settings of the baselines, by row")
+
+
+class _Draws(SplitSettings):
+    train_fraction: float | None = setting(
+        description="part of the cells that is trained on, validation part included", gt=0, lt=1
+    )
+
+
+class Annotation(_Task):
+    """Cell annotation, Tables 1 and B.2."""
+
+    splits: Annotated[SplitSettings, reserved("seed", "train_fraction")] = setting(
+        description="folds of cross-validation"
+    )
+    finetuning: FinetuneSettings = setting(FinetuneSettings(), "fine-tuning of the encoders")
+
+
+class DrugSplits(Settings):
+    """How the cells are drawn, by task."""
+
+    drug_few_shot: Annotated[_Draws, reserved("seed")] = setting(description="few cells to train on")
+    drug_full: Annotated[_Draws, reserved("seed")] = setting(description="most cells to train on")
+
+
+class DrugSensitivity(_Task):
+    """Single-cell drug sensitivity, Table 2."""
+
+    splits: DrugSplits = setting(description="how the cells are drawn")
+    finetuning: FinetuneSettings = setting(FinetuneSettings(), "fine-tuning of the encoders")
+
+
+class ResponseSplits(Settings):
+    """How the pairs are drawn, by task."""
+
+    response_warm: Annotated[PairSplitSettings, reserved("seed")] = setting(description="by pairs")
+    response_cold: Annotated[PairSplitSettings, reserved("seed")] = setting(description="by cell lines")
+
+
+class Response(_Task):
+    """Cell-line drug response, Tables 3 and B.1."""
+
+    splits: ResponseSplits = setting(description="how the pairs are drawn")
+    finetuning: ResponseSettings = setting(ResponseSettings(), "encoder, drug encoder and regression")
+
+
+Number = Annotated[int, Field(ge=0)]
+
+
+class Counts(Settings):
+    """When counts of data sets that differ from the paper's end the run; those of a toy never do."""
+
+    tolerance: float = setting(0.0, "allowed difference, as a share of the paper's number", ge=0)
+    accept: dict[str, Number | tuple[Number, Number]] = setting(
+        {}, "accepted numbers by name of the count (with * and ?): one number, or [lowest, highest]"
+    )
+
+
+class Leakage(Settings):
+    """Cells of the tasks among those of pre-training; `leakage.md` of a run lists them either way."""
+
+    drop: bool = setting(False, "leave the cells of pre-training out that equal a cell of a task")
+
+
+class Config(Settings):
+    """A run of the benchmark: config/paper.yaml, laid over by the files given with `--configfile`."""
+
+    run: str = setting(description="name of the run; everything it makes stands under results/<run>/")
+    toy: bool = setting(False, "label every table, figure and verdict of the run as a toy")
+    mirror: str | None = setting(
+        None,
+        "folder taken in place of the internet, laid out like the downloads; `embedded` writes and takes the "
+        "generated toy mirror; the environment variable CELLLM_MIRROR wins, and its run is named after it",
+    )
+    seed: int = setting(0, "of the splits, of pre-training and of fine-tuning", ge=0)
+    data_sets: DataSets = setting(description="which data sets the run takes")
+    reader_options: dict[str, dict[str, Any]] = setting(
+        {}, "over the `options` of data_sets.yaml, by data set"
+    )
+    counts: Counts = setting(Counts(), "when other counts than the paper's end the run")
+    leakage: Leakage = setting(Leakage(), "cells of the tasks among those of pre-training")
+    tokens: RunTokens = setting(RunTokens(), "which genes of a cell enter the encoders")
+    network: NetworkSettings = setting(NetworkSettings(), "the protein network")
+    graphmae: Annotated[GraphMAESettings, reserved("dim", "seed")] = setting(
+        GraphMAESettings(), "gene embeddings; their size is that of the encoder"
+    )
+    sizes: dict[str, dict[str, Any]] = setting({}, "changes to the sizes of models.yaml")
+    models: dict[str, dict[str, Any]] = setting({}, "changes to the rows of models.yaml, and further rows")
+    pretraining: Pretraining = setting(description="pre-training of all encoders")
+    annotation: Annotation = setting(description="cell annotation, Tables 1 and B.2")
+    drug_sensitivity: DrugSensitivity = setting(description="single-cell drug sensitivity, Table 2")
+    drug_response: Response = setting(description="cell-line drug response, Tables 3 and B.1")
+    memory: MemorySettings = setting(MemorySettings(), "Fig. 4")
+    interpretation: Annotated[InterpretationSettings, reserved("seed")] = setting(
+        InterpretationSettings(), "appendix C"
+    )
+    embedding_map: Annotated[EmbeddingMapSettings, reserved("seed")] = setting(
+        EmbeddingMapSettings(), "t-SNE of embeddings"
+    )
+    tables: Some[Literal["table1", "table2", "table3", "tableb1", "tableb2"]] = setting(
+        tuple(SECTION_OF), "tables of scores that the run makes, with all that they need"
+    )
+    allowed_failures: tuple[str, ...] = setting(
+        (), "failures that do not fail the run, as model/data_set or model/data_set/status, with * and ?"
+    )
 
 
 def lay_over(base: Mapping[str, Any], over: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -42,9 +273,18 @@ def lay_over(base: Mapping[str, Any], over: Mapping[str, Any] | None) -> dict[st
     return merged
 
 
+def read_config(path: str | Path) -> dict[str, Any]:
+    """Read a configuration file; one that is empty or no mapping is a :class:`UserError`."""
+    values = read_yaml(path)
+    if not isinstance(values, Mapping):
+        found = "nothing" if values is None else type(values).__name__
+        raise UserError(f"{path}: expected a mapping of keys, as in config/toy.yaml, found {found}")
+    return dict(values)
+
+
 def load(configfile: str | Path, root: Path = ROOT) -> dict[str, Any]:
     """Read a run's configuration as the workflow sees it: the file over config/paper.yaml, completed."""
-    return complete(lay_over(read_yaml(root / "config/paper.yaml"), read_yaml(configfile)), root=root)
+    return complete(lay_over(read_config(root / "config/paper.yaml"), read_config(configfile)), root=root)
 
 
 def complete(
@@ -59,65 +299,118 @@ def complete(
     Raises
     ------
     UserError
-        In one line naming the key: unknown keys, wrong types, unknown data sets or models.
+        In one line with the path of the key: unknown keys and names, wrong types, values out of bounds.
     """
-    check(config, "config", "config")
+    _filled(Config, config, "config: ")
     done = copy.deepcopy(dict(config))
-    rows = read_yaml(root / "config/models.yaml")
-    check(rows, "models", "config/models.yaml")
-    done["sizes"] = lay_over(rows["sizes"], config["sizes"])
-    done["models"] = lay_over(rows["models"], config["models"])
-    check({"sizes": done["sizes"], "models": done["models"]}, "models", "config: models")
-    done["catalogue"] = _catalogue(root, config["reader_options"])
+    rows = read_config(root / "config/models.yaml")
+    _filled(Rows, rows, "config/models.yaml: ")
+    for part in ("sizes", "models"):
+        done[part] = lay_over(rows[part], config.get(part))
+    _filled(Rows, {part: done[part] for part in ("sizes", "models")}, "config: ")
+    done["catalogue"] = _catalogue(root, config.get("reader_options", {}))
     _check_names(done)
+    _check_methods(done)
     _settle_mirror(done, environ)
     return done
 
 
-def check(value: Any, schema: str, where: str) -> None:
-    """Hold ``value`` against workflow/schemas/<schema>.schema.yaml; the first slip is a UserError."""
-    validator = Draft202012Validator(read_yaml(SCHEMAS / f"{schema}.schema.yaml"))
-    errors = sorted(validator.iter_errors(value), key=lambda e: (len(e.absolute_path), str(e.absolute_path)))
-    if errors:
-        raise UserError(f"{where}: {_one_line(errors[0])}")
+S = TypeVar("S", bound=Settings)
 
 
-def _one_line(error: ValidationError) -> str:
-    key = ".".join(str(part) for part in error.absolute_path)
-    if error.validator == "additionalProperties" and isinstance(error.instance, Mapping):
-        known = list(error.schema.get("properties", {}))
-        unknown = sorted(set(error.instance) - set(known))
-        place = f" under '{key}'" if key else ""
-        return f"unknown key '{', '.join(unknown)}'{place}; allowed are {', '.join(known)}"
-    if error.validator == "required":
-        place = f" under '{key}'" if key else ""
-        missing = [k for k in error.validator_value if k not in error.instance]
-        return f"key '{missing[0]}' is missing{place}"
-    if error.validator == "type":
-        return f"key '{key}': expected {_or(error.validator_value)}, got {error.instance!r}"
-    if error.validator == "enum":
-        return f"key '{key}': {error.instance!r} is none of {', '.join(map(str, error.validator_value))}"
-    return f"key '{key}': {' '.join(error.message.split())[:300]}"
+def _filled(kind: type[S], values: Any, prefix: str) -> S:
+    """Settings of a mapping; a message is the key's path behind ``prefix``."""
+    try:
+        return as_settings(kind, values, where="")
+    except UserError as error:
+        raise UserError(f"{prefix}{error}") from None
 
 
-def _or(kinds: str | list[str]) -> str:
-    return kinds if isinstance(kinds, str) else " or ".join(kinds)
+def _check_methods(config: Mapping[str, Any]) -> None:
+    """Fill the settings of every row in every section, layer over layer."""
+    for name, changes in config["pretraining"].get("by_model", {}).items():
+        _row_of(config, name, "encoder", f"pretraining.by_model.{name}")
+        layers = {"pretraining.settings": config["pretraining"]["settings"]}
+        _check_layers(PretrainSettings, layers | {f"pretraining.by_model.{name}": changes}, ("seed",))
+    for section, methods in METHODS_OF.items():
+        task = config[section]
+        for key, kind in (("finetuning_by_model", "encoder"), ("baselines", "baseline")):
+            for name in task.get(key, {}):
+                _row_of(config, name, kind, f"{section}.{key}.{name}")
+        for name in dict.fromkeys(
+            (*task["models"], *task.get("finetuning_by_model", {}), *task["baselines"])
+        ):
+            row = config["models"][name]
+            method = "encoder" if row["kind"] == "encoder" else row["method"]
+            if method not in methods:
+                raise UserError(f"config: models.{name}.method: {unknown(method, methods, 'method')}")
+            _check_layers(methods[method], layers_of(config, section, name))
+    for name, row in config["models"].items():
+        if row.get("finetuning") is not None and not any(name in config[s]["models"] for s in METHODS_OF):
+            _check_layers(FinetuneSettings, {f"models.{name}.finetuning": row["finetuning"]})
+
+
+def layers_of(config: Mapping[str, Any], section: str, name: str) -> dict[str, Mapping[str, Any]]:
+    """Settings of a row in a section by where they stand in the config, each over those before it."""
+    task, row = config[section], config["models"][name]
+    if row["kind"] != "encoder":
+        return {f"{section}.baselines.{name}": task["baselines"].get(name, {})}
+    return {
+        f"{section}.finetuning": task["finetuning"],
+        f"models.{name}.finetuning": row.get("finetuning") or {},
+        f"{section}.finetuning_by_model.{name}": task.get("finetuning_by_model", {}).get(name, {}),
+    }
+
+
+def _row_of(config: Mapping[str, Any], name: str, kind: str, where: str) -> None:
+    if name not in config["models"]:
+        raise UserError(f"config: {where}: {unknown(name, config['models'], 'model')}")
+    if config["models"][name]["kind"] != kind:
+        raise UserError(f"config: {where}: '{name}' is no {kind}")
+
+
+def _check_layers(
+    kind: type[Settings], layers: Mapping[str, Mapping[str, Any]], not_here: tuple[str, ...] = ()
+) -> None:
+    """Fill settings from layers; a slip is told with the path of the last layer that has the key."""
+    merged: dict[str, Any] = {}
+    for where, values in layers.items():
+        for key in not_here:
+            if key in values:
+                raise UserError(f"config: {where}.{key}: is decided by the run; leave it out here")
+        merged = lay_over(merged, values)
+    try:
+        as_settings(kind, merged, where="")
+    except UserError as error:
+        path, *_ = str(error).partition(":")
+        holds = [where for where, values in layers.items() if path.partition(".")[0] in values]
+        raise UserError(f"config: {[*layers, *holds][-1]}.{error}") from None
+
+
+def _options_of(name: str, row: Mapping[str, Any]) -> type[Settings]:
+    return H5adOptions if row.get("reader") == "h5ad" else OPTIONS.get(name, NoOptions)
+
+
+def check_catalogue(rows: Any, where: str) -> None:
+    """Check the content of config/data_sets.yaml, the options of each reader among it."""
+    if not isinstance(rows, Mapping) or not rows:
+        raise UserError(f"{where}: expected data sets by name, got {type(rows).__name__}")
+    for name, row in rows.items():
+        if not re.fullmatch("[a-z][a-z0-9_]*", str(name)):
+            raise UserError(f"{where}: {name!r} cannot be the name of a data set; use a-z, 0-9 and _")
+        source = _filled(SourceRow, row, f"{where}: {name}.")
+        _filled(_options_of(name, row), source.options, f"{where}: {name}.options.")
 
 
 def _catalogue(root: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    rows = read_yaml(root / "config/data_sets.yaml")
-    check(rows, "data_sets", "config/data_sets.yaml")
+    rows = read_config(root / "config/data_sets.yaml")
+    check_catalogue(rows, "config/data_sets.yaml")
     for name in options:
         if name not in rows:
-            raise UserError(f"config: reader_options: unknown data set '{name}'; known are {', '.join(rows)}")
-        known = rows[name].get("options", {})
-        unknown = sorted(set(options[name]) - set(known))
-        if unknown:
-            raise UserError(
-                f"config: reader_options.{name}: unknown option '{unknown[0]}'; "
-                f"allowed are {', '.join(known)}"
-            )
-        rows[name]["options"] = lay_over(known, options[name])
+            raise UserError(f"config: reader_options: {unknown(name, rows, 'data set')}")
+        rows[name]["options"] = lay_over(rows[name].get("options", {}), options[name])
+        kind = _options_of(name, rows[name])
+        _filled(kind, rows[name]["options"], f"config: reader_options.{name}.")
     return {name: row | {"files": _files(name, row, rows)} for name, row in rows.items()}
 
 
@@ -146,14 +439,11 @@ def _check_names(config: Mapping[str, Any]) -> None:
         fitting = [n for n, row in config["catalogue"].items() if row["role"] == role]
         for name in names:
             if name not in fitting:
-                raise UserError(
-                    f"config: data_sets.{role}: unknown data set '{name}'; known are {', '.join(fitting)}"
-                )
+                raise UserError(f"config: data_sets.{role}: {unknown(name, fitting, 'data set')}")
     for section in NEEDS:
         for name in config[section]["models"]:
             if name not in config["models"]:
-                known = ", ".join(config["models"])
-                raise UserError(f"config: {section}.models: unknown model '{name}'; known are {known}")
+                raise UserError(f"config: {section}.models: {unknown(name, config['models'], 'model')}")
     _check_tables(config)
     _check_encoders(config["models"], config["sizes"])
 
@@ -176,9 +466,10 @@ def _check_encoders(models: Mapping[str, Any], sizes: Mapping[str, Any]) -> None
     for name, row in models.items():
         for key, known in (("size", list(sizes)), ("encoder", trained)):
             if key in row and row[key] not in known:
-                raise UserError(
-                    f"config: models.{name}: unknown {key} '{row[key]}'; known are {', '.join(known)}"
-                )
+                raise UserError(f"config: models.{name}: {unknown(row[key], known, key)}")
+    for name in trained:
+        row = {key: value for key, value in models[name].items() if key != "finetuning"}
+        _filled(ModelRow, row | {"size": dict(sizes[row["size"]])}, f"config: models.{name}.")
 
 
 def _check_tables(config: Mapping[str, Any]) -> None:

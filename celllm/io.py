@@ -22,7 +22,24 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # libyaml where PyYAML has it: ten times as fast.
-_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _YamlLoader(_Loader):  # type: ignore[misc, valid-type]
+    """Refuses a key that stands twice in a mapping, where YAML's own rule is that the last one wins."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            seen = set()
+            for key, _ in node.value:
+                name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
+                if name in seen and key.tag != "tag:yaml.org,2002:merge":
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key '{key.value}' stands twice", key.start_mark
+                    )
+                if name:
+                    seen.add(name)
+        return super().construct_mapping(node, deep)
 
 
 # What a spreadsheet takes for a formula: a text with one of these in front that is no number.
@@ -161,7 +178,7 @@ def read_json(path: str | Path) -> Any:
 def read_yaml(path: str | Path) -> Any:
     """Read YAML without running any of it; trouble is a :class:`UserError` naming file and line."""
     try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_YAML_LOADER)
+        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_YamlLoader)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except yaml.YAMLError as error:

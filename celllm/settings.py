@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from celllm.errors import UserError
@@ -64,6 +64,18 @@ def wrong(key: str, expected: str, value: Any) -> PydanticCustomError:
     return PydanticCustomError(
         "wrong", "expected {expected}, got {value}", {"key": key, "expected": expected, "value": value}
     )
+
+
+def reserved(*keys: str) -> AfterValidator:
+    """Annotate a section of the configuration whose settings ``keys`` the run decides elsewhere."""
+
+    def check(value: Settings) -> Settings:
+        for key in keys:
+            if key in value.model_fields_set:
+                raise PydanticCustomError("wrong", "is decided by the run; leave it out here", {"key": key})
+        return value
+
+    return AfterValidator(check)
 
 
 def as_settings(
@@ -118,7 +130,8 @@ def one_line(kind: type[BaseModel], error: ValidationError, where: str = "") -> 
     path, models = _walked(kind, first["loc"])
     if "key" in first.get("ctx", {}):
         path.append(str(first["ctx"]["key"]))
-    return f"{'.'.join([where, *path] if where else path)}: {_told(first, models)}"
+    told = _told(first, models)
+    return f"{'.'.join([where, *path] if where else path)}: {told}" if where or path else told
 
 
 def _told(slip: ErrorDetails, models: list[type[BaseModel]]) -> str:
@@ -128,6 +141,10 @@ def _told(slip: ErrorDetails, models: list[type[BaseModel]]) -> str:
         return "is missing"
     if slip["type"] in ("value_error", "wrong"):
         return slip["msg"].removeprefix("Value error, ")
+    if slip["type"] == "too_short":
+        return f"expected at least {slip['ctx']['min_length']}, got {_shown(slip['input'])}"
+    if slip["type"] == "string_pattern_mismatch":
+        return f"expected text of the form {slip['ctx']['pattern']}, got {_shown(slip['input'])}"
     if slip["type"] in ("int_type", "float_type") and _is_number(slip["input"]):
         return (
             f"expected a number, got the text {_shown(slip['input'])}; in YAML write 1.0e-4, without quotes"

@@ -113,3 +113,21 @@ class GdscOptions(Settings):
     deduplicate: bool = setting(
         False, "one row, the mean, for a drug that was screened twice on a line; the paper kept both"
     )
+
+
+class NoOptions(Settings):
+    """Of a data set whose reader has none."""
+
+
+# Data set -> options of its reader.
+OPTIONS: dict[str, type[Settings]] = {
+    "panglaodb": PanglaodbOptions,
+    "cancerscem": CancerscemOptions,
+    "zheng68k": Zheng68kOptions,
+    "baron": BaronOptions,
+    "gse149383": CellOptions,
+    "gse117872": Gse117872Options,
+    "ccle": CcleOptions,
+    "gdsc": GdscOptions,
+    "gdsc2": GdscOptions,
+}

@@ -9,6 +9,20 @@ from celllm.settings import Settings, setting, wrong
 LogBase = Literal["e", "2"]
 
 
+_MAX_LENGTH = setting(6000, "most genes of a cell that enter the encoder (paper, Table F.1)", ge=1)
+_KEEP = setting(
+    "highest",
+    "genes that stay of a longer cell: the highest expressed, or the first in order (released)",
+)
+
+
+class RunTokens(Settings):
+    """What is the same for all encoders of a run."""
+
+    max_length: int = _MAX_LENGTH
+    keep: Literal["highest", "first"] = _KEEP
+
+
 class TokenSettings(Settings):
     """How cells become tokens; see :class:`celllm.corpus.tokens.Tokeniser`."""
 
@@ -16,11 +30,8 @@ class TokenSettings(Settings):
     n_genes: int | None = setting(
         None, "with zeros: only the genes detected in most pre-training cells; null: all", ge=1
     )
-    max_length: int = setting(6000, "most genes of a cell that enter the encoder (paper, Table F.1)", ge=1)
-    keep: Literal["highest", "first"] = setting(
-        "highest",
-        "genes that stay of a longer cell: the highest expressed, or the first in gene order (released)",
-    )
+    max_length: int = _MAX_LENGTH
+    keep: Literal["highest", "first"] = _KEEP
     n_bins: int = setting(6, "expression bins", ge=2, le=6)
     log_base: LogBase = setting("e", "base of the logarithm in the normalisation")
 

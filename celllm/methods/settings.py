@@ -3,7 +3,7 @@
 from typing import Literal
 
 from celllm.settings import Count, Settings, setting
-from celllm.training.settings import RegressionSettings
+from celllm.training.settings import FinetuneSettings, RegressionSettings, ResponseSettings
 
 
 class NoSettings(Settings):
@@ -77,3 +77,31 @@ class DeepCdrSettings(RegressionSettings):
     )
     cell_layers: tuple[Count, Count] = setting((256, 100), "two widths; the last is the cell vector")
     dropout: float = setting(0.1, "of all layers", ge=0, lt=1)
+
+
+# Method, as in :data:`celllm.methods.CELLS` and :data:`celllm.methods.PAIRS`, -> its settings.
+CELL_SETTINGS: dict[str, type[Settings]] = {
+    "majority": NoSettings,
+    "random": NoSettings,
+    "knn_pca": NeighbourSettings,
+    "logistic_regression": LogisticSettings,
+    "l1_logistic_regression": LogisticSettings,
+    "logistic_regression_2000": VariableGenesSettings,
+    "linear_svm": LinearSettings,
+    "permuted": LogisticSettings,
+    "celltypist": CellTypistSettings,
+    "scanpy_ingest": IngestSettings,
+    "encoder": FinetuneSettings,
+}
+PAIR_SETTINGS: dict[str, type[Settings]] = {
+    "drug_mean": NoSettings,
+    "drug_mean_line_mean": NoSettings,
+    "ridge": RidgeSettings,
+    "ridge_by_drug": RidgeSettings,
+    "line_mean_ridge_by_drug": RidgeSettings,
+    "shuffled_ridge_by_drug": RidgeSettings,
+    "gradient_boosting": BoostingSettings,
+    "permuted": RidgeSettings,
+    "deepcdr": DeepCdrSettings,
+    "encoder": ResponseSettings,
+}

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
-from typing import Any, Literal
+from typing import Any
 
-from celllm.config import check, is_wanted
+from celllm.config import check_catalogue, is_wanted
 from celllm.errors import UserError
 from celllm.io import read_yaml
+from celllm.sources.settings import Content
 
-Content = Literal["text", "gzip", "text_or_gzip", "tar", "rdata", "excel", "html", "hdf5"]
 MAX_BYTES = 2**36
 """No file of a source is larger, whatever a server goes on sending."""
 _CONTENT_OF: dict[str, Content] = {
@@ -78,7 +78,7 @@ class Catalogue:
         if isinstance(path, Catalogue):
             return path
         sources = read_yaml(path)
-        check(sources, "data_sets", str(path))
+        check_catalogue(sources, str(path))
         return cls(sources, Path(path))
 
     def source(self, name: str) -> Mapping[str, Any]:

@@ -1,12 +1,24 @@
 """What a slip in the configuration tells: one line that names the key."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic.fields import FieldInfo
 
-from celllm.config import ROOT, SECTION_OF, complete, lay_over, load
+from celllm import methods
+from celllm.cells.settings import OPTIONS
+from celllm.config import ROOT, SECTION_OF, complete, lay_over, layers_of, load
+from celllm.corpus.settings import PairSplitSettings, RunTokens, SplitSettings
 from celllm.errors import UserError
+from celllm.graph.settings import GraphMAESettings, NetworkSettings
 from celllm.io import read_yaml
+from celllm.methods.settings import CELL_SETTINGS, PAIR_SETTINGS
+from celllm.model.settings import EncoderSize
+from celllm.probes.settings import EmbeddingMapSettings, InterpretationSettings, MemorySettings
+from celllm.training.settings import FinetuneSettings, PretrainSettings, ResponseSettings
 
 
 def completed(overlay: dict, environ: dict[str, str] | None = None) -> dict:
@@ -14,23 +26,32 @@ def completed(overlay: dict, environ: dict[str, str] | None = None) -> dict:
     return complete(lay_over(base, overlay), environ=environ or {})
 
 
+def overlay(path: str, value: Any) -> dict[str, Any]:
+    for part in reversed(path.split(".")):
+        value = {part: value}
+    return value
+
+
 @pytest.mark.parametrize(
-    ("overlay", "words"),
+    ("change", "words"),
     [
         ({"seeed": 1}, ["unknown key 'seeed'", "seed"]),
-        ({"seed": "one"}, ["'seed'", "expected integer", "'one'"]),
-        ({"tokens": {"max_length": 0}}, ["'tokens.max_length'", "0"]),
-        ({"tokens": {"keep": "last"}}, ["'tokens.keep'", "'last'", "highest, first"]),
-        ({"data_sets": {"annotation": ["zheng"]}}, ["unknown data set 'zheng'", "zheng68k, baron"]),
+        ({"seed": "one"}, ["config: seed: expected an integer", '"one"']),
+        ({"tokens": {"max_length": 0}}, ["config: tokens.max_length: expected at least 1, got 0"]),
+        ({"tokens": {"keep": "last"}}, ["config: tokens.keep: expected 'highest' or 'first', got \"last\""]),
+        (
+            {"data_sets": {"annotation": ["zheng"]}},
+            ["unknown data set 'zheng'", "did you mean 'zheng68k'"],
+        ),
         ({"annotation": {"models": ["cellm"]}}, ["unknown model 'cellm'", "celllm"]),
-        ({"annotation": {"folds": 3}}, ["unknown key 'folds'", "'annotation'"]),
+        ({"annotation": {"folds": 3}}, ["config: annotation.folds: unknown key 'folds'"]),
         ({"drug_sensitivity": {"models": ["cellm"]}}, ["drug_sensitivity.models: unknown model 'cellm'"]),
         ({"drug_sensitivity": {"splits": {"drug_half": {}}}}, ["unknown key 'drug_half'", "drug_full"]),
         (
             {"drug_sensitivity": {"splits": {"drug_full": {"train_fraction": 1}}}},
-            ["'drug_sensitivity.splits.drug_full.train_fraction'", "1"],
+            ["config: drug_sensitivity.splits.drug_full.train_fraction: expected less than 1, got 1"],
         ),
-        ({"tables": ["table9"]}, ["'tables.0'", "'table9'", "table3, tableb1"]),
+        ({"tables": ["table9"]}, ["config: tables.0: expected 'table1'", '"table9"']),
         (
             {"tables": ["table2"], "data_sets": {"single_cell_drug": []}},
             ["tables: table2 needs a data set in data_sets.single_cell_drug, which has 0"],
@@ -47,33 +68,176 @@ def completed(overlay: dict, environ: dict[str, str] | None = None) -> dict:
         ),
         (
             {"drug_response": {"splits": {"response_cold": {"test_fraction": 1}}}},
-            ["'drug_response.splits.response_cold.test_fraction'", "1"],
+            ["config: drug_response.splits.response_cold.test_fraction: expected less than 1, got 1"],
         ),
         (
             {"drug_response": {"protocols": ["loose"]}},
-            ["'drug_response.protocols.0'", "strict, no_refit, paper"],
+            ["drug_response.protocols.0: expected 'strict'"],
         ),
-        ({"drug_response": {"finetune": {}}}, ["unknown key 'finetune'", "finetuning"]),
-        ({"reader_options": {"baron": {"drop": []}}}, ["reader_options.baron", "'drop'", "drop_labels"]),
+        (
+            {"drug_response": {"finetune": {}}},
+            ["drug_response.finetune: unknown key", "'finetuning'"],
+        ),
+        (
+            {"reader_options": {"baron": {"drop": []}}},
+            ["reader_options.baron.drop: unknown key", "drop_labels"],
+        ),
         ({"reader_options": {"barron": {}}}, ["unknown data set 'barron'"]),
         ({"models": {"celllm": {"size": "51m"}}}, ["models.celllm", "unknown size '51m'", "50m"]),
         ({"models": {"frozen": {"encoder": "celm"}}}, ["models.frozen", "unknown encoder 'celm'", "celllm"]),
         ({"models": {"frozen": {"encoder": "random_init"}}}, ["unknown encoder 'random_init'"]),
-        ({"models": {"random_init": {"pretrained": True}}}, ["models.random_init.pretrained"]),
-        ({"models": {"new": {"kind": "encoder", "title": "New", "group": "added"}}}, ["'size' is missing"]),
+        (
+            {"models": {"random_init": {"pretrained": True}}},
+            ["models.random_init.pretrained: expected"],
+        ),
+        (
+            {"models": {"new": {"kind": "encoder", "title": "New", "group": "added"}}},
+            ["models.new.size"],
+        ),
         ({"models": {"celllm": {"contrast": "simclr"}}}, ["models.celllm.contrast", "simclr", "moco"]),
-        ({"sizes": {"50m": {"dim": -1}}}, ["sizes.50m.dim", "-1"]),
-        ({"run": "../up"}, ["'run'", "../up"]),
+        ({"sizes": {"50m": {"dim": -1}}}, ["sizes.50m.dim: expected at least 1, got -1"]),
+        ({"run": "../up"}, ["config: run", "../up"]),
     ],
 )
-def test_a_slip_is_one_line_naming_the_key(overlay: dict, words: list[str]) -> None:
+def test_a_slip_is_one_line_naming_the_key(change: dict, words: list[str]) -> None:
     with pytest.raises(UserError) as caught:
-        completed(overlay)
+        completed(change)
     message = str(caught.value)
     assert "\n" not in message
     assert len(message) < 600
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("annotation.finetuning.epoch", 3, "unknown key 'epoch'; did you mean 'epochs'"),
+        ("annotation.finetuning.epochs", "5", "expected a number, got the text"),
+        ("annotation.finetuning.epochs", True, "expected an integer, got true"),
+        ("annotation.finetuning.learning_rate", "1e-4", "expected a number, got the text"),
+        ("annotation.finetuning_by_model.celm", {}, "unknown model 'celm'"),
+        ("annotation.finetuning_by_model.majority", {}, "'majority' is no encoder"),
+        ("annotation.finetuning_by_model.scbert.frozentop", 1, "unknown key"),
+        ("annotation.splits.n_folds", 1, "expected at least 2"),
+        ("annotation.splits.train_fraction", 0.5, "is decided by the run"),
+        ("annotation.baselines.knn_pca.neighbours", 3, "unknown key"),
+        ("annotation.baselines.celllm", {}, "'celllm' is no baseline"),
+        ("annotation.models", ["celllm", "deepcdr"], "models.deepcdr.method: unknown method 'deepcdr'"),
+        ("drug_sensitivity.finetuning.dropout", 1, "expected less than 1, got 1"),
+        ("drug_sensitivity.splits.drug_full.seed", 3, "is decided by the run"),
+        ("drug_response.finetuning.drugs_per_batch", 2, "expected 0 with lines_per_batch"),
+        (
+            "drug_response.baselines.deepcdr.cell_layers",
+            [3],
+            "drug_response.baselines.deepcdr.cell_layers.1: is missing",
+        ),
+        ("pretraining.settings.batchsize", 3, "unknown key 'batchsize'; did you mean 'batch_size'"),
+        ("pretraining.settings.seed", 3, "is decided by the run"),
+        ("pretraining.by_model.celllm.epochs", 0, "expected at least 1, got 0"),
+        ("pretraining.by_model.celm", {}, "unknown model 'celm'"),
+        ("graphmae.hidden", 6, "graphmae.heads: expected a divisor"),
+        ("graphmae.dim", 64, "is decided by the run"),
+        ("network.min_score", 1000, "expected less than 1000, got 1000"),
+        ("models.random_init.finetuning.epoch", 1, "unknown key"),
+        ("models.celllm.tokens.max_length", 9, "is decided by the run"),
+        ("memory.attention", [], "expected at least 1, got []"),
+        ("interpretation.layer", "first", "expected 'last' or 'all'"),
+        ("embedding_map.n_cell", 3, "unknown key"),
+        ("counts.accept.baron/n_cells", "many", "counts.accept.baron/n_cells"),
+        ("leakage.drop", "yes", "expected a boolean"),
+        ("reader_options.cancerscem.label", "any", "expected 'sample_type'"),
+        ("data_sets.annotation", ["baron", "baron"], "'baron' stands twice"),
+    ],
+)
+def test_slips_of_all_sections_are_told_with_their_whole_path(path: str, value: Any, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        completed(overlay(path, value))
+    assert str(caught.value).startswith("config: ")
+    assert message in str(caught.value)
+    assert path in str(caught.value) or message.partition(":")[0] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+SECTIONS = {
+    "annotation.finetuning": FinetuneSettings,
+    "drug_sensitivity.finetuning": FinetuneSettings,
+    "drug_response.finetuning": ResponseSettings,
+    "pretraining.settings": PretrainSettings,
+    "pretraining.by_model.celllm": PretrainSettings,
+    "annotation.finetuning_by_model.celllm": FinetuneSettings,
+    "annotation.splits": SplitSettings,
+    "drug_response.splits.response_warm": PairSplitSettings,
+    "graphmae": GraphMAESettings,
+    "network": NetworkSettings,
+    "memory": MemorySettings,
+    "interpretation": InterpretationSettings,
+    "embedding_map": EmbeddingMapSettings,
+    "tokens": RunTokens,
+    "sizes.50m": EncoderSize,
+    **{f"reader_options.{name}": kind for name, kind in OPTIONS.items()},
+    **{
+        f"annotation.baselines.{name}": CELL_SETTINGS[name]
+        for name in ("knn_pca", "logistic_regression_2000")
+    },
+    **{
+        f"drug_response.baselines.{name}": PAIR_SETTINGS[name]
+        for name in ("ridge", "gradient_boosting", "deepcdr")
+    },
+}
+
+
+def beyond(field: FieldInfo) -> Iterator[Any]:
+    """Values that break a setting's limits."""
+    for limit in field.metadata:
+        for name, step in (("ge", -1), ("gt", 0), ("le", 1), ("lt", 0)):
+            if hasattr(limit, name):
+                yield getattr(limit, name) + step
+
+
+@pytest.mark.parametrize("place", SECTIONS)
+def test_every_setting_refuses_what_it_is_not(place: str) -> None:
+    """An unknown key, a value of no type that a setting has, and one beyond each limit, in every section."""
+    fields = SECTIONS[place].model_fields
+    slips = [("no_such_key", 1), *((name, {"a": {}}) for name in fields if name not in ("size",))]
+    slips += [(name, value) for name, field in fields.items() for value in beyond(field)]
+    assert len(slips) > len(fields)
+    for key, value in slips:
+        with pytest.raises(UserError, match=re.escape(f"config: {place}.{key}")):
+            completed(overlay(f"{place}.{key}", value))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected a mapping of keys"),
+        ("- seed\n", "expected a mapping of keys"),
+        ("seed: 1\nseed: 2\n", "line 2, column 1"),
+        ("annotation:\n  protocols: [strict]\n  protocols: [paper]\n", "the key 'protocols' stands twice"),
+    ],
+)
+def test_files_that_are_no_configuration(snakemake, tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "slip.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=f"{file}.*{message}"):
+        load(file)
+    done = snakemake(tmp_path, "-n", "--configfile", str(ROOT / "config/toy.yaml"), str(file), "--", "all")
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_settings_of_methods_are_those_that_the_methods_take() -> None:
+    for modules, kinds in ((methods.CELLS, CELL_SETTINGS), (methods.PAIRS, PAIR_SETTINGS)):
+        assert {name: methods.look_up(name, modules).settings for name in modules} == kinds
+
+
+@pytest.mark.parametrize("name", ["celllm", "random_init", "frozen"])
+def test_a_row_says_how_it_is_fine_tuned(name: str) -> None:
+    config = completed({"models": {name: {"finetuning": {"epochs": 7}}}})
+    merged: dict[str, Any] = {}
+    for layer in layers_of(config, "annotation", name).values():
+        merged = lay_over(merged, layer)
+    assert merged["epochs"] == 7
 
 
 def test_both_configurations_are_valid() -> None:
@@ -194,7 +358,7 @@ def test_snakemake_tells_the_slip_and_stops(snakemake, tmp_path: Path) -> None:
     done = snakemake(tmp_path, "-n", "--configfile", str(ROOT / "config/toy.yaml"), str(overlay), "--", "all")
     assert done.returncode != 0
     told = done.stdout + done.stderr
-    assert "config: unknown key 'seeed'" in told
+    assert "config: seeed: unknown key 'seeed'; did you mean 'seed'" in told
     assert "Traceback" not in told
 
 

@@ -13,12 +13,10 @@ def scored_row(wildcards):
 
 def method_settings(section, model):
     """Settings of a model in a section of the config: of fine-tuning, or of the baseline."""
-    task, row = config[section], config["models"][model]
-    if row["kind"] != "encoder":
-        return as_json(task["baselines"].get(model, {}))
-    special = task.get("finetuning_by_model", {}).get(model)
-    settings = lay_over(task["finetuning"], row.get("finetuning"))
-    return as_json(lay_over(settings, special))
+    settings = {}
+    for layer in layers_of(config, section, model).values():
+        settings = lay_over(settings, layer)
+    return as_json(settings)
 
 
 def settings_in(section):

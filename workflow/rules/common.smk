@@ -12,7 +12,7 @@ from snakemake.exceptions import WorkflowError
 ROOT = Path(workflow.current_basedir).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from celllm.config import SECTION_OF, complete, lay_over
+from celllm.config import SECTION_OF, complete, lay_over, layers_of, read_config
 from celllm.errors import UserError
 from celllm.report import published
 from celllm.report.captions import CAPTIONS, kind_of
@@ -21,6 +21,9 @@ from celllm.report.supplement import TABLES as SUPPLEMENT
 from celllm.io import read_yaml
 
 try:
+    # Read again: Snakemake takes the last of equal keys without a word.
+    for given in workflow.configfiles:
+        read_config(given)
     config = complete(lay_over(read_yaml(ROOT / "config/paper.yaml"), config), ROOT)
 except UserError as error:
     raise WorkflowError(str(error)) from None

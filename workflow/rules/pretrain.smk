@@ -33,8 +33,8 @@ def gene_embedding_flag(wildcards):
 
 
 def sized_row(name):
-    """A model's row with its size spelled out."""
-    row = dict(config["models"][name])
+    """A model's row with its size spelled out; how it is fine-tuned is a matter of the settings."""
+    row = {k: v for k, v in config["models"][name].items() if k != "finetuning"}
     if "size" in row:
         row["size"] = config["sizes"][row["size"]]
         row["tokens"] = row["tokens"] | config["tokens"]
