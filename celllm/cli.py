@@ -157,7 +157,7 @@ def _keywords(hint: str, optional: bool) -> dict[str, Any]:
     """What argparse must know of a parameter with this annotation."""
     if hint == "bool":
         return {"action": "store_true"}
-    if hint.startswith(("Mapping[str, str | Path]", "Mapping[str, Path]")):
+    if hint.startswith(("Mapping[str, str", "Mapping[str, Path]")):
         return {"required": not optional, "nargs": "*", "action": _ByName, "metavar": "NAME=FILE"}
     if hint.startswith("Sequence["):
         return {"required": not optional, "nargs": "*", "metavar": "FILE" if "Path" in hint else "NAME"}

@@ -142,7 +142,8 @@ def _told(slip: ErrorDetails, models: list[type[BaseModel]]) -> str:
     if slip["type"] in ("value_error", "wrong"):
         return slip["msg"].removeprefix("Value error, ")
     if slip["type"] == "too_short":
-        return f"expected at least {slip['ctx']['min_length']}, got {_shown(slip['input'])}"
+        n = slip["ctx"]["min_length"]
+        return f"expected at least {n} item{'s' if n > 1 else ''}, got {_shown(slip['input'])}"
     if slip["type"] == "string_pattern_mismatch":
         return f"expected text of the form {slip['ctx']['pattern']}, got {_shown(slip['input'])}"
     if slip["type"] in ("int_type", "float_type") and _is_number(slip["input"]):

@@ -26,6 +26,7 @@ GROUPS = {
 }
 PROTOCOLS = {
     "strict": "Protocol strict: every choice on a validation part, the test part scored once",
+    "no_refit": "Protocol no_refit: as strict, without the second fit on training and validation part",
     "paper": "Protocol paper: early stopping as in the released code",
 }
 OPTIMISM = "Protocol paper minus protocol strict, on the same splits"
@@ -35,8 +36,8 @@ LEARNED = (
     "chooses nothing is fitted on both at once. Under paper, cell annotation and single-cell drug "
     "sensitivity learn from both and choose on the test part: the difference to strict is that choice. "
     "Cell-line response learns from the training part, stops on the validation part and scores the last "
-    "epoch. Scores under no_refit (nothing learns from the validation part) stand in the score files: strict "
-    "minus no_refit is what the larger training part adds."
+    "epoch. Under no_refit nothing learns from the validation part: strict minus no_refit is what the larger "
+    "training part adds."
 )
 MISSING = {
     "not-run": "not run",

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from celllm.settings import Settings, setting
 
-Protocol = Literal["strict", "paper"]
+Protocol = Literal["strict", "no_refit", "paper"]
 
 
 class RunLabel(Settings):
@@ -27,7 +27,7 @@ class TableSettings(RunLabel):
 class ClaimSettings(RunLabel):
     """Of the ledger."""
 
-    protocol: Protocol = setting("strict", "the protocol that is judged")
+    protocol: Literal["strict", "paper"] = setting("strict", "the protocol that is judged")
     test_over_train: dict[str, float] = setting({}, "ratio of test to training cells, by task")
 
 

@@ -104,7 +104,7 @@ def per_class(truth: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
 
 
 def calibration_error(right: ArrayLike, confidence: ArrayLike, n_bins: int = 15) -> float:
-    """Expected calibration error of the likeliest class (Guo et al. 2017): mean |accuracy - confidence|.
+    """Expected calibration error of the likeliest class (Guo et al. 2017), mean ``|accuracy - confidence|``.
 
     Parameters
     ----------

@@ -89,7 +89,7 @@ def test_claims_find_their_facts(tmp_path: Path) -> None:
     [
         ({"budget_gib": 0}, r"budget_gib: expected more than 0, got 0"),
         ({"n_cells": 2}, "n_cells: expected at least 4"),
-        ({"attention": []}, "attention: expected .* at least 1 item"),
+        ({"attention": []}, "attention: expected at least 1 item"),
         ({"attention": ["flash"]}, r"attention\.0: expected 'favor'"),
     ],
 )

@@ -133,10 +133,10 @@ def test_all_training_is_by_the_optimiser_that_is_told(monkeypatch: pytest.Monke
     tuner = finetune.Finetuner.__new__(finetune.Finetuner)
     tuner.settings = finetune.FinetuneSettings()
     with pytest.raises(_Made):
-        tuner.train(torch.nn.Linear(1, 1), None, None, None, None)
+        next(tuner.epochs(torch.nn.Linear(1, 1), (None, None), 1, None))
     pairs = regression.KnownPairs(*np.zeros((3, 2)))
     with pytest.raises(_Made):
-        regression.train(_Pairs(), pairs, pairs, regression.RegressionSettings(), None, None)
+        regression.choose(_Pairs(), pairs, pairs, regression.RegressionSettings(), None, None)
 
 
 class _Pairs(regression.PairModel):

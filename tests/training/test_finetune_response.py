@@ -233,7 +233,7 @@ def test_an_epoch_that_is_not_finite_is_an_error_with_its_number() -> None:
     [
         ({"epochs": 0}, r"settings\.epochs: expected at least 1, got 0"),
         ({"batch_size": 1}, r"settings\.batch_size: expected at least 2"),
-        ({"cell_layers": ()}, r"settings\.cell_layers: expected .* at least 1 item"),
+        ({"cell_layers": ()}, r"settings\.cell_layers: expected at least 1 item"),
     ],
 )
 def test_wrong_settings(change: dict[str, Any], message: str) -> None:

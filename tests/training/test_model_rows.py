@@ -28,6 +28,7 @@ def test_other_encoders_take_that_of_a_row_or_none() -> None:
     assert {name: others[name] for name in ENCODERS if name not in PRETRAINED} == {
         "random_init": False,
         "frozen": "celllm",
+        "scbert_own": "scbert",
     }
 
 

@@ -31,8 +31,8 @@ def logits(settings: FinetuneSettings) -> tuple[NDArray[np.int64], int]:
     """Predictions of a fine-tuned classifier, and the cells that went through the frozen layers."""
     cells, targets = planted()
     made = Finetuner(embedder(), cells, GENES, 3, settings)
-    predict = made.fit(ROWS[:60], targets[:60], ROWS[60:80], targets[60:80], accuracy, 0)
-    return predict(ROWS), made.states.n_computed
+    found = made.choose(ROWS[:60], targets[:60], ROWS[60:80], targets[60:80], accuracy, 0)
+    return found.predict(ROWS).argmax(1), made.states.n_computed
 
 
 def test_states_from_disk_are_those_from_memory_to_the_bit(tmp_path: Path) -> None:

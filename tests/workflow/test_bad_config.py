@@ -141,7 +141,7 @@ def test_a_slip_is_one_line_naming_the_key(change: dict, words: list[str]) -> No
         ("network.min_score", 1000, "expected less than 1000, got 1000"),
         ("models.random_init.finetuning.epoch", 1, "unknown key"),
         ("models.celllm.tokens.max_length", 9, "is decided by the run"),
-        ("memory.attention", [], "expected at least 1, got []"),
+        ("memory.attention", [], "expected at least 1 item, got []"),
         ("interpretation.layer", "first", "expected 'last' or 'all'"),
         ("embedding_map.n_cell", 3, "unknown key"),
         ("counts.accept.baron/n_cells", "many", "counts.accept.baron/n_cells"),
