@@ -68,7 +68,7 @@ def _figure(rows: pd.DataFrame, settings: FigureSettings) -> "Figure":
     panels = figure.subplots(1, len(PANELS), sharey=True)
     for axes, measure in zip(panels, PANELS, strict=True):
         _panel(axes, rows, measure, models, data_sets)
-    titles = [short(settings.title(model), 24) for model in models]
+    titles = [short(settings.title(model), 26) for model in models]
     panels[0].set_yticks(range(len(models)), titles)
     panels[0].set_ylim(len(models) - 0.5, -0.5)
     literal(panels[0].get_yticklabels())
@@ -88,8 +88,12 @@ def _panel(axes: "Axes", rows: pd.DataFrame, measure: str, models: list[str], da
         shift = 0.3 * (number - (len(data_sets) - 1) / 2) / max(1, len(data_sets) - 1)
         axes.plot(marks[measure], marks["model"].map(models.index) + shift, **_look(number, kind))
     name, meaning = PANELS[measure]
-    axes.set_title(name, fontsize=TYPE, weight="normal", pad=9)
-    axes.text(0, 1.02, meaning, transform=axes.transAxes, fontsize=SMALLEST_TYPE + 0.5, color=SOFT)
+    axes.set_title(name, fontsize=TYPE, weight="normal", pad=11)
+    # In points above the axes: a share of their height would run into the title of a tall figure.
+    axes.annotate(
+        meaning, (0, 1), (0, 3), xycoords="axes fraction", textcoords="offset points",
+        fontsize=SMALLEST_TYPE + 0.5, color=SOFT,
+    )  # fmt: skip
     axes.grid(axis="x", color=GRID, linewidth=0.4)
     axes.set_axisbelow(True)
     axes.margins(x=0.08)

@@ -99,14 +99,14 @@ def _figure(points: pd.DataFrame, models: list[str], settings: FigureSettings) -
         else:
             top.set_ylim(bottom=0)
     for axes, model in zip(panels[:, 0], models, strict=False):
-        axes.set_ylabel(short(settings.title(model), 24), rotation=0, ha="right", va="center", labelpad=6)
+        axes.set_ylabel(short(settings.title(model), 26), rotation=0, ha="right", va="center", labelpad=6)
         literal([axes.yaxis.label])
     for axes in panels[-1]:
         axes.set_xlabel("Step")
         axes.set_xlim(left=0)
     figure.align_ylabels(panels[:, 0])
     figure.subplots_adjust(
-        left=0.17, right=0.985, top=1 - head / height, bottom=foot / height, wspace=0.2, hspace=0.18
+        left=0.24, right=0.985, top=1 - head / height, bottom=foot / height, wspace=0.2, hspace=0.18
     )
     n_steps = int(points["n_steps"].max()) if len(points) else 1
     means = "each step" if n_steps == 1 else f"means over up to {n_steps} steps"
