@@ -22,6 +22,7 @@ from celllm.io import read_yaml
 from celllm.methods.settings import CELL_SETTINGS, PAIR_SETTINGS
 from celllm.model.settings import AttentionKind, EncoderSize
 from celllm.probes.settings import EmbeddingMapSettings, InterpretationSettings, MemorySettings
+from celllm.scores.columns import Protocol
 from celllm.settings import Settings, as_settings, reserved, setting, unknown, wrong
 from celllm.sources.settings import SourceRow
 from celllm.training.settings import (
@@ -68,7 +69,7 @@ def _unlike(names: tuple[str, ...]) -> tuple[str, ...]:
 T = TypeVar("T")
 Unlike = Annotated[tuple[T, ...], AfterValidator(_unlike)]
 Some = Annotated[tuple[T, ...], Field(min_length=1), AfterValidator(_unlike)]
-Protocols = Some[Literal["strict", "no_refit", "paper"]]
+Protocols = Some[Protocol]
 
 
 class DataSets(Settings):

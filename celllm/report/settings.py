@@ -2,9 +2,8 @@
 
 from typing import Any, Literal
 
+from celllm.scores.columns import Protocol
 from celllm.settings import Settings, setting
-
-Protocol = Literal["strict", "no_refit", "paper"]
 
 
 class RunLabel(Settings):

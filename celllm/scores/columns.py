@@ -1,6 +1,11 @@
-"""Columns of the tables that probes write and figures read; importing them needs no PyTorch."""
+"""Columns of the tables that probes write and figures read, protocols of scores; no PyTorch is needed."""
+
+from typing import Literal, get_args
 
 from celllm.training.columns import MEASURES
+
+Protocol = Literal["strict", "no_refit", "paper"]  # see celllm.tasks.protocols
+PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 
 # Geometry of embeddings (celllm geometry).
 GEOMETRY = ("model", "data_set", "embedding", "dim", "n_cells", *MEASURES)

@@ -16,6 +16,7 @@ import pandas as pd
 
 from celllm.errors import UserError
 from celllm.io import read_csv, write_csv
+from celllm.scores.columns import PROTOCOLS
 from celllm.scores.metrics import NAMES
 
 OK = "ok"
@@ -23,7 +24,6 @@ FAILED = "failed"
 OUT_OF_MEMORY = "out-of-memory"
 NOT_APPLICABLE = "not-applicable"
 STATUSES = (OK, FAILED, OUT_OF_MEMORY, NOT_APPLICABLE)
-PROTOCOLS = ("strict", "no_refit", "paper")  # see celllm.tasks.protocols
 PREDICTION_COLUMNS = ("cell", "split", "label", "predicted")
 
 
