@@ -40,7 +40,7 @@ use rule annotation_splits as pair_splits with:
     benchmark:
         times_of("splits/{response_task}/gdsc_ccle")
     conda:
-        "../../envs/response.yaml"
+        "../../envs/gpu.yaml"
     params:
         task="{response_task}",
         data_set=SCREEN,
@@ -65,7 +65,7 @@ use rule annotate as drug_response with:
     benchmark:
         times_of("drug_response/{model}")
     conda:
-        "../../envs/response.yaml"
+        "../../envs/gpu.yaml"
     params:
         data_set=SCREEN,
         responses=["--responses", *RESPONSES],

@@ -40,7 +40,7 @@ rule graphmae:
         times_of("graphmae_{dim}")
     retries: 0
     conda:
-        "../../envs/graph.yaml"
+        "../../envs/cpu.yaml"
     threads: 8
     params:
         settings=graphmae_settings,
