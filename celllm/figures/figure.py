@@ -2,7 +2,7 @@
 
 Such a module has a function ``draw(settings, **inputs)``, which gives the numbers of the figure and a
 function that draws them. What a figure shows stands in :mod:`celllm.report.captions`, what it is made from in
-``workflow/rules/figures.smk``.
+``figure_files`` of :mod:`celllm.plan`.
 """
 
 import importlib

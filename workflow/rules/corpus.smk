@@ -20,19 +20,6 @@ def prepared_samples(wildcards):
     return sample_paths(results("prepared/{source}/{sample}.h5ad"))
 
 
-def test_cells():
-    return [results(f"prepared/{name}.h5ad") for name in cell_sets()]
-
-
-def left_out(wildcards):
-    """The list of cells to leave out, where the config asks for it."""
-    return [results("leakage.csv")] if config["leakage"]["drop"] else []
-
-
-def left_out_flag(wildcards):
-    return ["--exclude", *left_out(wildcards)] if config["leakage"]["drop"] else []
-
-
 rule shard:
     input:
         cells=results("prepared/{source}/{sample}.h5ad"),
@@ -50,11 +37,15 @@ rule shard:
         "exec python -m celllm shard --cells {input.cells:q} --genes {input.genes:q} --out {output:q} >> {log:q} 2>&1"
 
 
+# The list of cells to leave out, where the config asks for it.
+LEFT_OUT = [results("leakage.csv")] if config["leakage"]["drop"] else []
+
+
 rule leakage:
     input:
         shards=corpus_shards,
         prepared=prepared_samples,
-        cells=test_cells(),
+        cells=plan.paths(CELLS, plan.cell_sets),
         genes=rules.genes.output.genes,
     output:
         multiext(results("leakage"), ".json", ".csv"),
@@ -72,8 +63,8 @@ rule leakage:
         "../../envs/cpu.yaml"
     threads: 1
     params:
-        cells=[f"{name}={results(f'prepared/{name}.h5ad')}" for name in cell_sets()],
-        settings=as_json(RUN_LABEL | config["leakage"]),
+        cells=plan.by_name(CELLS, plan.cell_sets),
+        settings=as_json(plan.label | config["leakage"]),
         out=results("leakage"),
     shell:
         "exec python -m celllm leakage --shards {input.shards:q} --cells {params.cells:q} --genes {input.genes:q}"
@@ -82,7 +73,7 @@ rule leakage:
 
 rule corpus:
     input:
-        left_out,
+        LEFT_OUT,
         shards=corpus_shards,
     output:
         results("corpus/index.json"),
@@ -94,6 +85,6 @@ rule corpus:
         "../../envs/cpu.yaml"
     threads: 1
     params:
-        exclude=left_out_flag,
+        exclude=["--exclude", *LEFT_OUT] if LEFT_OUT else [],
     shell:
         "exec python -m celllm corpus --shards {input.shards:q} {params.exclude:q} --out {output:q} >> {log:q} 2>&1"

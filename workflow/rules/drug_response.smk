@@ -1,28 +1,9 @@
 # Cell-line drug response: pairs of a cell line and a drug, split by pairs (warm) or by cell lines (cold).
-# One screen, named as in the paper's tables whichever release of GDSC it is from.
-SCREEN = "gdsc_ccle"
 
 
-def pair_splits_settings(wildcards):
-    chosen = config["drug_response"]["splits"][wildcards.response_task]
-    return as_json(chosen | {"seed": config["seed"]})
-
-
-def drug_response_scores():
-    return expand(
-        score_files(
-            "drug_response", config["drug_response"]["splits"], SCREEN, ["csv"]
-        ),
-        model=config["drug_response"]["models"],
-    )
-
-
-def screen_file(role, pattern):
-    """A file of the one data set of a role; a run without tables of drug response needs none."""
-    return [results(pattern).format(name=name) for name in config["data_sets"][role]]
-
-
-RESPONSES = screen_file("response", "prepared/{name}.responses.csv")
+# One screen; a run without tables of drug response needs none.
+PAIRS = plan.paths(RESPONSES, config["data_sets"]["response"])
+LINES = plan.paths(CELLS, config["data_sets"]["expression"])
 
 
 wildcard_constraints:
@@ -31,8 +12,8 @@ wildcard_constraints:
 
 use rule annotation_splits as pair_splits with:
     input:
-        RESPONSES,
-        cells=screen_file("expression", "prepared/{name}.h5ad"),
+        PAIRS,
+        cells=LINES,
     output:
         results("splits/{response_task}/gdsc_ccle.json"),
     log:
@@ -44,22 +25,25 @@ use rule annotation_splits as pair_splits with:
     params:
         task="{response_task}",
         data_set=SCREEN,
-        responses=["--responses", *RESPONSES],
-        settings=pair_splits_settings,
+        responses=["--responses", *PAIRS],
+        settings=per(plan.splits, "{response_task}"),
 
 
 # Warm and cold in one job: they share what the frozen layers make of a cell line.
 use rule annotate as drug_response with:
     input:
-        encoder_of,
-        RESPONSES,
-        cells=screen_file("expression", "prepared/{name}.h5ad"),
+        per(plan.encoder_file, "{model}"),
+        PAIRS,
+        cells=LINES,
         genes=rules.genes.output.genes,
         splits=expand(
-            rules.pair_splits.output, response_task=config["drug_response"]["splits"]
+            rules.pair_splits.output, response_task=plan.tasks("drug_response")
         ),
     output:
-        score_files("drug_response", config["drug_response"]["splits"], SCREEN),
+        [
+            path.replace("{data_set}", SCREEN)
+            for path in plan.score_patterns("drug_response", "csv", "predictions.csv")
+        ],
     log:
         log_of("drug_response/{model}"),
     benchmark:
@@ -68,6 +52,6 @@ use rule annotate as drug_response with:
         "../../envs/gpu.yaml"
     params:
         data_set=SCREEN,
-        responses=["--responses", *RESPONSES],
-        settings=settings_in("drug_response"),
+        responses=["--responses", *PAIRS],
+        settings=per(plan.settings, "drug_response", "{model}"),
         protocols=config["drug_response"]["protocols"],

@@ -1,22 +1,4 @@
 # Single-cell drug sensitivity: 5 % (few-shot) or 80 % (full data) of the cells to train on, otherwise as cell annotation.
-def drug_splits_settings(wildcards):
-    chosen = config["drug_sensitivity"]["splits"][wildcards.drug_task]
-    return as_json(chosen | {"seed": config["seed"]})
-
-
-def drug_sensitivity_scores():
-    return expand(
-        score_files(
-            "drug_sensitivity",
-            config["drug_sensitivity"]["splits"],
-            "{data_set}",
-            ["csv"],
-        ),
-        data_set=config["data_sets"]["single_cell_drug"],
-        model=config["drug_sensitivity"]["models"],
-    )
-
-
 wildcard_constraints:
     drug_task="drug_few_shot|drug_full",
 
@@ -30,28 +12,26 @@ use rule annotation_splits as drug_splits with:
         times_of("splits/{drug_task}/{data_set}")
     params:
         task="{drug_task}",
-        settings=drug_splits_settings,
+        settings=per(plan.splits, "{drug_task}"),
 
 
 # Few-shot and full data in one job: they share what the frozen layers make of a cell.
 use rule annotate as drug_sensitivity with:
     input:
-        encoder_of,
+        per(plan.encoder_file, "{model}"),
         cells=results("prepared/{data_set}.h5ad"),
         genes=rules.genes.output.genes,
         splits=expand(
             rules.drug_splits.output,
-            drug_task=config["drug_sensitivity"]["splits"],
+            drug_task=plan.tasks("drug_sensitivity"),
             allow_missing=True,
         ),
     output:
-        score_files(
-            "drug_sensitivity", config["drug_sensitivity"]["splits"], "{data_set}"
-        ),
+        plan.score_patterns("drug_sensitivity", "csv", "predictions.csv"),
     log:
         log_of("drug_sensitivity/{data_set}/{model}"),
     benchmark:
         times_of("drug_sensitivity/{data_set}/{model}")
     params:
-        settings=settings_in("drug_sensitivity"),
+        settings=per(plan.settings, "drug_sensitivity", "{model}"),
         protocols=config["drug_sensitivity"]["protocols"],

@@ -19,7 +19,7 @@ rule embedding_map:
     resources:
         gpu=1,
     params:
-        settings=as_json(config["embedding_map"] | {"seed": config["seed"]}),
+        settings=as_json(plan.seeded("embedding_map")),
     shell:
         "exec python -m celllm embedding-map --encoder {input.encoder:q} --cells {input.cells:q} --genes {input.genes:q}"
         " --predictions {input.predictions:q} --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"

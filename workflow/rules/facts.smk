@@ -1,11 +1,4 @@
 # What Table F.1 and claims on the method are held to: settings with all defaults, the gradient of divide-and-conquer.
-def settings_of(section):
-    """A flag with the settings that CellLM is fine-tuned with; nothing for a task that the config does not have."""
-    if section not in config:
-        return []
-    return [f"--{section.replace('_', '-')}", method_settings(section, "celllm")]
-
-
 rule settings_facts:
     input:
         genes=rules.genes.output.genes,
@@ -20,11 +13,17 @@ rule settings_facts:
         "../../envs/cpu.yaml"
     threads: 1
     params:
-        model=row_of("celllm"),
-        pretraining=pretraining_of("celllm"),
-        annotation=settings_of("annotation"),
-        drug_sensitivity=settings_of("drug_sensitivity"),
-        drug_response=settings_of("drug_response"),
+        model=as_json(plan.row("celllm")),
+        pretraining=as_json(plan.pretraining("celllm")),
+        annotation=["--annotation", as_json(plan.settings("annotation", "celllm"))],
+        drug_sensitivity=[
+            "--drug-sensitivity",
+            as_json(plan.settings("drug_sensitivity", "celllm")),
+        ],
+        drug_response=[
+            "--drug-response",
+            as_json(plan.settings("drug_response", "celllm")),
+        ],
         sizes=as_json(config["sizes"]),
         splits=as_json(config["drug_sensitivity"]["splits"]),
         data_sets=config["data_sets"]["annotation"],

@@ -1,14 +1,8 @@
 # Protein network -> GraphMAE -> one vector for every gene of the vocabulary.
-def graphmae_settings(wildcards):
-    return as_json(
-        config["graphmae"] | {"dim": int(wildcards.dim), "seed": config["seed"]}
-    )
-
-
 rule network:
     input:
-        links=f"{RAW}/{config['catalogue']['string']['files']['links']['path']}",
-        info=f"{RAW}/{config['catalogue']['string']['files']['info']['path']}",
+        links=plan.raw_by_name("string")["links"],
+        info=plan.raw_by_name("string")["info"],
         genes=rules.genes.output.genes,
         aliases=rules.genes.output.aliases,
     output:
@@ -43,7 +37,7 @@ rule graphmae:
         "../../envs/cpu.yaml"
     threads: 8
     params:
-        settings=graphmae_settings,
+        settings=per(plan.graphmae, "{dim}"),
     shell:
         "exec python -m celllm graphmae --network {input.network:q} --genes {input.genes:q}"
         " --settings {params.settings:q} --out {output.embeddings:q} --metrics {output.losses:q} >> {log:q} 2>&1"

@@ -18,7 +18,7 @@ rule interpret:
     resources:
         gpu=1,
     params:
-        settings=as_json(config["interpretation"] | {"seed": config["seed"]}),
+        settings=as_json(plan.seeded("interpretation")),
     shell:
         "exec python -m celllm interpret --encoder {input.encoder:q} --corpus {input.corpus:q} --genes {input.genes:q}"
         " --settings {params.settings:q} --table {output.genes:q} --cells {output.cells:q} --out {output.facts:q}"

@@ -1,17 +1,8 @@
 # Scores and facts -> the verdict on every claim, and the exit status of the run.
-def claim_settings():
-    ratios = {"annotation": 1 / (config["annotation"]["splits"]["n_folds"] - 1)}
-    for task, splits in config["drug_sensitivity"]["splits"].items():
-        ratios[task] = 1 / splits["train_fraction"] - 1
-    for task, splits in config["drug_response"]["splits"].items():
-        ratios[task] = splits["test_fraction"] / (1 - splits["test_fraction"])
-    return as_json(RUN_LABEL | {"test_over_train": ratios})
-
-
 rule claims:
     input:
-        scores=all_scores,
-        facts=FACTS,
+        scores=plan.table_scores(),
+        facts=plan.facts,
     output:
         report(
             results("claims.html"),
@@ -28,8 +19,8 @@ rule claims:
         "../../envs/cpu.yaml"
     threads: 1
     params:
-        models=shown_models(config["tables"]),
-        settings=claim_settings(),
+        models=plan.shown_models(),
+        settings=as_json(plan.claim_settings()),
         out=results("claims"),
     shell:
         "exec python -m celllm claims --scores {input.scores:q} --facts {input.facts:q} --models {params.models:q}"
@@ -39,7 +30,7 @@ rule claims:
 # Last of all: a method that failed stands in the tables with its reason, and the run says so by its exit status.
 rule gate:
     input:
-        all_scores,
+        plan.table_scores(),
     output:
         results("complete.json"),
     log:

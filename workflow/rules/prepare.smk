@@ -1,36 +1,7 @@
 # Raw files -> prepared .h5ad: raw counts, approved gene symbols, labels.
-def data_set_files(wildcards):
-    return raw_files(wildcards.data_set)
-
-
-def data_set_flags(wildcards):
-    return file_flags(wildcards.data_set)
-
-
-def data_set_options(wildcards):
-    return as_json(config["catalogue"][wildcards.data_set].get("options", {}))
-
-
-def sample_files(wildcards):
-    return raw_files(wildcards.source) + [
-        f"{RAW}/{row['path'].format(sample=wildcards.sample)}"
-        for row in config["catalogue"][wildcards.source]["sample_files"].values()
-    ]
-
-
-def sample_flags(wildcards):
-    return file_flags(wildcards.source, wildcards.sample)
-
-
-def sample_options(wildcards):
-    """Without the choice of samples, which changes no sample."""
-    options = config["catalogue"][wildcards.source].get("options", {})
-    return as_json({key: value for key, value in options.items() if key != "samples"})
-
-
 rule genes:
     input:
-        hgnc=raw_files("hgnc"),
+        hgnc=plan.raw_files("hgnc"),
     output:
         genes=results("prepared/genes.tsv"),
         aliases=results("prepared/aliases.tsv"),
@@ -47,7 +18,7 @@ rule genes:
 
 rule prepare:
     input:
-        files=data_set_files,
+        files=per(plan.raw_files, "{data_set}"),
         genes=rules.genes.output.genes,
         aliases=rules.genes.output.aliases,
     output:
@@ -60,8 +31,8 @@ rule prepare:
         "../../envs/cpu.yaml"
     threads: 1
     params:
-        files=data_set_flags,
-        options=data_set_options,
+        files=per(plan.raw_flags, "{data_set}"),
+        options=per(plan.options, "{data_set}"),
     shell:
         "exec python -m celllm prepare {wildcards.data_set:q} --files {params.files:q} --genes {input.genes:q}"
         " --aliases {input.aliases:q} --settings {params.options:q} --out {output:q} >> {log:q} 2>&1"
@@ -69,7 +40,7 @@ rule prepare:
 
 rule prepare_sample:
     input:
-        files=sample_files,
+        files=per(plan.raw_files, "{source}", "{sample}"),
         samples=results("prepared/{source}/samples.tsv"),
         genes=rules.genes.output.genes,
         aliases=rules.genes.output.aliases,
@@ -83,8 +54,8 @@ rule prepare_sample:
         "../../envs/cpu.yaml"
     threads: 1
     params:
-        files=sample_flags,
-        options=sample_options,
+        files=per(plan.raw_flags, "{source}", "{sample}"),
+        options=per(plan.options, "{source}", "{sample}"),
     shell:
         "exec python -m celllm prepare {wildcards.source:q} --files {params.files:q} --sample {wildcards.sample:q}"
         " --samples {input.samples:q} --genes {input.genes:q} --aliases {input.aliases:q}"

@@ -1,13 +1,10 @@
 # The manifest of the run, the page that shows it all.
-def checksum_files(wildcards):
-    return [f"{RAW}/data.lock"] + ([f"{MIRROR}/SHA256SUMS"] if MIRROR else [])
-
-
 rule manifest:
     input:
-        tables(),
-        figures(),
-        geometry_tables(),
+        plan.tables,
+        plan.figures,
+        results("geometry.csv") if plan.contrast else [],
+        plan.contrast,
         results("claims.csv"),
     output:
         results("manifest.json"),
@@ -22,9 +19,9 @@ rule manifest:
         config=as_json(
             {key: value for key, value in config.items() if key != "catalogue"}
         ),
-        settings=as_json(RUN_LABEL),
+        settings=as_json(plan.label),
         benchmarks=results("benchmarks"),
-        checksums=checksum_files,
+        checksums=[f"{plan.raw}/data.lock", *MIRROR_SUMS],
     shell:
         "exec python -m celllm manifest --config {params.config:q} --benchmarks {params.benchmarks:q}"
         " --checksums {params.checksums:q} --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"
@@ -32,8 +29,8 @@ rule manifest:
 
 rule report:
     input:
-        tables=tables(),
-        figures=figures(),
+        tables=plan.tables,
+        figures=plan.figures,
         claims=results("claims.csv"),
         manifest=results("manifest.json"),
     output:
@@ -46,7 +43,7 @@ rule report:
         "../../envs/cpu.yaml"
     threads: 1
     params:
-        settings=as_json(RUN_LABEL),
+        settings=as_json(plan.label),
     shell:
         "exec python -m celllm report --tables {input.tables:q} --figures {input.figures:q} --claims {input.claims:q}"
         " --manifest {input.manifest:q} --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"
@@ -70,6 +67,6 @@ rule crate:
         "../../envs/cpu.yaml"
     threads: 1
     params:
-        lock=f"{RAW}/data.lock",
+        lock=f"{plan.raw}/data.lock",
     shell:
         "exec python -m celllm crate --manifest {input.manifest:q} --lock {params.lock:q} --out {output[0]:q} >> {log:q} 2>&1"

@@ -1,40 +1,16 @@
 # Files from their servers, or from a mirror laid out like them.
-def mirror_manifest(wildcards):
-    return [f"{MIRROR}/SHA256SUMS"] if EMBEDDED else []
+MIRROR_SUMS = [f"{plan.mirror}/SHA256SUMS"] if plan.mirror else []
 
 
-def mirror_flag(wildcards):
+def mirror_flags(wildcards):
     """A function, for Snakemake would read braces of a plain text as wildcards."""
-    return ["--mirror", MIRROR] if MIRROR else []
+    return ["--mirror", plan.mirror] if plan.mirror else []
 
 
-def catalogue_row(wildcards):
-    """The catalogue rows that a path can belong to: a changed address or checksum fetches the file again."""
-    folder = wildcards.path.split("/")[0]
-    rows = {}
-    for data_set in config["catalogue"].values():
-        for name, row in (
-            data_set.get("files", {}) | data_set.get("sample_files", {})
-        ).items():
-            if row["path"] == wildcards.path or (
-                "{" in row["path"] and row["path"].split("/")[0] == folder
-            ):
-                rows[name] = row
-    return as_json(rows)
-
-
-def source_files(wildcards):
-    """The files that list a source's samples: its own, and the table of addresses where it has one."""
-    table = config["catalogue"][wildcards.source]["sample"].get("table")
-    return raw_files(wildcards.source) + ([ROOT / "config" / table] if table else [])
-
-
-def source_flags(wildcards):
-    return file_flags(wildcards.source)
-
-
-def source_options(wildcards):
-    return as_json(config["catalogue"][wildcards.source].get("options", {}))
+def sample_table(wildcards):
+    """The table of addresses of a source's samples, where it has one."""
+    table = plan.sample_table(wildcards.source)
+    return [ROOT / "config" / table] if table else []
 
 
 rule toy_mirror:
@@ -55,9 +31,9 @@ rule toy_mirror:
 
 rule fetch:
     input:
-        mirror_manifest,
+        MIRROR_SUMS if plan.embedded else [],
     output:
-        RAW + "/{path}",
+        plan.raw + "/{path}",
     log:
         log_of("fetch/{path}"),
     benchmark:
@@ -70,10 +46,10 @@ rule fetch:
     resources:
         downloads=1,
     params:
-        row=catalogue_row,
+        row=per(plan.catalogue_rows, "{path}"),
         catalogue=ROOT / "config/data_sets.yaml",
-        raw=RAW,
-        mirror=mirror_flag,
+        raw=plan.raw,
+        mirror=mirror_flags,
     shell:
         "exec python -m celllm fetch --catalogue {params.catalogue:q} --raw {params.raw:q} {params.mirror:q}"
         " --path {wildcards.path:q} >> {log:q} 2>&1"
@@ -82,7 +58,8 @@ rule fetch:
 # Which samples a pre-training source has is known only from its own table: the graph of jobs goes on from here.
 checkpoint samples:
     input:
-        source_files,
+        per(plan.raw_files, "{source}"),
+        sample_table,
     output:
         results("prepared/{source}/samples.tsv"),
     log:
@@ -93,9 +70,9 @@ checkpoint samples:
         "../../envs/cpu.yaml"
     threads: 1
     params:
-        files=source_flags,
-        options=source_options,
-        mirror=mirror_flag,
+        files=per(plan.raw_flags, "{source}"),
+        options=per(plan.options, "{source}"),
+        mirror=mirror_flags,
         catalogue=ROOT / "config/data_sets.yaml",
     shell:
         "exec python -m celllm samples {wildcards.source:q} --files {params.files:q} {params.mirror:q}"

@@ -1,34 +1,8 @@
 # Spread of the embeddings of cells that no encoder was trained on.
-def compared_models():
-    """Encoders that read expressed genes. scBERT reads all, at many times the price, and has no contrast to show."""
-    return [
-        name
-        for name in encoder_models()
-        if not config["models"][name]["tokens"]["zeros"]
-    ]
-
-
-def untrained_models():
-    """Rows that start from the same encoder without any pre-training."""
-    names = models_of(config["tables"])
-    return [n for n in names if config["models"][n].get("pretrained") is False]
-
-
-def geometry_tables():
-    wanted = compared_models() and config["data_sets"]["annotation"]
-    return [results("geometry.csv"), results("contrast.csv")] if wanted else []
-
-
-def contrast_table():
-    return [path for path in geometry_tables() if path == results("contrast.csv")]
-
-
 rule geometry:
     input:
-        expand(
-            results("checkpoints/{name}/encoder.safetensors"), name=compared_models()
-        ),
-        expand(results("prepared/{name}.h5ad"), name=config["data_sets"]["annotation"]),
+        plan.paths(ENCODER, plan.compared),
+        plan.paths(CELLS, config["data_sets"]["annotation"]),
         genes=rules.genes.output.genes,
     output:
         results("geometry.csv"),
@@ -42,9 +16,9 @@ rule geometry:
     resources:
         gpu=1,
     params:
-        encoders=by_name(compared_models(), "checkpoints/{name}/encoder.safetensors"),
-        cells=by_name(config["data_sets"]["annotation"], "prepared/{name}.h5ad"),
-        untrained=[f"{name}={row_of(name)}" for name in untrained_models()],
+        encoders=plan.by_name(ENCODER, plan.compared),
+        cells=plan.by_name(CELLS, config["data_sets"]["annotation"]),
+        untrained=[f"{name}={as_json(plan.row(name))}" for name in plan.untrained],
         settings=as_json({"seed": config["seed"]}),
     shell:
         "exec python -m celllm geometry --encoders {params.encoders:q} --cells {params.cells:q} --genes {input.genes:q}"
@@ -53,11 +27,8 @@ rule geometry:
 
 rule contrast:
     input:
-        expand(
-            results("checkpoints/{name}/{file}"),
-            name=compared_models(),
-            file=["encoder.safetensors", "metrics.csv"],
-        ),
+        plan.paths(ENCODER, plan.compared),
+        plan.paths(METRICS, plan.compared),
         geometry=rules.geometry.output,
     output:
         results("contrast.csv"),
@@ -69,8 +40,8 @@ rule contrast:
         "../../envs/cpu.yaml"
     threads: 1
     params:
-        encoders=by_name(compared_models(), "checkpoints/{name}/encoder.safetensors"),
-        metrics=by_name(compared_models(), "checkpoints/{name}/metrics.csv"),
+        encoders=plan.by_name(ENCODER, plan.compared),
+        metrics=plan.by_name(METRICS, plan.compared),
     shell:
         "exec python -m celllm contrast --encoders {params.encoders:q} --metrics {params.metrics:q}"
         " --geometry {input.geometry:q} --out {output:q} >> {log:q} 2>&1"

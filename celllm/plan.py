@@ -1,0 +1,350 @@
+"""What a run makes and from what: the names of its files and the settings of its commands.
+
+:class:`Plan` answers the questions of the rules in ``workflow/rules``; it reads the configuration and nothing
+else, so that everything here can be asked, and tested, without Snakemake.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from itertools import product
+from pathlib import PurePosixPath
+from typing import Any
+
+from celllm.config import NEEDS, SECTION_OF, lay_over, layers_of
+from celllm.report import published
+from celllm.report.captions import CAPTIONS, kind_of
+from celllm.report.supplement import TABLES as SUPPLEMENT
+
+FACT_TABLES = ("tablec1", "tabled1", "tabled2", "tabled3", "tablef1")
+# The one screen of drug response, named as in the paper's tables whichever release of GDSC it is from.
+SCREEN = "gdsc_ccle"
+# Files of a pre-trained encoder, of a prepared data set and of a screen's responses, below the run's folder.
+ENCODER = "checkpoints/{name}/encoder.safetensors"
+METRICS = "checkpoints/{name}/metrics.csv"
+CELLS = "prepared/{name}.h5ad"
+SAMPLES = "prepared/{name}/samples.tsv"
+RESPONSES = "prepared/{name}.responses.csv"
+
+
+class Plan:
+    """Files and settings of a run.
+
+    Parameters
+    ----------
+    config : mapping
+        The configuration as :func:`celllm.config.complete` returns it.
+
+    Notes
+    -----
+    Paths are relative to the working directory and begin with ``results/<run>/`` or ``data/raw/``. Settings
+    are mappings of what the configuration says, without the defaults of the settings classes.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+        self.results: str = config["results"]
+        self.label = {"run": config["run"], "toy": config["toy"]}
+        self.embedded = config["mirror"] == "embedded"
+        self.mirror: str | None = f"{self.results}/mirror" if self.embedded else config["mirror"]
+        # What a mirror gives stays with its run; what the internet gives is shared by all runs.
+        self.raw = f"{self.results}/raw" if self.mirror else "data/raw"
+        self.data_sets: Mapping[str, list[str]] = config["data_sets"]
+
+    def path(self, name: str) -> str:
+        """A file below the folder of the run."""
+        return f"{self.results}/{name}"
+
+    def paths(self, pattern: str, names: Iterable[str]) -> list[str]:
+        """A file below the folder of the run for every ``{name}``."""
+        return [self.path(pattern).format(name=name) for name in names]
+
+    def by_name(self, pattern: str, names: Iterable[str]) -> list[str]:
+        """The same as NAME=FILE for the command line."""
+        return [f"{name}={self.path(pattern).format(name=name)}" for name in names]
+
+    def role_flags(self, flag: str, pattern: str, role: str) -> list[str]:
+        """A flag with the files of the data sets of a role, as NAME=FILE; nothing without any."""
+        names = self.data_sets[role]
+        return [flag, *self.by_name(pattern, names)] if names else []
+
+    # Data sets
+
+    @property
+    def cell_sets(self) -> list[str]:
+        """Data sets of the tasks with cells, or cell lines, to prepare."""
+        return [n for role in ("annotation", "single_cell_drug", "expression") for n in self.data_sets[role]]
+
+    @property
+    def labelled_sets(self) -> list[str]:
+        """Data sets of the tasks whose cells have labels."""
+        return [*self.data_sets["annotation"], *self.data_sets["single_cell_drug"]]
+
+    def raw_by_name(self, data_set: str, sample: str | None = None) -> dict[str, str]:
+        """Downloaded files of a data set, and of one of its samples, by their names in the catalogue."""
+        row = self.config["catalogue"][data_set]
+        files = row.get("files", {}) | (row["sample_files"] if sample else {})
+        return {name: f"{self.raw}/{file['path'].format(sample=sample)}" for name, file in files.items()}
+
+    def raw_files(self, data_set: str, sample: str | None = None) -> list[str]:
+        """Downloaded files of a data set, and of one of its samples."""
+        return list(self.raw_by_name(data_set, sample).values())
+
+    def raw_flags(self, data_set: str, sample: str | None = None) -> list[str]:
+        """The same as NAME=FILE for the command line."""
+        return [f"{name}={path}" for name, path in self.raw_by_name(data_set, sample).items()]
+
+    def catalogue_rows(self, path: str) -> dict[str, Any]:
+        """The rows of the catalogue that a downloaded file can belong to; a change fetches it again."""
+        folder = path.split("/")[0]
+        return {
+            name: row
+            for data_set in self.config["catalogue"].values()
+            for name, row in (data_set.get("files", {}) | data_set.get("sample_files", {})).items()
+            if row["path"] == path or ("{" in row["path"] and row["path"].split("/")[0] == folder)
+        }
+
+    def sample_table(self, source: str) -> str | None:
+        """The table beside the catalogue with the addresses of a source's samples, where it has one."""
+        table: str | None = self.config["catalogue"][source]["sample"].get("table")
+        return table
+
+    def options(self, data_set: str, sample: str | None = None) -> dict[str, Any]:
+        """Options of a data set's reader; of one sample without the choice of samples."""
+        options = self.config["catalogue"][data_set].get("options", {})
+        return {key: value for key, value in options.items() if not (sample and key == "samples")}
+
+    # Rows of the tables and their encoders
+
+    def sections(self, tables: Sequence[str] = ()) -> list[str]:
+        """Sections of the configuration behind some tables (all of the run), each once."""
+        return list(dict.fromkeys(SECTION_OF[table] for table in tables or self.config["tables"]))
+
+    def models(self, tables: Sequence[str] = ()) -> list[str]:
+        """Rows of some tables (all of the run), each once."""
+        return list(dict.fromkeys(n for s in self.sections(tables) for n in self.config[s]["models"]))
+
+    def shown_models(self, *tables: str) -> str:
+        """What is printed of the rows of some tables (all of the run); JSON text, for their order matters."""
+        wanted = ("title", "group", "paper_row", "seeds")
+        rows = self.config["models"]
+        shown = {n: {k: rows[n][k] for k in wanted if k in rows[n]} for n in self.models(tables)}
+        return json.dumps(shown)
+
+    def pretrained(self, model: str) -> str | None:
+        """The row whose pre-training gives a row its encoder; None for baselines and untrained encoders."""
+        row = self.config["models"][model]
+        if row["kind"] != "encoder" or "pretrained" in row:
+            return None
+        return str(row.get("encoder", model))
+
+    @cached_property
+    def encoders(self) -> list[str]:
+        """Rows to pre-train."""
+        return list(dict.fromkeys(name for name in map(self.pretrained, self.models()) if name))
+
+    @property
+    def compared(self) -> list[str]:
+        """Encoders that read expressed genes. scBERT reads all, slowly, and has no contrast."""
+        return [name for name in self.encoders if not self.config["models"][name]["tokens"]["zeros"]]
+
+    @property
+    def untrained(self) -> list[str]:
+        """Rows that start from the same encoder without any pre-training."""
+        return [name for name in self.models() if self.config["models"][name].get("pretrained") is False]
+
+    def row(self, model: str) -> dict[str, Any]:
+        """A row with its size spelled out; how it is fine-tuned is a matter of its settings."""
+        row = {k: v for k, v in self.config["models"][model].items() if k != "finetuning"}
+        if "size" in row:
+            row["size"] = self.config["sizes"][row["size"]]
+            row["tokens"] = row["tokens"] | self.config["tokens"]
+        return row | {"name": model}
+
+    def scored_row(self, model: str) -> dict[str, Any]:
+        """The same with the file of its encoder, where it has one."""
+        path = self.encoder_file(model)
+        return self.row(model) | ({"encoder": path[0]} if path else {})
+
+    def encoder_file(self, model: str) -> list[str]:
+        """The encoder that a row is fine-tuned from, where it has one."""
+        name = self.pretrained(model)
+        return self.paths(ENCODER, [name] if name else [])
+
+    def gene_embeddings(self, model: str) -> list[str]:
+        """The gene embeddings that a row is pre-trained with, where it does not train its own."""
+        row = self.config["models"][model]
+        if row["gene_embeddings"] != "graphmae":
+            return []
+        return [self.path(f"graph/gene_embeddings_{self.config['sizes'][row['size']]['dim']}.safetensors")]
+
+    def gene_embedding_flags(self, model: str) -> list[str]:
+        """The same for the command line."""
+        return [word for path in self.gene_embeddings(model) for word in ("--gene-embeddings", path)]
+
+    def n_gpus(self, model: str) -> int:
+        """GPUs to ask a scheduler for: no baseline has a use for one."""
+        return int(self.config["models"][model]["kind"] == "encoder")
+
+    # Settings
+
+    def seeded(self, section: str) -> dict[str, Any]:
+        """Settings of a section with the seed of the run."""
+        return self.config[section] | {"seed": self.config["seed"]}
+
+    def graphmae(self, dim: str) -> dict[str, Any]:
+        """Settings of GraphMAE for encoders of a width."""
+        return self.seeded("graphmae") | {"dim": int(dim)}
+
+    def pretraining(self, model: str) -> dict[str, Any]:
+        """Settings that a row is pre-trained with."""
+        chosen = self.config["pretraining"]
+        changes = chosen.get("by_model", {}).get(model)
+        return lay_over(chosen["settings"], changes) | {"seed": self.config["seed"]}
+
+    def settings(self, section: str, model: str) -> dict[str, Any]:
+        """Settings of a row in a section: of fine-tuning, or of the baseline."""
+        settings: dict[str, Any] = {}
+        for layer in layers_of(self.config, section, model).values():
+            settings = lay_over(settings, layer)
+        return settings
+
+    def splits(self, task: str) -> dict[str, Any]:
+        """How the cells or pairs of a task are split."""
+        section = next(section for section in NEEDS if task in self.tasks(section))
+        chosen = self.config[section]["splits"]
+        return (chosen if section == "annotation" else chosen[task]) | {"seed": self.config["seed"]}
+
+    def claim_settings(self) -> dict[str, Any]:
+        """Settings of the claims: the label of the run, and test part over training part of every task."""
+        ratios = {"annotation": 1 / (self.config["annotation"]["splits"]["n_folds"] - 1)}
+        for task, splits in self.config["drug_sensitivity"]["splits"].items():
+            ratios[task] = 1 / splits["train_fraction"] - 1
+        for task, splits in self.config["drug_response"]["splits"].items():
+            ratios[task] = splits["test_fraction"] / (1 - splits["test_fraction"])
+        return self.label | {"test_over_train": ratios}
+
+    def table_settings(self, table: str) -> dict[str, Any]:
+        """Settings of a table of scores."""
+        return self.label | {"protocols": self.config[SECTION_OF[table]]["protocols"]}
+
+    def figure_settings(self) -> dict[str, Any]:
+        """Settings of every figure."""
+        titles = {name: self.config["models"][name]["title"] for name in [*self.encoders, *self.untrained]}
+        return {
+            "toy": self.config["toy"],
+            "titles": titles,
+            "protocol": "strict",
+            "batch_size": self.config["pretraining"]["settings"].get("batch_size", 0),
+        }
+
+    # Scores
+
+    def tasks(self, section: str) -> list[str]:
+        """Tasks of a section: annotation is one, the others have one for each of their splits."""
+        return [section] if section == "annotation" else list(self.config[section]["splits"])
+
+    def score_patterns(self, section: str, *kinds: str) -> list[str]:
+        """Files of one row on one ``{data_set}``: for each task under each protocol, one of each kind."""
+        return [
+            self.path(f"scores/{task}/{{data_set}}/{{model}}/{protocol}.{kind}")
+            for task in self.tasks(section)
+            for protocol in self.config[section]["protocols"]
+            for kind in kinds
+        ]
+
+    def scores(self, section: str) -> list[str]:
+        """All score files of a section."""
+        sets = {
+            "annotation": self.data_sets["annotation"],
+            "drug_sensitivity": self.data_sets["single_cell_drug"],
+            "drug_response": [SCREEN],
+        }
+        rows = list(product(sets[section], self.config[section]["models"]))
+        patterns = self.score_patterns(section, "csv")
+        return [pattern.format(data_set=d, model=m) for pattern in patterns for d, m in rows]
+
+    def table_scores(self, *tables: str) -> list[str]:
+        """The score files of some tables (all of the run)."""
+        return [path for section in self.sections(tables) for path in self.scores(section)]
+
+    @property
+    def predictions(self) -> dict[str, str]:
+        """Predictions under protocol strict by task/data_set/model."""
+        paths = map(PurePosixPath, self.table_scores())
+        return {
+            "/".join(path.parts[-4:-1]): str(path.with_name("strict.predictions.csv"))
+            for path in paths
+            if path.name == "strict.csv"
+        }
+
+    # Facts, tables and figures
+
+    @property
+    def facts(self) -> list[str]:
+        """Facts that tables and claims are held to."""
+        studied = ["interpretation"] if "celllm" in self.encoders else []
+        return self.paths("facts/{name}.json", ["counts", "settings", "gradient", "memory", *studied])
+
+    @property
+    def contrast(self) -> list[str]:
+        """What contrast does to the encoders: measured on annotated cells, where the run has any."""
+        wanted = self.compared and self.data_sets["annotation"]
+        return [self.path("contrast.csv")] if wanted else []
+
+    @property
+    def tables(self) -> list[str]:
+        """Every table of the run."""
+        return self.paths("tables/{name}.csv", [*self.config["tables"], *FACT_TABLES, *SUPPLEMENT])
+
+    def table_labels(self, table: str) -> dict[str, str]:
+        """Number and subject of a table, for Snakemake's report."""
+        title = SUPPLEMENT[table].title if table in SUPPLEMENT else published.load().table(table).title
+        number, _, subject = title.partition(": ")
+        return {"table": number, "subject": subject}
+
+    @cached_property
+    def figure_files(self) -> dict[str, dict[str, str]]:
+        """Every figure that the run allows, with its files by the names in `draw` of its module."""
+        annotated = "annotation" in self.sections() and "celllm" in self.config["annotation"]["models"]
+        sets = self.data_sets["annotation"] if annotated else []
+        scores = "scores/annotation/{}/celllm/strict.predictions.csv"
+        files = {f"fig3_{name}": {"predictions": scores.format(name)} for name in sets}
+        files |= {f"tsne_{name}": {"table": f"embeddings/{name}.csv"} for name in sets}
+        files["fig4"] = {"table": "memory.csv", "facts": "facts/memory.json"}
+        if "celllm" in self.encoders:
+            studied = "facts/interpretation.json"
+            files["figc1"] = {"table": "interpretation/genes.csv", "facts": studied}
+            files["figc2"] = {"cells": "interpretation/cells.csv", "facts": studied}
+        if self.encoders:
+            files["loss_curves"] = {name: METRICS.format(name=name) for name in self.encoders}
+        if self.contrast:
+            files["geometry"] = {"table": "geometry.csv"}
+        if "tableb2" in self.config["tables"]:
+            files["scaling"] = {"table": "tables/tableb2.csv"}
+        return {
+            figure: {name: self.path(file) for name, file in inputs.items()}
+            for figure, inputs in files.items()
+        }
+
+    @property
+    def figures(self) -> list[str]:
+        """Every figure of the run."""
+        return self.paths("figures/{name}.svg", self.figure_files)
+
+    def figure_inputs(self, figure: str) -> list[str]:
+        """The files that a figure is drawn from."""
+        return list(self.figure_files[figure].values())
+
+    def figure_flags(self, figure: str) -> list[str]:
+        """The same as NAME=FILE for the command line."""
+        return [f"{name}={path}" for name, path in self.figure_files[figure].items()]
+
+    def figure_labels(self, figure: str) -> dict[str, str]:
+        """Title and data set of a figure, for Snakemake's report."""
+        kind, data_set = kind_of(figure)
+        return {"figure": CAPTIONS[str(kind)].title, "data set": data_set}
+
+    def figure_caption(self, figure: str) -> str:
+        """What a figure shows, for Snakemake's report."""
+        return CAPTIONS[str(kind_of(figure)[0])].text
