@@ -15,6 +15,7 @@ sys.path.insert(0, str(ROOT))
 from celllm.config import complete, lay_over, read_config
 from celllm.errors import UserError
 from celllm.io import read_yaml
+from celllm.live import show
 from celllm.plan import CELLS, ENCODER, METRICS, RESPONSES, SAMPLES, SCREEN, Plan
 from celllm.plan import FACT_TABLES, SUPPLEMENT
 from celllm.report.gate import last_words
