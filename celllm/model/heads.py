@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from celllm.model.settings import Activation
+from celllm.model.settings import Activation, PoolingActivation
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "elu": nn.ELU}
 
@@ -21,17 +21,21 @@ class GenePooling(nn.Module):
     ----------
     n_genes, dim : int
         Size of the vocabulary, width of the tokens.
+    activation : {"none", "relu"}
+        Of the numbers. The released heads differ: ReLU for the labels of cells, none for drug response.
     """
 
-    def __init__(self, n_genes: int, dim: int) -> None:
+    def __init__(self, n_genes: int, dim: int, activation: PoolingActivation = "none") -> None:
         super().__init__()
-        self.n_genes = n_genes
+        self.n_genes, self.activation = n_genes, activation
         # A convolution with a (1 x dim) kernel over (L x dim) is this linear map of every token.
         self.to_number = nn.Linear(dim, 1)
 
     def forward(self, states: Tensor, gene_ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, L, dim), (B, L), (B, L) -> (B, n_genes + 1); the last place is that of [CLS]."""
         numbers = self.to_number(states).squeeze(-1)
+        if self.activation == "relu":
+            numbers = numbers.relu()
         if mask is not None:
             numbers = numbers.masked_fill(~mask, 0)
         places = numbers.new_zeros(len(numbers), self.n_genes + 2)
@@ -65,6 +69,8 @@ class ClassificationHead(nn.Module):
         classes) for annotation and (512, 32, 2) for drug sensitivity.
     activation, dropout
         Between the layers.
+    pooling : {"relu", "none"}
+        Activation between the gene convolution and the layers.
     """
 
     def __init__(
@@ -74,9 +80,10 @@ class ClassificationHead(nn.Module):
         sizes: Sequence[int],
         activation: Activation = "relu",
         dropout: float = 0.1,
+        pooling: PoolingActivation = "relu",
     ) -> None:
         super().__init__()
-        self.pooling = GenePooling(n_genes, dim)
+        self.pooling = GenePooling(n_genes, dim, pooling)
         self.layers = feed_forward([n_genes + 1, *sizes], activation, dropout)
 
     def forward(self, states: Tensor, gene_ids: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -85,7 +92,11 @@ class ClassificationHead(nn.Module):
 
 
 class ContrastPooling(nn.Module):
-    """Gene pooling and one linear layer: the vector that the contrastive loss compares (512 in Table F.1)."""
+    """Gene pooling and one linear layer: the vector that the contrastive loss compares (512 in Table F.1).
+
+    No activation between them: appendix F names a convolution and a linear layer; the code of pre-training
+    was never released.
+    """
 
     def __init__(self, n_genes: int, dim: int, size: int = 512) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ from celllm.settings import Settings, setting
 
 AttentionKind = Literal["favor", "softmax", "released"]
 Activation = Literal["relu", "leaky_relu", "elu"]
+PoolingActivation = Literal["relu", "none"]
 
 
 class EncoderSize(Settings):

@@ -49,7 +49,7 @@ class FineTuned(nn.Module):
     n_classes : int
         Outputs.
     settings : FinetuneSettings
-        Head and dropout.
+        Of the head; the layers keep the dropout of pre-training.
     """
 
     places: Tensor
@@ -67,11 +67,14 @@ class FineTuned(nn.Module):
         self.layers = copy.deepcopy(encoder.layers[n_frozen:])
         self.norm = copy.deepcopy(encoder.norm) if n_frozen < config.depth else nn.Identity()
         self.layers[len(self.layers) - settings.frozen_top :].requires_grad_(False)
-        for module in self.layers.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = settings.dropout
-        sizes = (*settings.head, n_classes)
-        self.head = ClassificationHead(len(genes), config.dim, sizes, settings.activation, settings.dropout)
+        self.head = ClassificationHead(
+            len(genes),
+            config.dim,
+            (*settings.head, n_classes),
+            settings.activation,
+            settings.dropout,
+            settings.pooling_activation,
+        )
         _shrink(self.head, (len(genes) + 1) / (config.n_genes + 1))
         self.register_buffer("places", _places(genes, config.n_genes), persistent=False)
 

@@ -55,7 +55,11 @@ class ResponseModel(PairModel):
         self.states, self.settings, self.drug_encoder = states, settings, drug_encoder
         self.token_budget = states.store.token_budget
         self.precision = resolve_precision(settings.precision, states.device)
-        tower = FinetuneSettings(head=settings.cell_layers[:-1], dropout=settings.dropout)
+        tower = FinetuneSettings(
+            head=settings.cell_layers[:-1],
+            dropout=settings.dropout,
+            pooling_activation=settings.pooling_activation,
+        )
         self.cells = FineTuned(states.encoder, states.n_frozen, genes, settings.cell_layers[-1], tower)
         self.cells.to(states.device)
         sizes = [settings.drug_size + settings.cell_layers[-1], *settings.regression_layers, 1]

@@ -9,7 +9,7 @@ from pydantic import create_model, model_validator
 
 from celllm.corpus.settings import TokenSettings
 from celllm.errors import UserError
-from celllm.model.settings import SIZES, Activation, AttentionKind, EncoderConfig
+from celllm.model.settings import SIZES, Activation, AttentionKind, EncoderConfig, PoolingActivation
 from celllm.settings import Count, Settings, as_settings, setting, unknown, wrong
 from celllm.training.columns import OBJECTIVES
 
@@ -133,7 +133,12 @@ class FinetuneSettings(_FrozenSettings):
     accumulation: int = setting(8, "batches of one optimiser step (Table F.1)", ge=1)
     learning_rate: float = setting(1e-4, "of Adam, constant (Table F.1)", gt=0)
     weight_decay: float = setting(1e-4, "of Adam (Table F.1; released: 0)", ge=0)
-    dropout: float = setting(0.1, "of the trained layers and of the head (Table F.1)", ge=0, lt=1)
+    dropout: float = setting(
+        0.1, "of the head (Table F.1; released: 0); the trained layers keep that of pre-training", ge=0, lt=1
+    )
+    pooling_activation: PoolingActivation = setting(
+        "relu", "between the gene convolution and the head (paper: not given; released and scBERT: relu)"
+    )
     head: tuple[Count, ...] = setting((512, 128), "feed-forward widths before the classes (Table F.1)")
     activation: Activation = setting("relu", "of the head (Table F.1)")
     class_weights: ClassWeights = setting(
@@ -180,7 +185,13 @@ class ResponseSettings(_FrozenSettings, RegressionSettings):
     """Settings of drug response with an encoder."""
 
     dropout: float = setting(
-        0.2, "of the trained layers and of all that stands on them (Table F.1)", ge=0, lt=1
+        0.2,
+        "of all that stands on the encoder (Table F.1); the trained layers keep that of pre-training",
+        ge=0,
+        lt=1,
+    )
+    pooling_activation: PoolingActivation = setting(
+        "none", "between the gene convolution and the cell layers (paper: not given; released: none)"
     )
     cell_layers: tuple[Count, ...] = setting(
         (1024, 256), "with ReLU; the last is the cell vector (Table F.1)", min_length=1

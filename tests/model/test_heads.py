@@ -37,6 +37,14 @@ def test_gene_pooling_is_the_convolution_of_the_paper() -> None:
     assert torch.allclose(pooling(states(), GENE_IDS, MASK)[0, GENE_IDS[0]], numbers[0], atol=1e-6)
 
 
+def test_relu_of_gene_pooling_comes_before_the_places() -> None:
+    plain, relu = GenePooling(5, 4), GenePooling(5, 4, "relu")
+    relu.load_state_dict(plain.state_dict())
+    found = plain(states(), GENE_IDS, MASK)
+    assert (found < 0).any()
+    assert torch.equal(relu(states(), GENE_IDS, MASK), found.relu())
+
+
 def test_pads_reach_no_head() -> None:
     far = torch.where(MASK[..., None], states(), 1e9)
     for head in (GenePooling(5, 4), ContrastPooling(5, 4, 3), ClassificationHead(5, 4, (8, 2)).eval()):

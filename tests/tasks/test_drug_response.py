@@ -295,7 +295,7 @@ def test_a_constant_test_target_has_errors_and_no_correlation(files: Files, tmp_
 
 
 def test_an_encoder_learns_the_planted_screen_and_is_deterministic(files: Files, tmp_path: Path) -> None:
-    model, how = trained(files), {"settings": {**QUICK, "epochs": 25}}
+    model, how = trained(files), {"settings": {**QUICK, "epochs": 40}}
     means = run(files, tmp_path, baseline("drug_mean"), "cold")
     first = run(files, tmp_path, model, "cold", **how)
     assert set(first["status"]) == {"ok"}

@@ -11,6 +11,7 @@ from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.model import ClassificationHead, Encoder, EncoderConfig
 from celllm.model.embedder import Embedder
+from celllm.model.settings import PoolingActivation
 from celllm.training.finetune import FineTuned, Finetuner, FinetuneSettings, class_weights
 from celllm.training.frozen import FrozenStates, Store
 
@@ -190,10 +191,27 @@ def test_settings_below_their_least_are_refused() -> None:
         QUICK.changed(batch_size=0)
 
 
-def test_dropout_of_the_trained_layers_is_the_settings() -> None:
-    made = tuner(QUICK.changed(dropout=0.25), dropout=0.5)
+@pytest.mark.parametrize("pretrained", [0.0, 0.5])
+def test_trained_layers_keep_the_dropout_of_pre_training_and_the_head_has_its_own(pretrained: float) -> None:
+    made = tuner(QUICK.changed(dropout=0.25), dropout=pretrained)
     model = FineTuned(made.encoder, made.n_frozen, GENES, 3, made.settings)
-    assert {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)} == {0.25}
+    for part, wanted in ((model.layers, pretrained), (model.head, 0.25)):
+        assert {m.p for m in part.modules() if isinstance(m, torch.nn.Dropout)} == {wanted}
+
+
+@pytest.mark.parametrize(("kind", "negative"), [("relu", False), ("none", True)])
+def test_a_gene_counts_for_the_labels_of_cells_only_where_its_number_is_positive(
+    kind: PoolingActivation, negative: bool
+) -> None:
+    """As the released ctc_model.py: convolution, ReLU, then back to the places of the genes."""
+    assert FinetuneSettings().pooling_activation == "relu"
+    made = tuner(QUICK.changed(pooling_activation=kind))
+    model = FineTuned(made.encoder, made.n_frozen, GENES, 3, made.settings).eval()
+    states = made.states.take(np.arange(9))
+    pooled = model.pooled(states)
+    assert bool((pooled < 0).any()) is negative
+    numbers = model.head.pooling.to_number(model.norm(model.layers[0](states.x, states.mask))).squeeze(-1)
+    assert torch.allclose(pooled[:, -1], numbers[:, 0] if negative else numbers[:, 0].relu())
 
 
 def test_a_head_over_the_genes_of_the_data_set_is_the_head_over_all_genes() -> None:
@@ -292,7 +310,7 @@ def test_full_gene_vectors_train_too() -> None:
     """As scBERT reads cells: zeros are tokens, and genes that the data set lacks are among them."""
     cells, targets = planted()
     full = Tokeniser(N_GENES, zeros=True, genes=np.arange(0, 80))
-    made = Finetuner(Embedder(encoder(), full), cells, GENES, 3, QUICK.changed(epochs=12))
+    made = Finetuner(Embedder(encoder(), full), cells, GENES, 3, QUICK.changed(epochs=20))
     assert accuracy(targets[80:], fitted(made)) > 0.9
     assert made.states.take(np.arange(2)).x.shape == (2, 81, 16)
 
