@@ -9,8 +9,18 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-ROOT = Path(workflow.current_basedir).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+try:
+    ROOT = Path(workflow.current_basedir).resolve().parents[1]
+    sys.path.insert(0, str(ROOT))
+except TypeError:
+    # A module from git, as snakedeploy makes it, has no folder: config/ is the working directory's.
+    ROOT = Path.cwd()
+try:
+    import celllm
+except ModuleNotFoundError:
+    raise WorkflowError(
+        "a module from git needs the package beside Snakemake: pip install '.[workflow,graph]' in a clone of it"
+    ) from None
 
 from celllm.config import complete, lay_over, read_config
 from celllm.errors import UserError
@@ -34,8 +44,19 @@ plan = Plan(config)
 # Commands run as `python -m celllm`: from the environment of Snakemake itself, or, activated in front of it, the
 # job's conda environment.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+PACKAGE = Path(celllm.__file__).parents[1]
+if PACKAGE != ROOT:
+    # The package alone: what is installed beside it must not hide what an environment holds.
+    PACKAGE, installed = (
+        Path(".snakemake/package").resolve(),
+        Path(celllm.__file__).parent,
+    )
+    PACKAGE.mkdir(parents=True, exist_ok=True)
+    if (PACKAGE / "celllm").resolve() != installed.resolve():
+        (PACKAGE / "celllm").unlink(missing_ok=True)
+        (PACKAGE / "celllm").symlink_to(installed)
 os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(ROOT)] + os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    [str(PACKAGE)] + os.environ.get("PYTHONPATH", "").split(os.pathsep)
 ).rstrip(":")
 os.environ["DGLBACKEND"] = "pytorch"
 
