@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = f"celllm {verb}".rstrip()
     settle(os.environ)
     sys.unraisablehook, sys.excepthook = _ignore_faults, _ignore_printed_faults
-    _mark_attempt(name)
+    kept = _continue_log(name)
     stale = _stale_torchrun(os.environ)
     if stale:
         print(f"{name}: {stale}", file=sys.stderr)
@@ -54,7 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from celllm import cli  # here, for what it imports may fail too
 
-        return cli.main(arguments)
+        status = cli.main(arguments)
+        if status == 0 and kept is not None:
+            kept.unlink(missing_ok=True)
+        return status
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader (`| head`) has gone
         return 1
@@ -101,13 +104,32 @@ def _is_of_another_python(entry: str) -> bool:
     return found is not None and found[1] != f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def _mark_attempt(name: str) -> None:
-    """In a log that holds an earlier attempt: a line between the two."""
+def _continue_log(name: str) -> Path | None:
+    """Keep earlier attempts of a job in its log, with a line between the two.
+
+    A workflow removes the log before it repeats a job. A second name of the file survives that, also where
+    the job is killed, until the command has succeeded.
+
+    Returns
+    -------
+    The second name; None where standard error does not go to a file, or belongs to torchrun's processes.
+    """
     log = _log_file()
-    if log is not None and log.stat().st_size:
-        job = os.environ.get("SLURM_JOB_ID")
-        place = socket.gethostname() + (f", SLURM job {job}" if job else "")
-        print(f"--- {name} again, {time.strftime('%Y-%m-%d %H:%M:%S')} on {place} ---", file=sys.stderr)
+    if log is None or "TORCHELASTIC_RUN_ID" in os.environ:
+        return None
+    kept = log.with_name(f".{log.name}.kept")
+    with contextlib.suppress(OSError):  # a full disk, or one without second names, is no reason not to begin
+        if kept.exists() and not kept.samefile(log):
+            earlier = kept.read_bytes()
+            os.write(sys.stderr.fileno(), earlier)
+            kept.unlink()
+        if log.stat().st_size:
+            job = os.environ.get("SLURM_JOB_ID")
+            place = socket.gethostname() + (f", SLURM job {job}" if job else "")
+            print(f"--- {name} again, {time.strftime('%Y-%m-%d %H:%M:%S')} on {place} ---", file=sys.stderr)
+        if not kept.exists():
+            os.link(log, kept)
+    return kept
 
 
 def _log_file() -> Path | None:

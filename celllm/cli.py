@@ -10,6 +10,7 @@ import argparse
 import ast
 import importlib
 import logging
+import os
 import re
 import sys
 import textwrap
@@ -19,6 +20,7 @@ from typing import Any
 
 from celllm import __version__
 from celllm.errors import UserError
+from celllm.interruption import EXIT_INTERRUPTED, requeue
 
 # Stage -> verb -> module:function, in the order of a run.
 STAGES = {
@@ -96,7 +98,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     arguments = vars(parser(verb).parse_args(rest))
     logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
+        level=logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING,
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
     )
     module, _, name = FUNCTIONS[verb].partition(":")
     try:
@@ -109,6 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"celllm {verb}: interrupted", file=sys.stderr)
         return 130
+    if status == EXIT_INTERRUPTED:
+        requeue()
     return status if isinstance(status, int) else 0
 
 

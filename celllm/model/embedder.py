@@ -172,18 +172,36 @@ def default_budget(device: torch.device) -> int:
     return 2048 if device.type == "cpu" else 65536
 
 
+def _granted_gpu(environ: Mapping[str, str]) -> str:
+    """What a scheduler or a user has set to grant a GPU, as ``NAME=value``; empty when nothing is."""
+    none = {"", "-1", "NoDevFiles", "none"}
+    for name in ("CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS"):
+        if (value := environ.get(name, "")) not in none:
+            return f"{name}={value}"
+    for name in ("SLURM_GPUS", "SLURM_GPUS_ON_NODE"):  # numbers of GPUs, where 0 is none
+        if (value := environ.get(name, "")) not in none | {"0"}:
+            return f"{name}={value}"
+    return ""
+
+
 def find_device(name: str | torch.device = "auto") -> torch.device:
     """A device by name: ``auto`` is this process's CUDA device where there is one, else the CPU.
 
     Raises
     ------
     UserError
-        For CUDA where there is none, and for a name that PyTorch does not know.
+        For CUDA where there is none, for ``auto`` where a scheduler has granted a GPU that PyTorch does not
+        see (days on a CPU, and nobody would know), and for a name that PyTorch does not know.
     """
     if isinstance(name, torch.device):
         return name
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "cpu" and (granted := _granted_gpu(os.environ)):
+            raise UserError(
+                f"device: {granted}, but PyTorch {torch.__version__} finds no CUDA device: install a build "
+                f"for this machine's CUDA, ask for no GPU, or unset {granted.partition('=')[0]}"
+            )
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"device: {name} asked for, but PyTorch finds no CUDA device; use 'cpu' or 'auto'")
     if name == "cuda":

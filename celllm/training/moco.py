@@ -31,6 +31,11 @@ class MomentumContrast(nn.Module):
         Divides the similarities.
     generator
         Of the first negatives.
+
+    Attributes
+    ----------
+    coming
+        Keys (T, d) of the batch of this step.
     """
 
     queue: Tensor
@@ -53,14 +58,22 @@ class MomentumContrast(nn.Module):
             "queue", functional.normalize(torch.randn(queue_length, size, generator=generator))
         )
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
+        self.coming: Tensor | None = None
+
+    @torch.no_grad()
+    def share_buffers(self, model: nn.Module) -> None:
+        """Take over the random features of ``model``, before a step."""
+        for mine, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
+            mine.copy_(theirs)
 
     @torch.no_grad()
     def follow(self, model: nn.Module) -> None:
-        """Move the keys' parameters towards ``model``; buffers (random features) become equal to its."""
+        """After an update: move the keys' parameters towards ``model``, and put ``coming`` into the queue."""
         for own, other in zip(self.model.parameters(), model.parameters(), strict=True):
             own.lerp_(other, 1 - self.momentum)
-        for mine, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
-            mine.copy_(theirs)
+        if self.coming is not None:
+            self.enqueue(self.coming)
+            self.coming = None
 
     def loss(self, queries: Tensor, keys: Tensor) -> Tensor:
         """InfoNCE of queries (t, d) against their own key and the queue, *summed* over the queries."""

@@ -1,17 +1,17 @@
-"""Pre-train one model: one process, or several under torchrun.
+"""Pre-train one model, in one process or several.
 
     celllm pretrain --corpus corpus/index.json --genes genes.tsv --gene-embeddings embeddings.safetensors
-        --model '{"size": "50m"}' --checkpoints state --out encoder.safetensors --metrics metrics.csv
-    torchrun --nproc-per-node 8 -m celllm pretrain ...          (the same arguments)
+        --model '{"size": "50m"}' --checkpoints state --out encoder.safetensors --metrics metrics.csv --gpus 8
 
 Killed at any point, the same command resumes from the last checkpoint and, on a CPU, ends with the same bits.
-On SIGTERM or SIGUSR1 a checkpoint is written at the end of the step and the exit status is 75.
+On SIGTERM or SIGUSR1 the last finished step is saved at once and the exit status is 75.
 """
 
 import hashlib
+import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,16 +28,18 @@ from celllm.corpus.expressed import Cells, CellsInMemory
 from celllm.corpus.shards import Corpus
 from celllm.errors import UserError
 from celllm.graph.embeddings import load_gene_embeddings
+from celllm.interruption import EXIT_INTERRUPTED, Interrupted, StopRequest
 from celllm.io import sha256
 from celllm.model import Encoder, count_parameters
 from celllm.model.anisotropy import measure
 from celllm.model.embedder import Embedder
 from celllm.settings import as_settings
 from celllm.training import checkpoints as checkpoint_files
+from celllm.training import launch
+from celllm.training.attempts import Attempts
 from celllm.training.checkpoints import State
 from celllm.training.distributed import Processes, joined
 from celllm.training.events import Events
-from celllm.training.interruption import EXIT_INTERRUPTED, StopRequest
 from celllm.training.masked_batches import Batch, BatchMaker
 from celllm.training.model_row import row_tokeniser, training_cells
 from celllm.training.progress import Metrics, Progress, peak_mib
@@ -59,6 +61,9 @@ def run_pretrain(
     metrics: str | Path,
     gene_embeddings: str | Path | None = None,
     settings: Mapping[str, Any] | str | None = None,
+    gpus: int = 0,
+    processes: int = 0,
+    attempt: int = 1,
 ) -> int:
     """Corpus -> pre-trained encoder; resumes from its last checkpoint.
 
@@ -80,10 +85,16 @@ def run_pretrain(
         Frozen gene embeddings; without them the gene table is trained.
     settings
         Mapping or JSON; see :class:`PretrainSettings`.
+    gpus
+        GPUs on this machine to train on, one process each.
+    processes
+        Their number where it is not that of the GPUs; 0: it is.
+    attempt
+        Of a workflow that repeats what fails: after the first, what failed by its input is not tried again.
 
     Returns
     -------
-    0, or :data:`EXIT_INTERRUPTED` when a signal asked to stop and a checkpoint was written.
+    0, or :data:`EXIT_INTERRUPTED` when a signal asked to stop; the steps finished by then are on disk.
 
     Raises
     ------
@@ -91,27 +102,49 @@ def run_pretrain(
         For bad input, a checkpoint of another configuration, a folder in use, a loss that is not finite, and
         too little memory.
     """
+    n = launch.n_processes(gpus, processes)
+    if n > 1 and not launch.is_worker():
+        command = {
+            "corpus": corpus,
+            "genes": genes,
+            "model": _text(model),
+            "checkpoints": checkpoints,
+            "out": out,
+        }
+        command |= {"metrics": metrics, "gene_embeddings": gene_embeddings, "settings": _text(settings)}
+        return launch.start(n, "pretrain", command | {"attempt": attempt})
     chosen = as_settings(PretrainSettings, settings, "settings")
-    with joined(chosen.device) as processes, ExitStack() as stack:
-        if processes.is_first:
+    row = as_settings(ModelRow, model, "model")
+    with joined(chosen.device) as group, ExitStack() as stack:
+        stop = stack.enter_context(StopRequest(follower=not group.is_first))
+        attempts = None
+        if group.is_first:
             stack.enter_context(checkpoint_files.exclusive(checkpoints))
-        run = prepare(
-            as_settings(ModelRow, model, "model"),
-            chosen,
-            processes,
-            corpus,
-            genes,
-            gene_embeddings,
-            Path(checkpoints),
-        )
-        stop = stack.enter_context(StopRequest())
-        finished = train(run, stop)
-        if finished and processes.is_first:
+            attempts = stack.enter_context(Attempts(Path(checkpoints), attempt))
+        try:
+            with stop.at_once():
+                run = prepare(row, chosen, group, corpus, genes, gene_embeddings, Path(checkpoints))
+            run.attempts = attempts
+            if attempts:
+                attempts.started(run.step)
+            finished = train(run, stop)
+        except Interrupted as asked:
+            log.warning("%s: stopped before the first step; the same command resumes", asked)
+            finished = False
+        if not finished:
+            if attempts:
+                attempts.interrupted()
+            return EXIT_INTERRUPTED
+        if group.is_first:
             with Metrics(run.metrics, run.step) as table:
                 table.copy(metrics)
             run.embedder.write(out)
             log.info("%s: written after %d steps", out, run.step)
-    return 0 if finished else EXIT_INTERRUPTED
+    return 0
+
+
+def _text(settings: Mapping[str, Any] | str | None) -> str | None:
+    return json.dumps(settings) if isinstance(settings, Mapping) else settings
 
 
 @dataclass
@@ -132,6 +165,8 @@ class Run:
         Cells that are not trained on.
     peak_flops
         FLOP/s of a large matrix product on all processes together; None where it was not measured.
+    attempts
+        Where this start and those before it are written down; None in all processes but the first.
     """
 
     settings: PretrainSettings
@@ -145,6 +180,7 @@ class Run:
     held_out: Cells
     step: int = 0
     peak_flops: float | None = None
+    attempts: Attempts | None = None
 
     def __post_init__(self) -> None:
         self.sampler = self.batches.sampler.state()
@@ -160,9 +196,9 @@ class Run:
         """Warm-up, at most a tenth of the run."""
         return min(self.settings.warmup_steps, self.n_steps // 10)
 
-    def save(self) -> None:
-        """Write a checkpoint (the first process) while the others wait."""
-        if self.processes.is_first:
+    def save(self, wait: bool = True) -> None:
+        """Write a checkpoint of the last finished step (the first process) while the others wait."""
+        if self.processes.is_first and self.step not in checkpoint_files.steps(self.folder):
             values = {
                 "sampler": self.sampler,
                 "scaler": self.trainer.scaler.state_dict(),
@@ -172,7 +208,10 @@ class Run:
                 self.folder, State(self.step, self.trainer.tensors(), values), self.config
             )
             log.info("%s: checkpoint written", path)
-        self.processes.wait()
+        if self.attempts:
+            self.attempts.reached(self.step)
+        if wait:
+            self.processes.wait()
         self.saved_at = time.monotonic()
 
     def resume(self) -> None:
@@ -288,50 +327,61 @@ def _announce(run: Run) -> None:
     sampler, processes = run.batches.sampler, run.processes
     log.info(
         "%s: encoder of %.1f M parameters (%.1f M trained), contrast %s; %d cells, %d steps of %d cells, "
-        "%.1f epochs; %d process(es) on %s in %s",
+        "%.1f epochs; %d process(es) of %d thread(s) on %s in %s",
         *(run.row.name, total / 1e6, trained / 1e6, run.row.contrast, len(sampler.rows), run.n_steps),
-        *(sampler.batch_size, run.n_steps / sampler.batches_per_epoch, processes.size, processes.device.type),
+        *(sampler.batch_size, run.n_steps / sampler.batches_per_epoch, processes.size),
+        *(torch.get_num_threads(), processes.device.type),
         str(run.trainer.precision).removeprefix("torch."),
     )
 
 
 def train(run: Run, stop: StopRequest) -> bool:
     """Do the steps that are left; return False when a signal asked to stop before the last."""
-    first = run.processes.is_first
     with ExitStack() as stack:
         tables: list[Metrics | Events] = []
-        if first:
+        if run.processes.is_first:
             tables.append(stack.enter_context(Metrics(run.metrics, run.step)))
             tables.append(stack.enter_context(Events(run.folder / "events", run.step)))
-        progress = stack.enter_context(
-            Progress(run.n_steps, run.step, run.settings.log_steps, silent=not first)
-        )
-        maker = stack.enter_context(
-            ThreadPoolExecutor(1)
-        )  # makes the next batch while this one is trained on
-        coming = maker.submit(run.batches.make, run.step)
-        while run.step < run.n_steps:
-            began, flops = time.monotonic(), run.trainer.flops
+        silent = not run.processes.is_first
+        progress = stack.enter_context(Progress(run.n_steps, run.step, run.settings.log_steps, silent))
+        # A thread makes the next batch while this one is trained on.
+        maker = stack.enter_context(ThreadPoolExecutor(1))
+        try:
+            _steps(run, stop, maker, [*tables, progress])
+        except Interrupted as asked:
+            run.save(wait=False)
+            log.warning("%s: stopped after step %d; the same command resumes", asked, run.step)
+            return False
+        except RuntimeError:
+            if stop.signal is None:
+                raise
+            return False  # the first process has left, and its connections with it
+    return True
+
+
+def _steps(
+    run: Run, stop: StopRequest, maker: ThreadPoolExecutor, reports: Sequence[Metrics | Events | Progress]
+) -> None:
+    coming = maker.submit(run.batches.make, run.step)
+    while run.step < run.n_steps:
+        began, flops = time.monotonic(), run.trainer.flops
+        rate = cosine(run.step, run.n_steps, run.settings.learning_rate, run.warmup_steps)
+        with stop.at_once():
             batch = coming.result()
             waited = time.monotonic() - began
             if run.step + 1 < run.n_steps:
                 coming = maker.submit(run.batches.make, run.step + 1)
-            rate = cosine(run.step, run.n_steps, run.settings.learning_rate, run.warmup_steps)
             with _told_in_one_line(run, batch):
-                losses = run.trainer.step(batch, run.step, rate)
-            run.step, run.sampler = run.step + 1, batch.sampler
-            measured = losses | {"learning_rate": rate, "waiting_seconds": waited}
-            row = _metrics(run, batch, measured, time.monotonic() - began, run.trainer.flops - flops)
-            for table in tables:
-                table.add(row)
-            progress.add(row)
-            stopping = run.processes.any(stop.signal is not None)
-            if run.is_due() or stopping:
-                run.save()
-            if stopping and run.step < run.n_steps:
-                log.warning("%s: stopped after step %d; the same command resumes", stop.signal, run.step)
-                return False
-    return True
+                losses = run.trainer.gradients(batch, run.step)
+        with _told_in_one_line(run, batch):
+            losses |= run.trainer.update(batch, rate)
+        run.step, run.sampler = run.step + 1, batch.sampler
+        measured = losses | {"learning_rate": rate, "waiting_seconds": waited}
+        row = _metrics(run, batch, measured, time.monotonic() - began, run.trainer.flops - flops)
+        for report in reports:
+            report.add(row)
+        if run.is_due():
+            run.save()
 
 
 def _metrics(

@@ -99,7 +99,12 @@ class Trainer:
         return moco.to(self.processes.device)
 
     def step(self, batch: Batch, step: int, learning_rate: float) -> dict[str, float]:
-        """Update the parameters with one batch.
+        """Update the parameters with one batch: :meth:`gradients`, then :meth:`update`."""
+        losses = self.gradients(batch, step)
+        return losses | self.update(batch, learning_rate)
+
+    def gradients(self, batch: Batch, step: int) -> dict[str, float]:
+        """The first part of a step, all of its time. Broken off at any place, it can be begun again.
 
         Parameters
         ----------
@@ -107,12 +112,10 @@ class Trainer:
             This process's part of the logical batch.
         step
             Updates done before; the random numbers of this one follow from it.
-        learning_rate
-            Of this update.
 
         Returns
         -------
-        The losses of :meth:`add_gradients` and ``gradient_norm`` (before clipping).
+        The losses of :meth:`add_gradients`.
 
         Raises
         ------
@@ -122,12 +125,11 @@ class Trainer:
         self._redraw_features(step)
         torch.manual_seed(seed_of(self.settings.seed, Stream.DROPOUT, step, self.processes.rank))
         if self.moco is not None:
-            self.moco.follow(self.model)
+            self.moco.share_buffers(self.model)
         losses = self.add_gradients(batch)
         wrong = [name for name, value in losses.items() if not math.isfinite(value)]
         if wrong:
             raise NotFinite(f"loss '{wrong[-1]}' is {losses[wrong[-1]]}", self._suspects(batch))
-        losses["gradient_norm"] = self._update(batch, learning_rate)
         return losses
 
     def _redraw_features(self, step: int) -> None:
@@ -239,10 +241,21 @@ class Trainer:
             return token_losses(chunk, outputs) | {"contrast": moco.loss(queries, keys[-1]) * share}
 
         losses = accumulate(self.encode, batch.chunks, losses_of, **self._how())
-        moco.enqueue(self.processes.gather(torch.cat(keys)))
+        moco.coming = self.processes.gather(torch.cat(keys))
         return losses
 
-    def _update(self, batch: Batch, learning_rate: float) -> float:
+    def update(self, batch: Batch, learning_rate: float) -> dict[str, float]:
+        """The second part of a step: what the gradients change. It must not be broken off.
+
+        Returns
+        -------
+        ``gradient_norm``, before clipping.
+
+        Raises
+        ------
+        NotFinite
+            Before anything is updated.
+        """
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate
         self.scaler.unscale_(self.optimiser)
@@ -254,7 +267,9 @@ class Trainer:
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
-        return norm
+        if self.moco is not None:
+            self.moco.follow(self.model)
+        return {"gradient_norm": norm}
 
     @torch.no_grad()
     def _suspects(self, batch: Batch) -> list[int]:

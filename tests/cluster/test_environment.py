@@ -235,6 +235,25 @@ def test_a_log_keeps_its_earlier_attempts(files: Path, tmp_path: Path) -> None:
     assert len(lines) == 2 * marks[0] + 1
 
 
+def test_a_log_that_the_workflow_removed_is_continued(tmp_path: Path) -> None:
+    """Attempts that fail add up; after a success the next job begins anew."""
+    log = tmp_path / "genes.log"
+
+    def run(*words: str) -> int:
+        with open(log, "a") as handle:
+            command = [sys.executable, "-m", "celllm", *words]
+            return subprocess.run(command, stderr=handle, cwd=tmp_path, check=False).returncode
+
+    for n in (1, 2, 3):
+        assert run("genes", "--hgnc", f"none{n}", "--genes", "g", "--aliases", "a") == 2
+        assert re.findall(r"celllm genes: none(\d): no such file", log.read_text()) == ["1", "2", "3"][:n]
+        assert log.read_text().count("--- celllm genes again, ") == n - 1
+        log.unlink()
+    assert run("gradient-error", "--out", "error.json") == 0
+    assert "none3" in log.read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["error.json", "genes.log"]
+
+
 def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     command = f"{sys.executable} -m celllm --help | head -1"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -88,5 +88,5 @@ def test_random_features_are_those_of_the_model() -> None:
     model.register_buffer("projection", torch.zeros(2))
     moco = MomentumContrast(model, 3, queue_length=2)
     model.projection += 5
-    moco.follow(model)
+    moco.share_buffers(model)
     assert moco.model.projection.tolist() == [5, 5]

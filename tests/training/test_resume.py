@@ -16,9 +16,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from celllm.errors import UserError
+from celllm.interruption import StopRequest
 from celllm.io import sha256
 from celllm.training import checkpoints
+from celllm.training.attempts import read as read_attempts
 from celllm.training.pretrain import run_pretrain
+from celllm.training.trainer import Trainer
 from tests.training.test_pretrain import open_run
 
 Arguments = Callable[..., dict[str, Any]]
@@ -36,21 +40,29 @@ from celllm.training import pretrain
 from celllm.training.trainer import Trainer
 
 arguments, place, at = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-train_step, write = Trainer.step, safetensors.torch.save_file
+gradients, update, write = Trainer.gradients, Trainer.update, safetensors.torch.save_file
 
 def kill():
     os.kill(os.getpid(), signal.SIGKILL)
 
-def step(self, batch, step, rate):
-    if place == "slow":
-        print("step", step, flush=True)
-        time.sleep(0.2)
+def before(self, batch, step):
+    before.step = step
     if place == "before" and step == at:
         kill()
-    losses = train_step(self, batch, step, rate)
-    if place == "after" and step == at:
-        kill()
+    losses = gradients(self, batch, step)
+    if place == "within" and step == at:
+        print("within", flush=True)
+        time.sleep(60)
     return losses
+
+def after(self, batch, rate):
+    if place == "slow":
+        print("step", flush=True)
+        time.sleep(0.2)
+    updated = update(self, batch, rate)
+    if place == "after" and before.step == at:
+        kill()
+    return updated
 
 def save_file(tensors, path, metadata):
     if place == "writing" and json.loads(metadata["celllm"]).get("step") == at:
@@ -58,7 +70,7 @@ def save_file(tensors, path, metadata):
         kill()
     write(tensors, path, metadata)
 
-Trainer.step, safetensors.torch.save_file = step, save_file
+Trainer.gradients, Trainer.update, safetensors.torch.save_file = before, after, save_file
 sys.exit(pretrain.run_pretrain(**arguments))
 """
 
@@ -140,35 +152,72 @@ def test_resumed_from_any_step(arguments: Arguments, monkeypatch: pytest.MonkeyP
     settings = {"max_steps": N_STEPS, "checkpoint_steps": 1}
     whole, parts = (arguments(name, row={"contrast": contrast}, **settings) for name in ("whole", "parts"))
     assert run_pretrain(**whole) == 0
-    monkeypatch.setattr("celllm.training.pretrain.StopRequest.__enter__", _ask_to_stop)
+    entered, update = StopRequest.__enter__, Trainer.update
+    stops = []
+
+    def stop_after_this_step(trainer: Trainer, *of_the_step: Any) -> dict[str, float]:
+        stops[-1].signal = "SIGTERM"
+        return update(trainer, *of_the_step)
+
+    monkeypatch.setattr(StopRequest, "__enter__", lambda stop: stops.append(entered(stop)) or stop)
+    monkeypatch.setattr(Trainer, "update", stop_after_this_step)
     for step in range(1, N_STEPS):
         assert run_pretrain(**parts) == 75
         assert max(checkpoints.steps(parts["checkpoints"])) == step
     assert run_pretrain(**parts) == 0
     assert_same(whole, parts)
-
-
-def _ask_to_stop(stop: Any) -> Any:
-    stop._before, stop.signal = {}, "SIGTERM"
-    return stop
+    table = read_attempts(Path(parts["checkpoints"]) / "attempts.csv")
+    assert [row["status"] for row in table] == ["interrupted"] * (N_STEPS - 1) + ["finished"]
+    assert [int(row["last_step"]) for row in table] == [*range(1, N_STEPS + 1)]
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("contrast", ["divide_and_conquer", "moco"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_makes_a_checkpoint_and_a_status_of_its_own(arguments: Arguments, number: int) -> None:
-    whole, parts = (arguments(name, max_steps=N_STEPS) for name in ("whole", "parts"))
+def test_a_signal_saves_the_last_finished_step_at_once(
+    arguments: Arguments, number: int, contrast: str
+) -> None:
+    """Within a step that has a minute to go, with all its gradients there."""
+    row = {"contrast": contrast}
+    whole, parts = (arguments(name, row=row, max_steps=N_STEPS) for name in ("whole", "parts"))
     assert run_pretrain(**whole) == 0
-    process = child(parts, "slow")
-    for line in process.stdout:
-        if line == "step 2\n":
-            os.kill(process.pid, number)
-            break
-    _, errors = process.communicate(timeout=120)
+    process = child(parts, "within", 3)
+    assert process.stdout.readline() == "within\n"
+    began = time.monotonic()
+    os.kill(process.pid, number)
+    _, errors = process.communicate(timeout=30)
     assert process.returncode == 75, errors
+    assert time.monotonic() - began < 10
     assert checkpoints.steps(parts["checkpoints"]) == [3]
     assert not Path(parts["out"]).exists()
     assert run_pretrain(**parts) == 0
     assert_same(whole, parts)
+
+
+def test_interruptions_that_get_nowhere_are_a_failure(
+    arguments: Arguments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = arguments()
+    entered = StopRequest.__enter__
+    monkeypatch.setattr(
+        StopRequest, "__enter__", lambda stop: setattr(stop, "signal", "SIGTERM") or entered(stop)
+    )
+    assert [run_pretrain(**made) for _ in range(2)] == [75, 75]
+    with pytest.raises(UserError, match="interrupted 3 times before a step was finished"):
+        run_pretrain(**made)
+    monkeypatch.undo()
+    assert run_pretrain(**made) == 0
+
+
+def test_what_failed_by_its_input_is_not_repeated_by_a_workflow(arguments: Arguments) -> None:
+    made = arguments(batch_size=24)
+    made["settings"]["held_out_cells"] = 90
+    with pytest.raises(UserError, match="leave none to train on"):
+        run_pretrain(**made)
+    made["settings"]["held_out_cells"] = 0
+    with pytest.raises(UserError, match=r"not tried again: settings\.held_out_cells: 90 of 90"):
+        run_pretrain(**made, attempt=2)
+    assert run_pretrain(**made) == 0
 
 
 @pytest.mark.slow

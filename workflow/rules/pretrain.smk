@@ -1,4 +1,9 @@
-# One encoder per model row. Checkpoints stand beside the outputs, so that an interrupted training goes on.
+# One encoder per model row. Checkpoints stand beside the outputs, so that an interrupted training goes on. A cancelled job
+# is begun again, up to `retries` times; one that failed by its input is not (celllm/training/attempts.py).
+def number_of_the_attempt(wildcards, attempt):
+    return attempt
+
+
 rule pretrain:
     input:
         per(plan.gene_embeddings, "{model}"),
@@ -11,18 +16,22 @@ rule pretrain:
         log_of("pretrain/{model}"),
     benchmark:
         times_of("pretrain/{model}")
-    retries: 0
+    retries: 3
     conda:
         "../../envs/gpu.yaml"
     threads: 8
     resources:
         gpu=1,
+        processes=0,
+        attempt=number_of_the_attempt,
     params:
         model=per(plan.row, "{model}"),
         settings=per(plan.pretraining, "{model}"),
         embeddings=per(plan.gene_embedding_flags, "{model}"),
         checkpoints=results("checkpoints/{model}/state"),
     shell:
-        "exec python -m celllm pretrain --corpus {input.corpus:q} --genes {input.genes:q} {params.embeddings:q}"
+        # exec: a scheduler signals every process of a job, and the end of a shell would be the end of the job.
+        "exec python -m celllm pretrain --gpus {resources.gpu} --processes {resources.processes}"
+        " --attempt {resources.attempt} --corpus {input.corpus:q} --genes {input.genes:q} {params.embeddings:q}"
         " --model {params.model:q} --settings {params.settings:q} --checkpoints {params.checkpoints:q}"
         " --out {output.encoder:q} --metrics {output.metrics:q} >> {log:q} 2>&1"

@@ -1,0 +1,98 @@
+"""The starts of one training, in ``attempts.csv`` beside its checkpoints: where, how long, how they ended."""
+
+import csv
+import os
+import socket
+import time
+from pathlib import Path
+
+from celllm.errors import UserError
+from celllm.io import atomic
+
+COLUMNS = ("started", "host", "slurm_job", "first_step", "last_step", "seconds", "status")
+PATIENCE = 3
+"""Interruptions one after the other that no step was finished between."""
+
+
+class Attempts:
+    """The present start of a training, among those before it.
+
+    Parameters
+    ----------
+    folder
+        Of the checkpoints.
+    attempt
+        Number of times that a workflow has begun this job, this time included. Beyond the first, what failed
+        by its input, and not by an interruption or a kill, is not tried again.
+
+    Raises
+    ------
+    UserError
+        With the reason of the last failure, for such a repetition.
+    """
+
+    def __init__(self, folder: Path, attempt: int = 1) -> None:
+        self.path = folder / "attempts.csv"
+        self.rows = read(self.path)
+        last = self.rows[-1]["status"] if self.rows else ""
+        if attempt > 1 and last.startswith("failed: "):
+            raise UserError(f"not tried again: {last.removeprefix('failed: ')}")
+        self.began = time.monotonic()
+        now = time.strftime("%Y-%m-%dT%H:%M:%S")
+        job = os.environ.get("SLURM_JOB_ID", "")
+        self.row = dict(zip(COLUMNS, (now, socket.gethostname(), job, "", "", "0", "running"), strict=True))
+        self.rows.append(self.row)
+        self._write()
+
+    def reached(self, step: int) -> None:
+        """A checkpoint of this step is on disk."""
+        self.row["last_step"] = str(step)
+        self._write()
+
+    def started(self, step: int) -> None:
+        """Training goes on after this step."""
+        self.row["first_step"] = self.row["last_step"] = str(step)
+        self._write()
+
+    def interrupted(self) -> None:
+        """Write that down.
+
+        Raises
+        ------
+        UserError
+            When the last attempts have got nowhere: the job would go through the queue for ever.
+        """
+        self.row["status"] = "interrupted"
+        self._write()
+        last = self.rows[-PATIENCE:]
+        if len(last) == PATIENCE and all(
+            row["status"] == "interrupted" and row["first_step"] == row["last_step"] for row in last
+        ):
+            raise UserError(
+                f"interrupted {PATIENCE} times before a step was finished: ask for more time, or take "
+                "a smaller batch_size"
+            )
+
+    def __enter__(self) -> "Attempts":
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if self.row["status"] == "running":
+            said = f"failed: {error}" if isinstance(error, UserError) else "ended"
+            self.row["status"] = said if error else "finished"
+        self._write()
+
+    def _write(self) -> None:
+        self.row["seconds"] = f"{time.monotonic() - self.began:.1f}"
+        with atomic(self.path) as partial, open(partial, "w", newline="", encoding="utf-8") as handle:
+            writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """Rows of an ``attempts.csv``; none where there is no such file."""
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
