@@ -51,7 +51,7 @@ from celllm.report.settings import ClaimSettings
 from celllm.report.slips import contradiction
 from celllm.scores import scores as score_files
 from celllm.scores.facts import find, read_facts
-from celllm.scores.statistics import Comparison, crossed_t, half_width, holm
+from celllm.scores.statistics import Comparison, crossed_t, half_width, holm, summarise_crossed
 from celllm.settings import as_settings
 
 # A difference of decimals is off by 1e-16: what lies on the edge of a tolerance is within.
@@ -259,11 +259,13 @@ class _Judge:
         column, model = self.book.column(cell), self.model(cell)
         values = []
         for name in (model, rival) if rival else (model,):
+            if name not in self.models:
+                return f"{self.title(name)} is no row of this run"
             of_name = self.lookup.values(column, name, self.settings.protocol, scale)
             where = f"{self.title(name)}, {self.book.where(cell)}, protocol {self.settings.protocol}"
             if of_name.empty:
                 return f"No scores of {where}"
-            wanted = self.models[name].seeds if name in self.models else ()
+            wanted = self.models[name].seeds.get(column.task, ())
             lost = sorted(set(wanted) - set(of_name.index.get_level_values("seed")))
             if lost:
                 return f"No scores of seed {', '.join(map(str, lost))} of {where}"
@@ -279,23 +281,29 @@ class _Judge:
         self, claim: Claim, values: "pd.Series[float]", cells: Sequence[CellOf], rival: str | None
     ) -> str:
         """What an interval leaves out: splits that were lost, the only split, other pre-trainings."""
-        splits, seeds = (values.index.get_level_values(level).nunique() for level in ("split", "seed"))
+        table, protocol = _complete(values), self.settings.protocol
         names = [(self.book.column(cell), [self.model(cell), rival or self.model(cell)]) for cell in cells]
-        n_run = max(self.lookup.n_splits(column, self.settings.protocol, of) for column, of in names)
+        n_run = max(self.lookup.n_splits(column, protocol, of) for column, of in names)
         texts = []
-        if splits * seeds < n_run:
-            texts.append(f"Over {splits * seeds} of {n_run} splits; the others have no score of each.")
-        elif splits == 1:
+        if len(table) < n_run:
+            texts.append(f"Over {len(table)} of {n_run} splits; the others have no score of each.")
+        elif len(table) == 1:
             texts.append("One split, no interval.")
-        if claim.procedure and seeds == 1:
+        once = [
+            self.title(name)
+            for name in dict.fromkeys(name for _, of in names for name in of)
+            if all(n_seeds(self.lookup.values(column, name, protocol)) == 1 for column, of in names)
+        ]
+        if claim.procedure and once:
             texts.append(
-                "One pre-training of each row: the interval does not hold what another seed would change."
+                f"Conditional on one encoder of {' and of '.join(once)}: the interval leaves out what "
+                "another seed of its pre-training would change."
             )
-        elif seeds > 1:
-            table = values.unstack("seed")
+        if table.shape[1] > 1:
+            found = summarise_crossed(table.to_numpy().T)
             texts.append(
-                f"{seeds} pre-trainings: standard deviation {table.mean(axis=1).std():.2g} over splits, "
-                f"{table.mean(axis=0).std():.2g} over seeds."
+                f"{found.n_seeds} pre-trainings: standard deviation {found.sd:.2g} over the splits of one, "
+                f"{found.seed_sd:.2g} over their means."
             )
         return " ".join(texts)
 
@@ -303,11 +311,7 @@ class _Judge:
         """The interval over splits and, where there are several, over pre-trainings."""
         task = self.book.column(cell).task
         ratio = self.settings.test_over_train.get(task, self.book.tasks[task].test_over_train)
-        table = values.unstack("seed")
-        # Splits that some seed lost are left out, unless that leaves none.
-        return crossed_t(
-            table.dropna().to_numpy().T if len(table.dropna()) else values.to_numpy()[None], ratio
-        )
+        return crossed_t(_complete(values).to_numpy().T, ratio)
 
     def model(self, cell: CellOf) -> str:
         """The run's model that stands for a row of the paper."""
@@ -321,6 +325,18 @@ class _Judge:
             return self.models[model].title
         rows = (row for table in self.book.tables.values() for row in table.rows)
         return next((row.title for row in rows if row.model == model), model)
+
+
+def _complete(values: "pd.Series[float]") -> pd.DataFrame:
+    """Splits x seeds; splits that some seed lost are left out, or where that leaves none, averaged."""
+    table = values.unstack("seed")
+    whole = table.dropna()
+    return whole if len(whole) else table.mean(axis=1).to_frame()
+
+
+def n_seeds(values: "pd.Series[float]") -> int:
+    """Pre-trainings behind some values."""
+    return int(values.index.get_level_values("seed").nunique())
 
 
 def judged(kind: str, ours: Comparison, paper: Any, tolerance: float | None) -> str:

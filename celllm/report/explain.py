@@ -81,7 +81,8 @@ def _interval(ours: Comparison, unit: str) -> str:
     if ours.n < 2:
         return "one split, no interval"
     low, high = number_text(ours.low, unit), number_text(ours.high, unit)
-    return f"95 % interval {low} to {high}, {ours.n} splits"
+    seeds = f" of each of {ours.n_seeds} pre-trainings" if ours.n_seeds > 1 else ""
+    return f"95 % interval {low} to {high}, {ours.n} splits{seeds}"
 
 
 def sentence(text: str) -> str:

@@ -31,7 +31,7 @@ class Lookup:
 
     def n_splits(self, column: Column, protocol: str, models: Iterable[str]) -> int:
         """The most splits that any of the models has in this column: what a complete cell holds."""
-        return max((len(self.rows(column, name, protocol)) for name in models), default=0)
+        return max((self.rows(column, name, protocol)["split"].nunique() for name in models), default=0)
 
 
 def paired(a: "pd.Series[float]", b: "pd.Series[float]") -> "pd.Series[float]":

@@ -198,12 +198,17 @@ class Claim:
 
 @dataclass(frozen=True)
 class Task:
-    """A task: its title, the size of its test parts in training parts, runs behind a mean of the paper."""
+    """A task: its title, the size of its test parts in training parts, runs behind a mean of the paper.
+
+    ``choice_against`` is the protocol that learned from the same rows as ``paper``: their difference is what
+    the paper's choice of an epoch or setting adds.
+    """
 
     name: str
     title: str
     test_over_train: float
     n: int
+    choice_against: str = "strict"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """From the tidy form of a table to Markdown, LaTeX and HTML: one view, one template per format."""
 
 import functools
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -29,15 +30,18 @@ PROTOCOLS = {
     "no_refit": "Protocol no_refit: as strict, without the second fit on training and validation part",
     "paper": "Protocol paper: early stopping as in the released code",
 }
-OPTIMISM = "Protocol paper minus protocol strict, on the same splits"
+EFFECTS = {
+    "optimism": "What the paper's choice adds: protocol paper minus {}, which learned from the same rows",
+    "refit": "What the larger training part adds: protocol strict minus no_refit",
+}
 LEARNED = (
     "Who learned from what, the same for all rows: under strict, a method that chooses an epoch or a setting "
     "does so on the validation part and is then fitted again on training and validation part; one that "
-    "chooses nothing is fitted on both at once. Under paper, cell annotation and single-cell drug "
-    "sensitivity learn from both and choose on the test part: the difference to strict is that choice. "
-    "Cell-line response learns from the training part, stops on the validation part and scores the last "
-    "epoch. Under no_refit nothing learns from the validation part: strict minus no_refit is what the larger "
-    "training part adds."
+    "chooses nothing is fitted on both at once. Under no_refit nothing learns from the validation part. "
+    "Under paper, cell annotation and single-cell drug sensitivity learn from both parts and choose on the "
+    "test part, as strict does on the validation part; cell-line response learns from the training part, as "
+    "under no_refit, stops on the validation part and scores the last epoch. So the two effects are kept "
+    "apart: the choice, and the larger training part."
 )
 MISSING = {
     "not-run": "not run",
@@ -119,8 +123,11 @@ def score_view(frame: pd.DataFrame, title: str) -> dict[str, Any]:
     usual = int(frame["n"].max())
     protocols = list(dict.fromkeys(frame["protocol"]))
     blocks = [_score_block(table, frame[frame["protocol"] == p], p, usual, notes) for p in protocols]
-    if set(protocols) >= {"strict", "paper"}:
-        blocks.append(_optimism_block(table, frame[frame["protocol"] == "paper"], notes))
+    against = printed.load().tasks[table.columns[0].task].choice_against
+    for effect, more, less in (("optimism", "paper", against), ("refit", "strict", "no_refit")):
+        if {more, less} <= set(protocols):
+            caption = EFFECTS[effect].format(less)
+            blocks.append(_effect_block(table, frame[frame["protocol"] == more], effect, caption, notes))
     return {
         "name": table.name,
         "kind": "scores",
@@ -131,18 +138,24 @@ def score_view(frame: pd.DataFrame, title: str) -> dict[str, Any]:
         "unit": "Percent" if table.unit == "percent" else "Fractions; RMSE and MAE in ln µM",
         "blocks": blocks,
         "notes": notes.texts,
-        "legend": _legend(usual),
+        "legend": _legend(usual, bool((frame["n_seeds"] > 1).any())),
         "remarks": [*table.remarks, LEARNED, *_alike(frame)] if usual else [],
     }
 
 
-def _legend(n_splits: int) -> str:
+def _legend(n_splits: int, several_seeds: bool) -> str:
     if n_splits == 0:
         return "Nothing in this table was scored in this run; only the paper's numbers are shown."
-    return (
+    text = (
         f"Mean ± sample standard deviation over {n_splits} splits (n where it is another number); "
         "best in bold; below it the paper's number and Δ = ours − paper."
     )
+    if several_seeds:
+        text += (
+            " A row that was pre-trained from several seeds has its mean over all of them, ± over the splits "
+            "of one pre-training (root of their mean variance), and below it ± of the seeds' means."
+        )
+    return text
 
 
 def _alike(frame: pd.DataFrame) -> Iterable[str]:
@@ -174,8 +187,9 @@ def _score_block(
 
     def show(cell: Mapping[str, Any]) -> dict[str, Any]:
         tone = "" if toy else _tone(cell, metrics[cell["column"]], n_assumed)
-        n = "" if cell["n"] in (0, usual) else f"n = {cell['n']}"
-        return _score_cell(cell, digits, notes) | {"tone": tone, "n": n}
+        n = [] if cell["n"] in (0, usual) else [f"n = {cell['n']}"]
+        n += [f"{cell['n_seeds']} seeds ± {cell['seed_sd']:.{digits}f}"] if cell["n_seeds"] > 1 else []
+        return _score_cell(cell, digits, notes) | {"tone": tone, "n": ", ".join(n)}
 
     return _block(table, rows, protocol, PROTOCOLS[protocol], show)
 
@@ -205,29 +219,27 @@ def _tone(cell: Mapping[str, Any], metric: Metric, n: int) -> str:
     return "better" if metric.sign * gap > 0 else "worse"
 
 
-def _optimism_block(table: ScoreTable, rows: pd.DataFrame, notes: Notes) -> dict[str, Any]:
+def _effect_block(
+    table: ScoreTable, rows: pd.DataFrame, effect: str, caption: str, notes: Notes
+) -> dict[str, Any]:
     digits = DIGITS[table.unit]
 
     def show(cell: Mapping[str, Any]) -> dict[str, Any]:
-        known = cell["optimism"] is not None and cell["optimism"] == cell["optimism"]
-        spread = (
-            f" ± {cell['optimism_sd']:.{digits}f}"
-            if known and cell["optimism_sd"] == cell["optimism_sd"]
-            else ""
-        )
+        gain, sd = (math.nan if cell[key] is None else cell[key] for key in (effect, f"{effect}_sd"))
+        known, spread = not math.isnan(gain), "" if math.isnan(sd) else f" ± {sd:.{digits}f}"
         return {
-            "text": signed(cell["optimism"], digits) + spread if known else "no pair",
+            "text": signed(gain, digits) + spread if known else "no pair",
             "missing": not known,
             "best": False,
             "paper": "",
             "difference": "",
             "n": "",
             "mark": "" if known else notes.mark(cell["reason"] or "no split scored under both protocols"),
-            "order": cell["optimism"] if known else "",
+            "order": gain if known else "",
             "tone": "",
         }
 
-    return _block(table, rows, "optimism", OPTIMISM, show)
+    return _block(table, rows, effect, caption, show)
 
 
 def _block(table: ScoreTable, rows: pd.DataFrame, key: str, caption: str, show: Any) -> dict[str, Any]:
@@ -391,4 +403,7 @@ def read_table(path: str | Path) -> dict[str, Any]:
     return score_view(frame.assign(**numbers, best=frame["best"] == "True"), title)
 
 
-_NUMERIC = ("n", "mean", "sd", "paper_value", "paper_sd", "difference", "optimism", "optimism_sd")
+_NUMERIC = (
+    *("n", "mean", "sd", "n_seeds", "seed_sd", "paper_value", "paper_sd", "difference"),
+    *("optimism", "optimism_sd", "refit", "refit_sd"),
+)

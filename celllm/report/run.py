@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,14 @@ class Model:
     paper_row
         The paper's row that it stands for, where its name does not say so.
     seeds
-        Of its pre-trainings, where there are several.
+        Of its pre-trainings by task, where there are several.
     """
 
     name: str
     title: str
     group: str
     paper_row: str | None
-    seeds: tuple[int, ...] = ()
+    seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def labelled(title: str, toy: bool) -> str:
@@ -71,5 +71,9 @@ def read_models(source: str | Path | Mapping[str, Any]) -> dict[str, Model]:
         if not isinstance(row, Mapping):
             raise UserError(f"models: '{name}': expected a title or a row, got {row!r}")
         title, group = str(row.get("title", name)), str(row.get("group", "paper"))
-        models[str(name)] = Model(str(name), title, group, row.get("paper_row"), tuple(row.get("seeds", ())))
+        seeds = row.get("seeds", {})
+        if not isinstance(seeds, Mapping):
+            raise UserError(f"models: '{name}': seeds: expected a list for each task by name, got {seeds!r}")
+        seeds = {task: tuple(of_task) for task, of_task in seeds.items()}
+        models[str(name)] = Model(str(name), title, group, row.get("paper_row"), seeds)
     return models

@@ -63,8 +63,9 @@ def _protocols(tables: Sequence[View]) -> list[str]:
     if "optimism" not in keys:
         return []
     return [
-        "Scored twice. Protocol strict: every choice is made on a validation part. Protocol paper: training "
-        "stops as in the released code, for cell annotation on the very part that is reported."
+        "Protocol strict: every choice is made on a validation part. Protocol paper: training stops as in "
+        "the released code, for cell annotation on the very part that is reported. Below each table stands "
+        "what that choice adds, and what a larger training part adds."
     ]
 
 

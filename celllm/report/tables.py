@@ -6,7 +6,7 @@ are rendered from.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from celllm.report.run import Model, read_models
 from celllm.report.settings import TableSettings
 from celllm.scores import scores as score_files
 from celllm.scores.facts import read_facts
-from celllm.scores.statistics import summarise
+from celllm.scores.statistics import Summary, summarise_crossed
 from celllm.settings import as_settings
 
 NOT_RUN = "not-run"
@@ -39,6 +39,7 @@ class Line:
     group: str
     paper: Row | None
     in_run: bool
+    seeds: Mapping[str, Sequence[int]] = field(default_factory=dict)  # of its pre-trainings, by task
 
 
 def run_table(
@@ -119,12 +120,15 @@ def lines(table: ScoreTable, models: Mapping[str, Model]) -> list[Line]:
     for row in table.rows:
         named = [m for m in models.values() if m.paper_row in (row.name, row.title)]
         model = named[0] if named else models.get(row.model)
-        rows.append(Line(model.name if model else row.model, row.title, "paper", row, model is not None))
+        name, seeds = (model.name, model.seeds) if model else (row.model, {})
+        rows.append(Line(name, row.title, "paper", row, model is not None, seeds))
     others = (t for t in printed.load().tables.values() if t.columns == table.columns)
     taken = {line.model for line in rows} | {row.model for other in others for row in other.rows}
     extra = sorted((m for m in models.values() if m.name not in taken), key=lambda m: m.group == CONTROL)
     groups = (ADDED if m.group == "paper" else m.group for m in extra)
-    return rows + [Line(m.name, m.title, group, None, True) for m, group in zip(extra, groups, strict=True)]
+    return rows + [
+        Line(m.name, m.title, group, None, True, m.seeds) for m, group in zip(extra, groups, strict=True)
+    ]
 
 
 def _cell(
@@ -133,8 +137,9 @@ def _cell(
     """One line of the tidy form."""
     scale, digits = SCALE[table.unit], DIGITS[table.unit]
     values = lookup.values(column, line.model, protocol, scale)
-    status, reason = _status(line, lookup.rows(column, line.model, protocol), expected)
-    summary = summarise(values.to_list()) if len(values) else None
+    seeds = line.seeds.get(column.task, ())
+    status, reason = _status(line, lookup.rows(column, line.model, protocol), expected, seeds)
+    summary = over_splits_and_seeds(values) if line.in_run and len(values) else None
     number = table.number(line.paper.name, column.key) if line.paper else None
     return {
         "table": table.name,
@@ -150,10 +155,12 @@ def _cell(
         "n": summary.n if summary else 0,
         "mean": summary.mean if summary else None,
         "sd": summary.sd if summary else None,
+        "n_seeds": summary.n_seeds if summary else 0,
+        "seed_sd": summary.seed_sd if summary else None,
         "text": mean_sd(summary.mean, summary.sd, digits) if summary else "",
         "best": False,
         **_paper_value(number, summary.mean if summary else None),
-        **_optimism(lookup, column, line.model, scale, protocol),
+        **_effects(lookup, column, line.model, scale, protocol),
         "status": status,
         "reason": reason,
     }
@@ -174,19 +181,25 @@ def _paper_value(number: Number | None, mean: float | None) -> dict[str, float |
     }
 
 
-def _optimism(
+def _effects(
     lookup: Lookup, column: Column, model: str, scale: float, protocol: str
 ) -> dict[str, float | None]:
-    """Paper protocol minus strict protocol on the same splits: what choosing on the reported part adds."""
-    paper, strict = (lookup.values(column, model, p, scale) for p in ("paper", "strict"))
-    gap = paired(paper, strict)
-    if protocol != "paper" or gap.empty:
-        return {"optimism": None, "optimism_sd": None}
-    summary = summarise(gap.to_list())
-    return {"optimism": summary.mean, "optimism_sd": summary.sd}
+    """What the paper's choice adds, and what the larger training part adds, each on the same splits."""
+    found: dict[str, float | None] = {}
+    against = printed.load().tasks[column.task].choice_against
+    for name, more, less in (("optimism", "paper", against), ("refit", "strict", "no_refit")):
+        gap = paired(*(lookup.values(column, model, p, scale) for p in (more, less)))
+        summary = over_splits_and_seeds(gap) if protocol == more and len(gap) else None
+        found |= {name: summary.mean if summary else None, f"{name}_sd": summary.sd if summary else None}
+    return found
 
 
-def _status(line: Line, rows: pd.DataFrame, expected: int) -> tuple[str, str]:
+def over_splits_and_seeds(values: "pd.Series[float]") -> Summary:
+    """Mean and spreads of values by (split, seed)."""
+    return summarise_crossed(values.unstack("seed").to_numpy().T)
+
+
+def _status(line: Line, rows: pd.DataFrame, expected: int, seeds: Sequence[int]) -> tuple[str, str]:
     """Status of a cell and, unless it is complete, the reason."""
     if not line.in_run:
         return NOT_RUN, "not among the models of this run"
@@ -196,17 +209,22 @@ def _status(line: Line, rows: pd.DataFrame, expected: int) -> tuple[str, str]:
     n_ok = len(rows) - len(bad)
     if n_ok == 0:
         return str(bad["status"].iloc[0]), _reasons(bad)
-    if n_ok == expected:
+    lost = sorted(set(seeds) - set(rows["seed"]))
+    n_seeds = rows["seed"].nunique() + len(lost)
+    if n_ok == expected * n_seeds:
         return score_files.OK, ""
     why = _reasons(bad) if len(bad) else "the others have no scores"
-    return PARTIAL, f"{n_ok} of {expected} splits; {why}"
+    if lost:
+        why = f"seed {', '.join(map(str, lost))} of {n_seeds} has no scores"
+    return PARTIAL, f"{n_ok} of {expected * n_seeds} splits; {why}"
 
 
 def _reasons(bad: pd.DataFrame) -> str:
     """The distinct reasons, each with its splits: ``split 0, 3: out-of-memory, batch of 32 needs 40 GiB``."""
     texts = []
-    for (status, reason), rows in bad.groupby(["status", "reason"], sort=False):
-        texts.append(f"split {', '.join(rows['split'].astype(str))}: {status}, {reason}")
+    for (seed, status, reason), rows in bad.groupby(["seed", "status", "reason"], sort=False):
+        of_seed = f"seed {seed}, " if bad["seed"].nunique() > 1 else ""
+        texts.append(f"{of_seed}split {', '.join(rows['split'].astype(str))}: {status}, {reason}")
     return "; ".join(texts)
 
 

@@ -18,6 +18,7 @@ References
 C. Nadeau, Y. Bengio (2003). Inference for the generalization error. Machine Learning 52, 239-281.
 R. R. Bouckaert, E. Frank (2004). Evaluating the replicability of significance tests. PAKDD 2004.
 X. Bouthillier et al. (2021). Accounting for variance in machine learning benchmarks. MLSys 3.
+S. R. Searle, G. Casella, C. E. McCulloch (1992). Variance Components. Wiley.
 F. E. Satterthwaite (1946). An approximate distribution of estimates of variance components. Biometrics 2,
 110-114.
 S. Holm (1979). A simple sequentially rejective multiple test procedure. Scandinavian Journal of Statistics 6,
@@ -34,11 +35,25 @@ from numpy.typing import ArrayLike
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean and sample standard deviation (n - 1 in the denominator; NaN for a single value)."""
+    """Mean and sample standard deviations (n - 1 in the denominator; NaN for a single value).
+
+    Attributes
+    ----------
+    n : int
+        Number of splits.
+    sd : float
+        Over the splits of one pre-training; of several, the root of their mean variance.
+    n_seeds : int
+        Number of pre-trainings.
+    seed_sd : float
+        Of the pre-trainings' means.
+    """
 
     n: int
     mean: float
     sd: float
+    n_seeds: int = 1
+    seed_sd: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -58,12 +73,25 @@ class Comparison:
     p: float
     effect: float
     method: str
+    n_seeds: int = 1
 
 
 def summarise(values: Sequence[float]) -> Summary:
     """Mean and sample standard deviation (ddof = 1) of at least one finite value."""
     array = _finite(values)
     return Summary(array.size, float(array.mean()), _sd(array))
+
+
+def summarise_crossed(values: ArrayLike) -> Summary:
+    """Mean and both spreads of scores (n_seeds, n_splits); NaN where a seed lost a split, not all of them."""
+    table = np.atleast_2d(np.asarray(values, dtype=float))
+    rows = [_finite(row[~np.isnan(row)].tolist()) for row in table]
+    freedom = np.array([row.size - 1 for row in rows])
+    varied = [_sd(row) ** 2 if row.size > 1 else 0.0 for row in rows]
+    means = np.array([row.mean() for row in rows])
+    sd = math.sqrt(float(freedom @ varied) / freedom.sum()) if freedom.sum() else math.nan
+    n_splits = max(row.size for row in rows)
+    return Summary(n_splits, float(np.concatenate(rows).mean()), sd, len(rows), _sd(means))
 
 
 def corrected_resampled_t(values: Sequence[float], test_over_train: float, level: float = 0.95) -> Comparison:
@@ -99,9 +127,11 @@ def corrected_resampled_t(values: Sequence[float], test_over_train: float, level
 def crossed_t(values: ArrayLike, test_over_train: float, level: float = 0.95) -> Comparison:
     """Interval for a mean over several pre-trainings, each scored on the same splits.
 
-    The variance of the mean is that of its splits (corrected, of the means over seeds) plus that of its seeds
-    (of the means over splits); degrees of freedom by Satterthwaite. That both were drawn matters: an interval
-    over splits alone speaks of one encoder (Bouthillier et al. 2021).
+    A two-way crossed random model (Searle et al. 1992, chapter 4): the variance of the mean is that of its
+    splits (of the means over seeds, corrected) plus that of its seeds (of the means over splits), with
+    degrees of freedom by Satterthwaite. What is peculiar to one seed on one split is counted in both, so
+    that the interval is a little wide and never narrow. That both were drawn matters: an interval over
+    splits alone is conditional on one encoder (Bouthillier et al. 2021).
 
     Parameters
     ----------
@@ -122,12 +152,12 @@ def crossed_t(values: ArrayLike, test_over_train: float, level: float = 0.95) ->
     error = math.sqrt(of_splits + of_seeds)
     method = f"{by_split.method}; variance of {n_seeds} seeds added"
     if error == 0:
-        return replace(by_split, method=method)
+        return replace(by_split, method=method, n_seeds=n_seeds)
     freedom = error**4 / (of_splits**2 / (n_splits - 1) + of_seeds**2 / (n_seeds - 1))
     half, t = float(stats.t.ppf((1 + level) / 2, freedom)) * error, by_split.mean / error
     p = 2 * float(stats.t.sf(abs(t), freedom))
     low, high = by_split.mean - half, by_split.mean + half
-    return replace(by_split, low=low, high=high, t=t, p=p, method=method)
+    return replace(by_split, low=low, high=high, t=t, p=p, method=method, n_seeds=n_seeds)
 
 
 def half_width(variances: Sequence[float], n: int, level: float = 0.95) -> float:

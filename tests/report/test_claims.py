@@ -232,7 +232,7 @@ def test_what_was_not_made_is_not_run_and_says_why(ledger) -> None:
     why = frame["explanation"]
     assert why["moco-zheng"] == "No scores of CellLM MoCo, Zheng68K macro F1, protocol strict."
     assert why["parameters"] == "Not measured in this run."
-    assert "No scores of CellLM 25M" in why["size-25m"]
+    assert why["size-25m"] == "CellLM 25M is no row of this run."
 
 
 def test_a_toy_is_never_judged(ledger) -> None:
@@ -332,7 +332,7 @@ def test_pairs_of_an_ordering_are_corrected_within_the_claim(tmp_path, score_fil
 
 
 def test_a_seed_without_an_encoder_is_not_run(tmp_path, score_file, spread, models) -> None:
-    models["celllm"]["seeds"] = [0, 1]
+    models["celllm"]["seeds"] = {"annotation": [0, 1], "response_warm": [0, 1, 2]}
     values = {(m, ZHENG, "strict", "macro_f1"): spread(0.7, 0.01) for m in ("celllm", "scbert")}
     path = score_file(values)
     run_claims([path], models, {}, tmp_path / "claims")
@@ -346,18 +346,53 @@ def test_a_seed_without_an_encoder_is_not_run(tmp_path, score_file, spread, mode
     run_claims([path, tmp_path / "second.csv"], models, {}, tmp_path / "claims")
     row = pd.read_csv(tmp_path / "claims.csv", keep_default_na=False).set_index("id").loc["annotation-gain"]
     assert float(row["our_value"]) == pytest.approx(2.0)
-    assert "2 pre-trainings: standard deviation" in row["note"] and "2.8 over seeds" in row["note"]
+    assert row["note"].endswith(
+        "2 pre-trainings: standard deviation 0 over the splits of one, 2.8 over their means."
+    )
     assert "variance of 2 seeds added" in row["method"]
+    assert "5 splits of each of 2 pre-trainings" in row["explanation"]
 
 
-def test_one_pre_training_is_said_to_be_one(tmp_path, score_file, spread, models) -> None:
+@pytest.mark.parametrize(
+    ("seeds", "conditional"),
+    [
+        ({}, "Conditional on one encoder of CellLM and of CellLM w/o CL: the interval leaves out"),
+        ({"celllm": 2}, "Conditional on one encoder of CellLM w/o CL: the interval leaves out"),
+        ({"celllm": 2, "celllm_wo_cl": 2}, ""),
+    ],
+)
+def test_a_claim_on_training_names_the_rows_that_were_trained_once(
+    tmp_path, score_file, spread, models, seeds, conditional
+) -> None:
     values = {
         (m, ZHENG, "strict", "macro_f1"): spread(0.7, 0.01) for m in ("celllm", "celllm_wo_cl", "scbert")
     }
-    run_claims([score_file(values)], models, {}, tmp_path / "claims")
+    first = pd.read_csv(score_file(values), keep_default_na=False)
+    frames = [
+        first[first["model"] == name].assign(seed=1, value=lambda f: f["value"] - 0.03) for name in seeds
+    ]
+    pd.concat([first, *frames]).to_csv(tmp_path / "all.csv", index=False)
+    run_claims([tmp_path / "all.csv"], models, {}, tmp_path / "claims")
     notes = pd.read_csv(tmp_path / "claims.csv", keep_default_na=False).set_index("id")["note"]
-    assert "One pre-training of each row" in notes["wo-cl-zheng"]
-    assert "pre-training" not in notes["annotation-gain"]
+    assert ("Conditional on one encoder" in notes["wo-cl-zheng"]) == bool(conditional)
+    assert conditional in notes["wo-cl-zheng"]
+    assert ("2 pre-trainings" in notes["wo-cl-zheng"]) == bool(seeds)
+    assert "Conditional" not in notes["annotation-gain"]
+
+
+@pytest.mark.parametrize("absent", ["celllm", "celllm_wo_cl"])
+def test_scores_of_a_row_that_the_run_does_not_have_decide_nothing(
+    tmp_path, score_file, spread, models, absent
+) -> None:
+    values = {
+        (m, ZHENG, "strict", "macro_f1"): spread(0.7, 0.01) for m in ("celllm", "celllm_wo_cl", "logistic")
+    }
+    title = models.pop(absent)["title"]
+    run_claims([score_file(values)], models, {}, tmp_path / "claims")
+    frame = pd.read_csv(tmp_path / "claims.csv", keep_default_na=False).set_index("id")
+    assert frame.loc["wo-cl-zheng", "verdict"] == NOT_RUN
+    assert frame.loc["wo-cl-zheng", "explanation"] == f"{title} is no row of this run."
+    assert frame.loc["wo-cl-zheng", "our_value"] == ""
 
 
 def test_every_claim_has_a_line_with_a_known_verdict(ledger) -> None:
@@ -397,6 +432,7 @@ def test_errors_are_improvements_when_smaller(tmp_path, score_file, spread, mode
     for row, shift in (("celllm", 0.0), ("scbert", 0.1), ("deepcdr", 0.2)):
         for metric, sign in (("pearson", -1), ("r2", -1), ("rmse", 1), ("mae", 1)):
             values[(row, "gdsc_ccle", "strict", metric)] = [v + sign * shift for v in spread(0.9, 0.001)]
+    models["deepcdr"] = {"title": "DeepCDR"}
     run_claims([score_file(values, task="response_warm")], models, {}, tmp_path / "claims")
     row = pd.read_csv(tmp_path / "claims.csv", keep_default_na=False).set_index("id").loc["warm-best"]
     assert row["verdict"] == HOLDS
@@ -479,6 +515,7 @@ def test_the_weakest_pair_is_so_by_t_and_not_by_its_unit(tmp_path, score_file, s
         ):
             noise = spread(0.0, sd) if ahead else [0.0] * 5
             values[(row, "gdsc_ccle", "strict", metric)] = [0.5 + ahead * (gain + x) for x in noise]
+    models["deepcdr"] = {"title": "DeepCDR"}
     run_claims([score_file(values, task="response_warm")], models, {}, tmp_path / "claims")
     row = pd.read_csv(tmp_path / "claims.csv", keep_default_na=False).set_index("id").loc["warm-best"]
     assert row["verdict"] == INCONCLUSIVE

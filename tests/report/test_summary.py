@@ -61,7 +61,7 @@ def test_controls_that_lead_and_the_optimism(summary) -> None:
     }
     found = summary(means)
     assert "A control is best in 6 of 6 columns of Table 1." in found["facts"]["What it says"]
-    assert "Scored twice" in " ".join(found["facts"]["What this run is"])
+    assert "what that choice adds" in " ".join(found["facts"]["What this run is"])
     line = found["tables"][0]
     assert line["filled"] == "18 of 36 numbers"
     assert line["best"] == "L1 logistic_regression & more (6)"

@@ -94,6 +94,64 @@ def test_optimism_is_the_paired_difference_of_the_protocols(table) -> None:
     assert "+0.4 ± 0.0" in Path(f"{table()}.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("name", "task", "data_set", "metric", "choice"),
+    [
+        ("table1", "annotation", ZHENG, "macro_f1", 4.0),  # paper less strict: both learned from both parts
+        (
+            "table3",
+            "response_warm",
+            "gdsc_ccle",
+            "pearson",
+            0.06,
+        ),  # paper less no_refit: from the training part
+    ],
+)
+def test_the_choice_and_the_larger_training_part_are_apart(
+    tmp_path, score_file, spread, models, name, task, data_set, metric, choice
+) -> None:
+    means = {"strict": 0.72, "no_refit": 0.70, "paper": 0.76}
+    values = {("celllm", data_set, protocol, metric): spread(mean, 0.01) for protocol, mean in means.items()}
+    run_table(name, [score_file(values, task=task)], models, {"protocols": list(means)}, tmp_path / name)
+    frame = pd.read_csv(f"{tmp_path / name}.csv")
+    frame = frame[(frame["model"] == "celllm") & (frame["metric"] == metric) & (frame["n"] > 0)]
+    frame = frame.set_index("protocol")
+    assert frame.loc["paper", "optimism"] == pytest.approx(choice)
+    assert frame.loc["strict", "refit"] == pytest.approx(2.0 if name == "table1" else 0.02)
+    assert frame.loc[["strict", "no_refit"], "optimism"].isna().all()
+    assert frame.loc[["paper", "no_refit"], "refit"].isna().all()
+    view = read_table(f"{tmp_path / name}.csv")
+    assert [block["key"] for block in view["blocks"]] == [*means, "optimism", "refit"]
+    text = Path(f"{tmp_path / name}.md").read_text()
+    against = "strict" if name == "table1" else r"no\_refit"
+    assert f"protocol paper minus {against}, which learned from the same rows" in text
+    assert r"What the larger training part adds: protocol strict minus no\_refit" in text
+
+
+def test_a_cell_of_several_seeds_shows_both_spreads(tmp_path, score_file, spread, models) -> None:
+    """Two pre-trainings whose means are 4 points apart, and whose splits spread by 1 and by 3 points."""
+    models["celllm"]["seeds"] = {"annotation": [0, 1]}
+    key = (ZHENG, "strict", "macro_f1")
+    first = score_file({("celllm", *key): spread(0.70, 0.01), ("scbert", *key): spread(0.7, 0.02)}, name="0")
+    second = pd.read_csv(score_file({("celllm", *key): spread(0.74, 0.03)}, name="1"), keep_default_na=False)
+    second.assign(seed=1).to_csv(tmp_path / "1.csv", index=False)
+    settings = {"protocols": ["strict"]}
+    run_table("table1", [first, tmp_path / "1.csv"], models, settings, tmp_path / "table1")
+    cell = cells(tmp_path / "table1").loc[("strict", "celllm", "zheng68k/macro_f1")]
+    assert (cell["n"], cell["n_seeds"], cell["status"], cell["reason"]) == (5, 2, "ok", "")
+    assert float(cell["mean"]) == pytest.approx(72.0)
+    assert float(cell["sd"]) == pytest.approx(5**0.5)  # root of the mean of 1 and 9
+    assert float(cell["seed_sd"]) == pytest.approx(8**0.5)
+    for suffix in ("md", "tex", "html"):
+        text = Path(f"{tmp_path}/table1.{suffix}").read_text().replace(r"$\pm$", "±")
+        assert "72.0 ± 2.2" in text and "2 seeds ± 2.8" in text
+        assert "± of the seeds" in text.replace("&#39;", "'")
+    run_table("table1", [first], models, settings, tmp_path / "table1")
+    cell = cells(tmp_path / "table1").loc[("strict", "celllm", "zheng68k/macro_f1")]
+    assert (cell["status"], cell["reason"]) == ("partial", "5 of 10 splits; seed 1 of 2 has no scores")
+    assert not cell["best"]
+
+
 def test_rows_stand_in_printed_order_then_controls(table) -> None:
     frame = cells(table()).loc["strict"]
     assert list(dict.fromkeys(frame.reset_index()["model"])) == [
@@ -143,7 +201,7 @@ def test_all_formats_hold_both_protocols_and_the_reasons(table) -> None:
     out = table()
     for suffix in ("md", "tex", "html"):
         text = Path(f"{out}.{suffix}").read_text()
-        assert "Protocol strict" in text and "Protocol paper minus protocol strict" in text
+        assert "Protocol strict" in text and "What the paper's choice adds" in text.replace("&#39;", "'")
         assert "needs 40 GiB" in text
         assert TOY_NOTE not in text and "(toy)" not in text
 
@@ -286,6 +344,7 @@ def test_facts_that_contradict_each_other_are_refused(tmp_path) -> None:
     [
         ("{not json", "models: not valid JSON"),
         ({"a": 3}, "models: 'a': expected a title or a row"),
+        ({"a": {"seeds": [0, 1]}}, "models: 'a': seeds: expected a list for each task by name, got"),
         ([], "expected"),
     ],
 )

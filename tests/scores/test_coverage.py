@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from celllm.scores.statistics import corrected_resampled_t, correction
+from celllm.scores.statistics import corrected_resampled_t, correction, crossed_t
 
 N_GENES, N_CELLS, N_SPLITS = 8, 300, 5
 Cells = tuple[NDArray[np.float64], NDArray[np.int64]]
@@ -49,6 +49,24 @@ def test_intervals_cover_the_truth(n_train: int) -> None:
     intervals = [corrected_resampled_t(values, ratio) for values in data_sets]
     covered = np.mean([interval.low <= truth <= interval.high for interval in intervals])
     assert 0.90 < covered <= 0.995
+
+
+@pytest.mark.parametrize(
+    ("of_seeds", "of_both", "least", "most"), [(1.0, 0.3, 0.94, 0.99), (0.0, 1.0, 0.97, 1)]
+)
+def test_seeds_and_splits_together_cover_the_truth(
+    of_seeds: float, of_both: float, least: float, most: float
+) -> None:
+    """Three pre-trainings on five independent splits around zero; splits alone miss what the seeds drew."""
+    rng, n = np.random.default_rng(0), 2000
+    seeds, splits = rng.normal(0, of_seeds, (n, 3, 1)), rng.normal(0, 0.5, (n, 1, 5))
+    values = seeds + splits + rng.normal(0, of_both, (n, 3, 5))
+    both = [crossed_t(table, 0.0) for table in values]
+    covered = np.mean([found.low <= 0 <= found.high for found in both])
+    assert least < covered <= most
+    alone = [corrected_resampled_t(table.mean(0).tolist(), 0.0) for table in values]
+    of_one = np.mean([found.low <= 0 <= found.high for found in alone])
+    assert of_one < (0.65 if of_seeds else covered)
 
 
 def test_few_shot_draws_hardly_correlate() -> None:

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from celllm.scores.statistics import corrected_resampled_t, correction, crossed_t, half_width, holm, summarise
+from celllm.scores.statistics import (
+    corrected_resampled_t,
+    correction,
+    crossed_t,
+    half_width,
+    holm,
+    summarise,
+    summarise_crossed,
+)
 
 
 def test_summary_has_the_sample_standard_deviation() -> None:
@@ -132,6 +140,18 @@ def test_several_seeds_add_their_variance() -> None:
     one = corrected_resampled_t(splits.tolist(), 0.25)
     assert crossed_t(splits[None], 0.25) == one
     assert found.high - found.low > one.high - one.low
+
+
+def test_both_spreads_by_hand() -> None:
+    """Seeds of means 1 and 5; variances 1 (two degrees of freedom) and 2 (one)."""
+    found = summarise_crossed([[0.0, 1.0, 2.0], [4.0, 6.0, np.nan]])
+    assert (found.n, found.n_seeds) == (3, 2)
+    assert found.mean == pytest.approx(13 / 5)
+    assert found.sd == pytest.approx(math.sqrt((2 * 1 + 1 * 2) / 3))
+    assert found.seed_sd == pytest.approx(math.sqrt(8))
+    one = summarise_crossed([[0.0, 1.0, 5.0]])
+    assert (one.mean, one.sd, one.n) == (2.0, summarise([0.0, 1.0, 5.0]).sd, 3)
+    assert math.isnan(one.seed_sd) and math.isnan(summarise_crossed([[1.0]]).sd)
 
 
 def test_half_width_of_the_papers_mean() -> None:
