@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from celllm.cells.genes import FEW, SymbolMap, Vocabulary
+from celllm.cells.genes import FEW, SymbolMap, Vocabulary, gene_list_of
 from celllm.cells.values import KINDS, LINEAR, Values, judge, value_problem
 from celllm.errors import UserError
 from celllm.sources.delimited import first_repeat
@@ -253,7 +253,11 @@ def _gene_names(
 
 
 def run_check(
-    file: str | Path, /, genes: str | Path | None = None, aliases: str | Path | None = None
+    file: str | Path,
+    /,
+    genes: str | Path | None = None,
+    aliases: str | Path | None = None,
+    model: str | Path | None = None,
 ) -> None:
     """Check whether an .h5ad, prepared or your own, holds raw counts and known genes.
 
@@ -265,6 +269,8 @@ def run_check(
         The cells.
     genes, aliases
         The vocabulary of a run and its other names; without them genes are not matched.
+    model
+        Folder or file of a model: its genes are taken.
 
     Raises
     ------
@@ -277,6 +283,9 @@ def run_check(
     if Path(file).is_file() and is_sealed(file):
         verify(file)
     adata = open_cells(file)
+    if model is not None:
+        genes = gene_list_of(Path(model))
+        aliases = beside if (beside := genes.with_name("aliases.tsv")).is_file() else None
     vocabulary = Vocabulary.read(genes) if genes else None
     if "celllm" in adata.uns:
         lines, found = _describe(adata), problems(adata, vocabulary)

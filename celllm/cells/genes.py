@@ -89,6 +89,18 @@ class Vocabulary:
         _write(path, _GENES_HEADER, rows)
 
 
+def gene_list_of(model: Path) -> Path:
+    """Place of the gene list of a model: beside its weights, or in the ``prepared`` folder of its run."""
+    folder = model if model.is_dir() else model.parent
+    for place in (folder / "genes.tsv", *(p / "prepared/genes.tsv" for p in folder.absolute().parents[:2])):
+        if place.is_file():
+            return place
+    raise UserError(
+        f"{model}: no genes.tsv beside it or in the prepared/ folder of its run; copy genes.tsv and "
+        "aliases.tsv there, or export the model with `celllm export`"
+    )
+
+
 class SymbolMap:
     """From the names in a data set to gene ids of the vocabulary.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from celllm.cells.genes import SymbolMap, Vocabulary
+from celllm.cells.genes import SymbolMap, Vocabulary, gene_list_of
 from celllm.errors import UserError
 from celllm.io import read_json, sha256
 from celllm.model.embedder import Embedder
@@ -34,7 +34,7 @@ def load(model: str | Path, device: str | torch.device = "auto") -> Embedder:
         For a model or gene list that is missing or damaged, and a gene list of another model.
     """
     file = _weights(Path(model))
-    genes = _gene_list(file)
+    genes = gene_list_of(file)
     vocabulary = Vocabulary.read(genes)
     embedder = Embedder.read(file, vocabulary.sha256, device)
     aliases = genes.with_name("aliases.tsv")
@@ -71,17 +71,3 @@ def _from_hub(name: str) -> Path | None:
     revision = branch.read_text().strip() if branch.is_file() else ""
     folder = cache / "snapshots" / revision
     return folder if revision and folder.is_dir() else None
-
-
-def _gene_list(weights: Path) -> Path:
-    places = [
-        weights.parent / "genes.tsv",
-        *(p / "prepared" / "genes.tsv" for p in weights.absolute().parents[:3]),
-    ]
-    for place in places:
-        if place.is_file():
-            return place
-    raise UserError(
-        f"{weights}: no genes.tsv beside it or in the prepared/ folder of its run; copy genes.tsv and "
-        "aliases.tsv there, or export the model with `celllm export`"
-    )

@@ -1,4 +1,5 @@
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,23 @@ def test_a_user_s_file_is_described(tmp_path, gene_files, capsys):
         "  expressed genes of a cell: median 3",
         "  3 of 4 genes are in the vocabulary of 11",
     ]
+
+
+@pytest.mark.parametrize("given", ["folder", "file", "run"])
+def test_genes_of_a_model_are_taken(tmp_path, gene_files, capsys, given):
+    model = tmp_path / "run/checkpoints/mine"
+    model.mkdir(parents=True)
+    (model / "encoder.safetensors").touch()
+    beside = tmp_path / "run/prepared" if given == "run" else model
+    beside.mkdir(exist_ok=True)
+    shutil.copy(gene_files.genes, beside / "genes.tsv")
+    shutil.copy(gene_files.aliases, beside / "aliases.tsv")
+    adata = _user(COUNTS, ["ACTB", "GF1", "GATA1", "nothing"])  # GF1 is another name
+    run_check(_write(tmp_path, adata), model=model / "encoder.safetensors" if given == "file" else model)
+    assert "3 of 4 genes are in the vocabulary of 11" in capsys.readouterr().out
+    (beside / "genes.tsv").unlink()
+    with pytest.raises(UserError, match=r"no genes\.tsv beside it .*`celllm export`"):
+        run_check(_write(tmp_path, adata), model=model)
 
 
 def test_repeated_gene_names_and_fractions_are_no_problem(tmp_path, gene_files, capsys):
