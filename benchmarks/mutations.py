@@ -27,12 +27,12 @@ from celllm.cells import h5ad
 from celllm.cells.genes import run_genes
 from celllm.cells.prepare import run_prepare
 from celllm.cells.responses import read_responses, run_responses
-from celllm.config import ROOT
 from celllm.errors import UserError
 from celllm.sources.catalogue import Catalogue, InputFile
 from celllm.sources.lock import DataLock, Entry
 from celllm.sources.samples import run_samples
 
+ROOT = Path(__file__).resolve().parents[1]
 OUTCOMES = ("same", "refused", "changed", "traceback")
 SEPARATORS = {".csv": b",", ".tsv": b"\t", ".txt": b"\t", ".info": b"\t"}
 

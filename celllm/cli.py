@@ -73,6 +73,7 @@ STAGES = {
         "crate": "celllm.report.crate:run_crate",
         "check-counts": "celllm.report.check_counts:run_check_counts",
         "gate": "celllm.report.gate:run_gate",
+        "schema": "celllm.schema:run_schema",
         "export": "celllm.report.export:run_export",
         "compare": "celllm.report.compare:run_compare",
     },

@@ -23,7 +23,7 @@ from celllm.methods.settings import CELL_SETTINGS, PAIR_SETTINGS
 from celllm.model.settings import AttentionKind, EncoderSize
 from celllm.probes.settings import EmbeddingMapSettings, InterpretationSettings, MemorySettings
 from celllm.scores.columns import Protocol
-from celllm.settings import Settings, as_settings, reserved, setting, unknown, wrong
+from celllm.settings import Changes, Reserved, Settings, as_settings, setting, unknown, wrong
 from celllm.sources.settings import SourceRow
 from celllm.training.settings import (
     Contrast,
@@ -34,7 +34,6 @@ from celllm.training.settings import (
     ResponseSettings,
 )
 
-ROOT = Path(__file__).resolve().parents[1]
 # Names of runs, models, sizes and data sets: they become names of files and words of commands.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # Table of scores -> section of the config with its models, protocols, splits and settings.
@@ -106,11 +105,11 @@ class Row(Settings):
     gene_embeddings: Literal["graphmae", "trained"] | None = setting(None, "GraphMAE's, frozen, or trained")
     encoder: str | None = setting(None, "the row whose pre-trained encoder this one takes")
     pretrained: Literal[False] | None = setting(None, "false: the encoder starts from random numbers")
-    finetuning: dict[str, Any] | None = setting(
+    finetuning: Annotated[dict[str, Any] | None, Changes(FinetuneSettings, ResponseSettings)] = setting(
         None, "settings over those of every task's `finetuning` (kind: encoder)"
     )
     attention: AttentionKind = setting("favor", "kind of attention")
-    tokens: Annotated[TokenSettings, reserved("max_length", "keep")] | None = setting(
+    tokens: Annotated[TokenSettings, Reserved("max_length", "keep")] | None = setting(
         None, "how cells become tokens; length and choice of genes are the run's `tokens`"
     )
 
@@ -146,8 +145,10 @@ class Rows(Settings):
 class Pretraining(Settings):
     """Pre-training of all encoders."""
 
-    settings: Annotated[PretrainSettings, reserved("seed")] = setting(description="for every row")
-    by_model: dict[str, dict[str, Any]] = setting({}, "settings over those, by row")
+    settings: Annotated[PretrainSettings, Reserved("seed")] = setting(description="for every row")
+    by_model: dict[str, Annotated[dict[str, Any], Changes(PretrainSettings)]] = setting(
+        {}, "settings over those, by row"
+    )
 
 
 class _Task(Settings):
@@ -157,7 +158,9 @@ class _Task(Settings):
         "strict: choose on a validation part, fit again on all but the test part; no_refit: without the "
         "second fit; paper: as the paper and the released code, task by task",
     )
-    finetuning_by_model: dict[str, dict[str, Any]] = setting({}, "settings over `finetuning`, by row")
+    finetuning_by_model: dict[str, Annotated[dict[str, Any], Changes(FinetuneSettings)]] = setting(
+        {}, "settings over `finetuning`, by row"
+    )
     baselines: dict[str, dict[str, Any]] = setting({}, "settings of the baselines, by row")
 
 
@@ -170,7 +173,7 @@ class _Draws(SplitSettings):
 class Annotation(_Task):
     """Cell annotation, Tables 1 and B.2."""
 
-    splits: Annotated[SplitSettings, reserved("seed", "train_fraction")] = setting(
+    splits: Annotated[SplitSettings, Reserved("seed", "train_fraction")] = setting(
         description="folds of cross-validation"
     )
     finetuning: FinetuneSettings = setting(FinetuneSettings(), "fine-tuning of the encoders")
@@ -179,8 +182,8 @@ class Annotation(_Task):
 class DrugSplits(Settings):
     """How the cells are drawn, by task."""
 
-    drug_few_shot: Annotated[_Draws, reserved("seed")] = setting(description="few cells to train on")
-    drug_full: Annotated[_Draws, reserved("seed")] = setting(description="most cells to train on")
+    drug_few_shot: Annotated[_Draws, Reserved("seed")] = setting(description="few cells to train on")
+    drug_full: Annotated[_Draws, Reserved("seed")] = setting(description="most cells to train on")
 
 
 class DrugSensitivity(_Task):
@@ -193,8 +196,8 @@ class DrugSensitivity(_Task):
 class ResponseSplits(Settings):
     """How the pairs are drawn, by task."""
 
-    response_warm: Annotated[PairSplitSettings, reserved("seed")] = setting(description="by pairs")
-    response_cold: Annotated[PairSplitSettings, reserved("seed")] = setting(description="by cell lines")
+    response_warm: Annotated[PairSplitSettings, Reserved("seed")] = setting(description="by pairs")
+    response_cold: Annotated[PairSplitSettings, Reserved("seed")] = setting(description="by cell lines")
 
 
 class Response(_Task):
@@ -202,6 +205,9 @@ class Response(_Task):
 
     splits: ResponseSplits = setting(description="how the pairs are drawn")
     finetuning: ResponseSettings = setting(ResponseSettings(), "encoder, drug encoder and regression")
+    finetuning_by_model: dict[str, Annotated[dict[str, Any], Changes(ResponseSettings)]] = setting(
+        {}, "settings over `finetuning`, by row"
+    )
 
 
 Number = Annotated[int, Field(ge=0)]
@@ -241,20 +247,24 @@ class Config(Settings):
     leakage: Leakage = setting(Leakage(), "cells of the tasks among those of pre-training")
     tokens: RunTokens = setting(RunTokens(), "which genes of a cell enter the encoders")
     network: NetworkSettings = setting(NetworkSettings(), "the protein network")
-    graphmae: Annotated[GraphMAESettings, reserved("dim", "seed")] = setting(
+    graphmae: Annotated[GraphMAESettings, Reserved("dim", "seed")] = setting(
         GraphMAESettings(), "gene embeddings; their size is that of the encoder"
     )
-    sizes: dict[str, dict[str, Any]] = setting({}, "changes to the sizes of models.yaml")
-    models: dict[str, dict[str, Any]] = setting({}, "changes to the rows of models.yaml, and further rows")
+    sizes: dict[str, Annotated[dict[str, Any], Changes(EncoderSize)]] = setting(
+        {}, "changes to the sizes of models.yaml"
+    )
+    models: dict[str, Annotated[dict[str, Any], Changes(Row)]] = setting(
+        {}, "changes to the rows of models.yaml, and further rows"
+    )
     pretraining: Pretraining = setting(description="pre-training of all encoders")
     annotation: Annotation = setting(description="cell annotation, Tables 1 and B.2")
     drug_sensitivity: DrugSensitivity = setting(description="single-cell drug sensitivity, Table 2")
     drug_response: Response = setting(description="cell-line drug response, Tables 3 and B.1")
     memory: MemorySettings = setting(MemorySettings(), "Fig. 4")
-    interpretation: Annotated[InterpretationSettings, reserved("seed")] = setting(
+    interpretation: Annotated[InterpretationSettings, Reserved("seed")] = setting(
         InterpretationSettings(), "appendix C"
     )
-    embedding_map: Annotated[EmbeddingMapSettings, reserved("seed")] = setting(
+    embedding_map: Annotated[EmbeddingMapSettings, Reserved("seed")] = setting(
         EmbeddingMapSettings(), "t-SNE of embeddings"
     )
     tables: Some[Literal["table1", "table2", "table3", "tableb1", "tableb2"]] = setting(
@@ -283,19 +293,23 @@ def read_config(path: str | Path) -> dict[str, Any]:
     return dict(values)
 
 
-def load(configfile: str | Path, root: Path = ROOT) -> dict[str, Any]:
-    """Read a run's configuration as the workflow sees it: the file over config/paper.yaml, completed."""
-    return complete(lay_over(read_config(root / "config/paper.yaml"), read_config(configfile)), root=root)
+def load(configfile: str | Path, folder: Path | None = None) -> dict[str, Any]:
+    """Read a run's configuration as the workflow sees it: the file over paper.yaml, completed.
+
+    ``folder`` holds paper.yaml, models.yaml and data_sets.yaml; without it, they stand beside the file.
+    """
+    over, folder = read_config(configfile), folder or Path(configfile).parent
+    return complete(lay_over(read_config(folder / "paper.yaml"), over), folder)
 
 
 def complete(
-    config: Mapping[str, Any], root: Path = ROOT, environ: Mapping[str, str] = os.environ
+    config: Mapping[str, Any], folder: Path, environ: Mapping[str, str] = os.environ
 ) -> dict[str, Any]:
-    """Check a merged configuration and add what it refers to.
+    """Check a merged configuration and add what it refers to in ``folder``.
 
-    Adds ``catalogue`` (config/data_sets.yaml with the run's reader options, each data set with just the files
-    that its reader takes), ``models`` and ``sizes``
-    (config/models.yaml with the run's changes), the mirror of ``CELLLM_MIRROR`` and the folder ``results``.
+    Adds ``catalogue`` (data_sets.yaml with the run's reader options, each data set with just the files that
+    its reader takes), ``models`` and ``sizes`` (models.yaml with the run's changes), the mirror of
+    ``CELLLM_MIRROR`` and the folder ``results``.
 
     Raises
     ------
@@ -304,12 +318,12 @@ def complete(
     """
     _filled(Config, config, "config: ")
     done = copy.deepcopy(dict(config))
-    rows = read_config(root / "config/models.yaml")
+    rows = read_config(folder / "models.yaml")
     _filled(Rows, rows, "config/models.yaml: ")
     for part in ("sizes", "models"):
         done[part] = lay_over(rows[part], config.get(part))
     _filled(Rows, {part: done[part] for part in ("sizes", "models")}, "config: ")
-    done["catalogue"] = _catalogue(root, config.get("reader_options", {}))
+    done["catalogue"] = _catalogue(folder, config.get("reader_options", {}))
     _check_names(done)
     _check_methods(done)
     _settle_mirror(done, environ)
@@ -403,8 +417,8 @@ def check_catalogue(rows: Any, where: str) -> None:
         _filled(_options_of(name, row), source.options, f"{where}: {name}.options.")
 
 
-def _catalogue(root: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    rows = read_config(root / "config/data_sets.yaml")
+def _catalogue(folder: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    rows = read_config(folder / "data_sets.yaml")
     check_catalogue(rows, "config/data_sets.yaml")
     for name in options:
         if name not in rows:

@@ -20,8 +20,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+)
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 from celllm.errors import UserError
 
@@ -42,6 +49,7 @@ class Settings(BaseModel):
 
 
 T = TypeVar("T", bound=Settings)
+MOST_NAMES = 10  # that a message lists
 Count = Annotated[int, Field(ge=1)]
 """A whole number of things, at least one: the elements of a list of widths."""
 
@@ -66,16 +74,66 @@ def wrong(key: str, expected: str, value: Any) -> PydanticCustomError:
     )
 
 
-def reserved(*keys: str) -> AfterValidator:
-    """Annotate a section of the configuration whose settings ``keys`` the run decides elsewhere."""
+class Reserved:
+    """Annotates a section of the configuration whose settings ``keys`` the run decides elsewhere."""
 
-    def check(value: Settings) -> Settings:
-        for key in keys:
+    def __init__(self, *keys: str) -> None:
+        self.keys = keys
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Refuse the keys."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Any:
+        """Leave the keys out."""
+        found = dict(handler.resolve_ref_schema(handler(schema)))
+        return found | {"properties": {k: v for k, v in found["properties"].items() if k not in self.keys}}
+
+    def _check(self, value: Settings) -> Settings:
+        for key in self.keys:
             if key in value.model_fields_set:
                 raise PydanticCustomError("wrong", "is decided by the run; leave it out here", {"key": key})
         return value
 
-    return AfterValidator(check)
+
+class Changes:
+    """Annotates a mapping of changes to settings of one of some classes, checked once they are laid over."""
+
+    def __init__(self, *kinds: type[Settings]) -> None:
+        self.kinds = kinds
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Any:
+        """The settings of the classes, none of them required; ``mixed`` marks those of several."""
+        found = [handler.resolve_ref_schema(handler(kind.__pydantic_core_schema__)) for kind in self.kinds]
+        properties: dict[str, Any] = {}
+        for key, value in (item for one in found for item in one["properties"].items()):
+            same = properties.setdefault(key, value) == value
+            properties[key] = value if same else {"anyOf": [properties[key], value]}
+        mixed = {"mixed": True} if len(found) > 1 else {}
+        return {"type": "object", "properties": properties, "additionalProperties": False} | mixed
+
+
+def without_resources(kind: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides about the results in the values of a section, sections within it included."""
+    return {
+        key: _science(field.annotation, field.metadata, value) if field else value
+        for key, value in values.items()
+        if not ((field := kind.model_fields.get(key)) and is_resource(field))
+    }
+
+
+def _science(hint: Any, metadata: Iterable[Any], value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    for kind in next((m.kinds for m in metadata if isinstance(m, Changes)), ()):
+        value = without_resources(kind, value)
+    if isinstance(_core(hint), type) and issubclass(_core(hint), Settings):
+        return without_resources(_core(hint), value)
+    if typing.get_origin(hint) is dict:
+        inner = typing.get_args(hint)[1]
+        marks = getattr(inner, "__metadata__", ())
+        return {key: _science(_core(inner), marks, one) for key, one in value.items()}
+    return value
 
 
 def as_settings(
@@ -180,11 +238,15 @@ def _shown(value: Any) -> str:
 
 
 def unknown(name: str, known: Iterable[str], what: str = "key") -> str:
-    """The message on a name that does not exist, with the nearest that does."""
+    """The message on a name that does not exist: the nearest that does, and ten at most of the others."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean '{near[0]}'? " if near else ""
-    return f"unknown {what} '{name}'; {hint}known are {', '.join(names) or 'none'}"
+    listed = names
+    if len(names) > MOST_NAMES:
+        nearest = set(difflib.get_close_matches(name, names, n=MOST_NAMES, cutoff=0))
+        listed = [*(n for n in names if n in nearest), f"and {len(names) - MOST_NAMES} more"]
+    return f"unknown {what} '{name}'; {hint}known are {', '.join(listed) or 'none'}"
 
 
 def _walked(kind: Any, loc: tuple[int | str, ...]) -> tuple[list[str], list[type[BaseModel]]]:

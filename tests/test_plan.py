@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from celllm.config import ROOT, complete, lay_over
+from celllm.config import complete, lay_over
 from celllm.io import read_yaml
 from celllm.plan import CELLS, FACT_TABLES, SCREEN, SUPPLEMENT, Plan
 from celllm.report.captions import CAPTIONS
+from tests.places import CONFIG
 
 
 def planned(overlay: dict[str, Any] | None = None) -> Plan:
-    base = lay_over(read_yaml(ROOT / "config/paper.yaml"), read_yaml(ROOT / "config/toy.yaml"))
-    return Plan(complete(lay_over(base, overlay), environ={}))
+    base = lay_over(read_yaml(CONFIG / "paper.yaml"), read_yaml(CONFIG / "toy.yaml"))
+    return Plan(complete(lay_over(base, overlay), CONFIG, environ={}))
 
 
 @pytest.fixture(scope="module")

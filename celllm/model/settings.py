@@ -8,6 +8,8 @@ from celllm.settings import Settings, setting
 AttentionKind = Literal["favor", "softmax", "released"]
 Activation = Literal["relu", "leaky_relu", "elu"]
 PoolingActivation = Literal["relu", "none"]
+# What celllm.model.anisotropy measures.
+MEASURES = ("mean_cosine", "uniformity", "alignment", "effective_rank")
 
 
 class EncoderSize(Settings):

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from rocrate.model import Entity
     from rocrate.rocrate import ROCrate
 
-ROOT = Path(__file__).resolve().parents[2]
 PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.6": "Process Run Crate",
     "https://w3id.org/ro/wfrun/workflow/0.6": "Workflow Run Crate",
@@ -49,7 +48,7 @@ FOLDERS = {
 TRACES = {"logs": "Log of each job", "benchmarks": "Time and memory of each job, by Snakemake"}
 
 
-def run_crate(manifest: str | Path, lock: str | Path, out: str | Path) -> None:
+def run_crate(manifest: str | Path, lock: str | Path, source: str | Path, out: str | Path) -> None:
     """The folder of a run -> its RO-Crate: workflow, configuration, inputs, outputs, times, software.
 
     Parameters
@@ -58,6 +57,8 @@ def run_crate(manifest: str | Path, lock: str | Path, out: str | Path) -> None:
         JSON file of :func:`celllm.report.manifest.run_manifest`.
     lock
         ``data.lock`` of the inputs: file, address, bytes, SHA-256.
+    source
+        The checkout that the workflow ran from, with CITATION.cff and ``workflow/``.
     out
         ``ro-crate-metadata.json`` in the folder of the run.
 
@@ -73,8 +74,8 @@ def run_crate(manifest: str | Path, lock: str | Path, out: str | Path) -> None:
     crate = ROCrate()
     crate.metadata.extra_contexts.append(TERMS)
     try:
-        _describe(crate, run)
-        workflow = _workflow(crate, folder, run)
+        _describe(crate, Path(source), run)
+        workflow = _workflow(crate, folder, Path(source), run)
         action = _action(crate, workflow, run)
     except KeyError as error:
         raise UserError(f"{manifest}: no manifest of this version of celllm ({error} is missing)") from error
@@ -118,9 +119,9 @@ def _add(crate: "ROCrate", identifier: str, kind: str, **properties: Any) -> "En
     return crate.add(ContextEntity(crate, identifier, properties={"@type": kind} | given))
 
 
-def _describe(crate: "ROCrate", run: Mapping[str, Any]) -> None:
+def _describe(crate: "ROCrate", source: Path, run: Mapping[str, Any]) -> None:
     """The crate itself: name, times, licence, authors, profiles, the paper it reproduces."""
-    cited, book = read_yaml(ROOT / "CITATION.cff"), printed.load()
+    cited, book = read_yaml(source / "CITATION.cff"), printed.load()
     root = crate.root_dataset
     crate.name = f"{cited['title']}: run {run['run']}"
     crate.description = (
@@ -147,11 +148,11 @@ def _author(crate: "ROCrate", author: Mapping[str, str]) -> "Entity":
     return _add(crate, author.get("orcid") or f"#{name.replace(' ', '-').lower()}", kind, name=name)
 
 
-def _workflow(crate: "ROCrate", folder: Path, run: Mapping[str, Any]) -> "Entity":
+def _workflow(crate: "ROCrate", folder: Path, source: Path, run: Mapping[str, Any]) -> "Entity":
     """A copy of the workflow beside its results, with the software that it ran on."""
     packages = run["packages"] | {"celllm": run["celllm"]}
-    main = folder / _copy(folder, ROOT / "workflow/Snakefile")
-    parts = [folder / _copy(folder, path) for path in sorted((ROOT / "workflow/rules").glob("*.smk"))]
+    rules = sorted((source / "workflow/rules").glob("*.smk"))
+    main, *parts = (_copied(path, source, folder) for path in (source / "workflow/Snakefile", *rules))
     software = {name: packages[name] for name in SOFTWARE if name in packages}
     properties = _facts(main, "The CellLM benchmark") | {
         "version": f"{run['celllm']}+{run['git']['commit'] or 'unknown'}",
@@ -169,9 +170,9 @@ def _workflow(crate: "ROCrate", folder: Path, run: Mapping[str, Any]) -> "Entity
     )
 
 
-def _copy(folder: Path, path: Path) -> Path:
-    place = path.relative_to(ROOT)
-    write_text(folder / place, path.read_text(encoding="utf-8"))
+def _copied(path: Path, source: Path, folder: Path) -> Path:
+    place = folder / path.relative_to(source)
+    write_text(place, path.read_text(encoding="utf-8"))
     return place
 
 

@@ -21,7 +21,6 @@ from celllm.io import read_json, read_yaml, sha256, write_json
 from celllm.report.settings import ManifestSettings
 from celllm.settings import as_settings
 
-ROOT = Path(__file__).resolve().parents[2]
 HASH_AGAIN = 2**26  # bytes; larger inputs are hashed again only when they are younger than the lock
 
 
@@ -31,6 +30,7 @@ def run_manifest(
     out: str | Path,
     benchmarks: str | Path | None = None,
     checksums: Sequence[str | Path] = (),
+    source: str | Path | None = None,
 ) -> None:
     """What made this run: versions, code, configuration, inputs, times.
 
@@ -44,6 +44,8 @@ def run_manifest(
         Folder of Snakemake benchmark files, ``<rule>.tsv`` or ``<rule>/.../*.tsv``.
     checksums
         ``data.lock`` and ``SHA256SUMS`` files of the inputs.
+    source
+        The checkout that the workflow ran from; without one, no commit is named.
 
     Raises
     ------
@@ -61,7 +63,7 @@ def run_manifest(
         "started": started(Path(benchmarks)) if benchmarks else None,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "celllm": __version__,
-        "git": git_state(ROOT),
+        "git": git_state(source),
         "config": document,
         "config_sha256": config_hash(document),
         "seeds": dict(_seeds(document)) | dict(chosen.seeds),
@@ -104,10 +106,10 @@ def _seeds(config: Any, path: str = "") -> Iterator[tuple[str, int]]:
         yield from _seeds(value, here)
 
 
-def git_state(root: Path) -> dict[str, Any]:
+def git_state(root: str | Path | None) -> dict[str, Any]:
     """Commit, branch and whether tracked files differ from it; all None outside a repository."""
-    commit = _git(root, "rev-parse", "HEAD")
-    if commit is None:
+    commit = _git(root, "rev-parse", "HEAD") if root else None
+    if root is None or commit is None:
         return {"commit": None, "branch": None, "dirty": None, "changed": []}
     changed = (_git(root, "status", "--porcelain", "--untracked-files=no") or "").splitlines()
     return {
@@ -118,7 +120,7 @@ def git_state(root: Path) -> dict[str, Any]:
     }
 
 
-def _git(root: Path, *arguments: str) -> str | None:
+def _git(root: str | Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
             ["git", *arguments], cwd=root, capture_output=True, text=True, check=False, timeout=30

@@ -2,7 +2,7 @@
 
 from typing import Literal, get_args
 
-from celllm.training.columns import MEASURES
+from celllm.model.settings import MEASURES
 
 Protocol = Literal["strict", "no_refit", "paper"]  # see celllm.tasks.protocols
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from celllm.model.settings import MEASURES
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -41,9 +43,6 @@ OBJECTIVES = (
     Objective("contrast", "Contrast", "batch", math.log, logarithmic=True),
 )
 LOSSES = tuple(objective.name for objective in OBJECTIVES)
-
-# Of celllm.model.anisotropy.
-MEASURES = ("mean_cosine", "uniformity", "alignment", "effective_rank")
 
 # A row per step (celllm pretrain).
 STEPS = (

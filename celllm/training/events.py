@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from celllm.training.columns import LOSSES, MEASURES
+from celllm.model.settings import MEASURES
+from celllm.training.columns import LOSSES
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

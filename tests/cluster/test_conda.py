@@ -23,7 +23,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from celllm.config import ROOT
+from tests.places import ROOT
 
 NEEDS_RATTLER = pytest.mark.skipif(
     importlib.util.find_spec("rattler") is None, reason="needs py-rattler, which is not installed"

@@ -4,7 +4,7 @@ import re
 
 import yaml
 
-from celllm.config import ROOT
+from tests.places import ROOT
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 APPTAINER = (ROOT / "apptainer.def").read_text()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from celllm.config import ROOT
 from celllm.toy import run_toy_mirror
+from tests.places import ROOT
 
 Changes = dict[str, str | None]
 GDSC = {

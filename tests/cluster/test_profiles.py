@@ -7,7 +7,8 @@ import pytest
 import yaml
 from snakemake.cli import parse_args
 
-from celllm.config import ROOT, load
+from celllm.config import load
+from tests.places import ROOT
 
 PROFILES = sorted(path.parent.name for path in ROOT.glob("profiles/*/config.yaml"))
 CLUSTER = [name for name in PROFILES if name.startswith("slurm")]

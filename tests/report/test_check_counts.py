@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from celllm.config import ROOT
 from celllm.errors import UserError
 from celllm.io import read_yaml
 from celllm.report.check_counts import CountSettings, compared, expected, name_of, run_check_counts
@@ -16,6 +15,7 @@ from celllm.report.claims import run_claims
 from celllm.report.ledger import NOT_RUN, OTHER_DATA
 from celllm.report.published import load
 from celllm.report.tables import run_table
+from tests.places import ROOT
 
 BOOK = load()
 

@@ -9,6 +9,7 @@ from celllm import __version__
 from celllm.errors import UserError
 from celllm.io import sha256
 from celllm.report.crate import run_crate
+from tests.places import ROOT
 
 URL = "https://example.org/zheng68k/a.tar.gz"
 
@@ -34,7 +35,7 @@ def test_inputs_that_were_fetched_anew_are_refused(folder: Path, lock: Path) -> 
     manifest["inputs"] = {"hgnc/c.txt": "d" * 64}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match=r"hgnc/c\.txt has another checksum than in the manifest"):
-        run_crate(folder / "manifest.json", lock, folder / "ro-crate-metadata.json")
+        run_crate(folder / "manifest.json", lock, ROOT, folder / "ro-crate-metadata.json")
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def folder(report, lock: Path, tmp_path: Path) -> Path:
         (run / place).mkdir()
         (tmp_path / name).rename(run / place / name)
     (run / "complete.json").write_text("{}")
-    run_crate(run / "manifest.json", lock, run / "ro-crate-metadata.json")
+    run_crate(run / "manifest.json", lock, ROOT, run / "ro-crate-metadata.json")
     return run
 
 
@@ -141,14 +142,13 @@ def test_a_file_that_is_something_else(
     (lock.parent / name).write_text(content)
     (folder / "ro-crate-metadata.json").unlink()
     with pytest.raises(UserError, match=message):
-        run_crate(folder / "manifest.json", lock, folder / "ro-crate-metadata.json")
+        run_crate(folder / "manifest.json", lock, ROOT, folder / "ro-crate-metadata.json")
     assert not (folder / "ro-crate-metadata.json").exists()
 
 
 def test_the_citation_file_says_what_the_package_is() -> None:
     from celllm.io import read_yaml
     from celllm.report import published
-    from celllm.report.crate import ROOT
 
     cited = read_yaml(ROOT / "CITATION.cff")
     assert cited["version"] == __version__

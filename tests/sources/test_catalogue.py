@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
-from celllm.config import ROOT
 from celllm.errors import UserError
 from celllm.settings import as_settings
 from celllm.sources.catalogue import Catalogue, InputFile, choose
+from tests.places import ROOT
 
 CATALOGUE = ROOT / "config/data_sets.yaml"
 SAMPLE = "SRA605557_SRS2493626"

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from celllm.config import ROOT
 from celllm.errors import UserError
 from celllm.sources.catalogue import Catalogue
 from celllm.sources.fetch import Store, checksums, fetch, overview, run_fetch
+from tests.places import ROOT
 
 CATALOGUE = ROOT / "config/data_sets.yaml"
 PATH = "zheng68k/68k_pbmc_barcodes_annotation.tsv"

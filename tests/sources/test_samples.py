@@ -6,10 +6,10 @@ import pytest
 import yaml
 from openpyxl import Workbook
 
-from celllm.config import ROOT
 from celllm.errors import UserError
 from celllm.sources.catalogue import Catalogue
 from celllm.sources.samples import COLUMNS, list_samples, run_samples
+from tests.places import ROOT
 
 CATALOGUE = ROOT / "config/data_sets.yaml"
 

@@ -6,10 +6,10 @@ import pytest
 
 from celllm.cells.genes import run_genes
 from celllm.cells.prepare import run_prepare
-from celllm.config import ROOT
 from celllm.io import read_yaml
 from celllm.scores import metrics, scores
 from celllm.tasks.score import run_score, run_splits
+from tests.places import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,13 @@ from celllm import methods
 from celllm.cells.genes import run_genes
 from celllm.cells.prepare import run_prepare
 from celllm.cells.responses import read_responses, run_responses
-from celllm.config import ROOT
 from celllm.corpus.splits import pair_folds
 from celllm.io import read_yaml
 from celllm.scores import scores
 from celllm.tasks.drug_response import DrugResponse
 from celllm.tasks.runner import Runner
 from celllm.tasks.score import run_score, run_splits
+from tests.places import ROOT
 
 # Pearson correlation over all test pairs, mean of five splits: CCLE's 460 lines x DeepCDR's pairs.
 WARM = {

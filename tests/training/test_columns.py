@@ -1,8 +1,6 @@
-import ast
 import math
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -10,10 +8,6 @@ from celllm.figures import loss_curves
 from celllm.training import columns
 from celllm.training.settings import PretrainSettings
 from tests.training.test_pretrain import Arguments, open_run
-
-PACKAGE = Path(columns.__file__).parents[1]
-UPSTREAM = {"sources", "cells", "corpus", "graph", "model", "training"}
-BORDER = {"errors", "io", "settings", "tensors", "optimiser", "__version__"}
 
 
 def test_an_objective_has_a_weight_a_column_and_a_panel() -> None:
@@ -34,11 +28,3 @@ def test_what_the_model_computes_is_registered(arguments: Arguments) -> None:
 def test_names_are_read_without_torch() -> None:
     code = "import sys, celllm.training.columns, celllm.scores.columns; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-
-
-@pytest.mark.parametrize("path", sorted((PACKAGE / "training").glob("*.py")), ids=lambda path: path.stem)
-def test_training_imports_from_upstream_rooms_only(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "celllm":
-            rooms = node.module.split(".")[1:2] if "." in str(node.module) else [a.name for a in node.names]
-            assert set(rooms) <= UPSTREAM | BORDER, ast.unparse(node)

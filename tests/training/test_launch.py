@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from celllm.config import ROOT
 from celllm.errors import UserError
 from celllm.io import sha256
 from celllm.model.embedder import find_device
 from celllm.training import checkpoints, launch
+from tests.places import ROOT
 
 Arguments = Callable[..., dict[str, Any]]
 N_STEPS = 30

@@ -18,9 +18,9 @@ from celllm.errors import UserError
 from celllm.graph.embeddings import load_gene_embeddings, save_gene_embeddings
 from celllm.io import sha256
 from celllm.model import load_encoder
+from celllm.model.settings import MEASURES
 from celllm.training import pretrain
 from celllm.training.checkpoints import exclusive
-from celllm.training.columns import MEASURES
 from celllm.training.distributed import joined
 from celllm.training.model_row import commonest_genes
 from celllm.training.pretrain import hold_out, prepare, run_pretrain

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from celllm import methods
 from celllm.cells.settings import OPTIONS
-from celllm.config import ROOT, SECTION_OF, complete, lay_over, layers_of, load
+from celllm.config import SECTION_OF, complete, lay_over, layers_of, load
 from celllm.corpus.settings import PairSplitSettings, RunTokens, SplitSettings
 from celllm.errors import UserError
 from celllm.graph.settings import GraphMAESettings, NetworkSettings
@@ -19,11 +19,12 @@ from celllm.methods.settings import CELL_SETTINGS, PAIR_SETTINGS
 from celllm.model.settings import EncoderSize
 from celllm.probes.settings import EmbeddingMapSettings, InterpretationSettings, MemorySettings
 from celllm.training.settings import FinetuneSettings, PretrainSettings, ResponseSettings
+from tests.places import CONFIG, ROOT
 
 
 def completed(overlay: dict, environ: dict[str, str] | None = None) -> dict:
     base = lay_over(read_yaml(ROOT / "config/paper.yaml"), read_yaml(ROOT / "config/toy.yaml"))
-    return complete(lay_over(base, overlay), environ=environ or {})
+    return complete(lay_over(base, overlay), CONFIG, environ=environ or {})
 
 
 def overlay(path: str, value: Any) -> dict[str, Any]:
@@ -243,7 +244,7 @@ def test_a_row_says_how_it_is_fine_tuned(name: str) -> None:
 def test_both_configurations_are_valid() -> None:
     assert completed({})["results"] == "results/toy"
     assert load(ROOT / "config/toy.yaml")["toy"] is True
-    assert complete(read_yaml(ROOT / "config/paper.yaml"), environ={})["results"] == "results/paper"
+    assert complete(read_yaml(ROOT / "config/paper.yaml"), CONFIG, environ={})["results"] == "results/paper"
 
 
 def test_drug_sensitivity_is_as_table_f1_and_the_paper_say() -> None:
@@ -251,7 +252,7 @@ def test_drug_sensitivity_is_as_table_f1_and_the_paper_say() -> None:
     from celllm.settings import as_settings
     from celllm.training.finetune import FinetuneSettings
 
-    config = complete(read_yaml(ROOT / "config/paper.yaml"), environ={})["drug_sensitivity"]
+    config = complete(read_yaml(ROOT / "config/paper.yaml"), CONFIG, environ={})["drug_sensitivity"]
     chosen = as_settings(FinetuneSettings, config["finetuning"])
     assert (chosen.head, chosen.activation) == ((512, 32), "leaky_relu")
     assert (chosen.batch_size, chosen.accumulation) == (4, 4)
@@ -268,7 +269,7 @@ def test_drug_response_is_as_table_f1_says() -> None:
     from celllm.tasks.drug_response import PairSplitSettings
     from celllm.training.finetune_response import ResponseSettings
 
-    config = complete(read_yaml(ROOT / "config/paper.yaml"), environ={})["drug_response"]
+    config = complete(read_yaml(ROOT / "config/paper.yaml"), CONFIG, environ={})["drug_response"]
     chosen = as_settings(ResponseSettings, config["finetuning"])
     assert (chosen.cell_layers, chosen.drug_size) == ((1024, 256), 256)
     assert (chosen.regression_layers, chosen.activation) == ((512, 512), "elu")
@@ -284,7 +285,7 @@ def test_every_row_of_the_papers_score_tables_is_in_the_runs() -> None:
     from celllm.report import published
 
     assert set(SECTION_OF) == set(published.load().tables)
-    full = complete(read_yaml(ROOT / "config/paper.yaml"), environ={})
+    full = complete(read_yaml(ROOT / "config/paper.yaml"), CONFIG, environ={})
     for config in (full, completed({})):
         assert set(config["tables"]) == set(SECTION_OF)
         for table, section in SECTION_OF.items():

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from celllm.config import ROOT, complete, lay_over
+from celllm.config import complete, lay_over
 from celllm.errors import UserError
 from celllm.io import read_yaml
 from celllm.toy import run_toy_mirror
+from tests.places import CONFIG, ROOT
 
 HOSTILE = """a b"'$(touch ran1)`touch ran2`;touch ran3;&ü"""
 PARTS = ("celllm", "config", "profiles", "envs", "workflow", "Snakefile")
@@ -32,7 +33,7 @@ def test_clone_mirror_config_and_run_folder_with_hostile_names(tmp_path: Path) -
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--snakefile", str(clone / "Snakefile")]
     command += ["--workflow-profile", str(clone / "profiles/default"), "--configfile", str(config)]
     place = lay_over(read_yaml(ROOT / "config/paper.yaml"), read_yaml(config))
-    results = complete(place, environ=environment)["results"]
+    results = complete(place, CONFIG, environ=environment)["results"]
     targets = [f"{results}/prepared/{name}" for name in ("zheng68k.h5ad", "gdsc.responses.csv")]
     targets += [f"{results}/graph/network.npz", f"{results}/splits/annotation/zheng68k.json"]
     done = subprocess.run(
@@ -55,7 +56,7 @@ def test_names_of_runs_models_and_sizes_are_plain(name: str, kind: str) -> None:
     overlay = {"models": {name: row}, "sizes": {name: size}, "run": name}
     base = lay_over(read_yaml(ROOT / "config/paper.yaml"), read_yaml(ROOT / "config/toy.yaml"))
     with pytest.raises(UserError) as caught:
-        complete(lay_over(base, {kind: overlay[kind]}), environ={})
+        complete(lay_over(base, {kind: overlay[kind]}), CONFIG, environ={})
     assert repr(name) in str(caught.value) and kind in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -65,6 +66,8 @@ def test_two_mirrors_never_share_a_run(tmp_path: Path) -> None:
     names = ["a b", "a;b", "a_b", "ü"]
     for name in names:
         (tmp_path / name).mkdir()
-    runs = [complete(base, environ={"CELLLM_MIRROR": str(tmp_path / name)})["results"] for name in names]
+    runs = [
+        complete(base, CONFIG, environ={"CELLLM_MIRROR": str(tmp_path / name)})["results"] for name in names
+    ]
     assert len(set(runs)) == len(names)
     assert runs[2] == "results/toy-a_b"

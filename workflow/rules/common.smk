@@ -34,7 +34,9 @@ try:
     # Read again: Snakemake takes the last of equal keys without a word.
     for given in workflow.configfiles:
         read_config(given)
-    config = complete(lay_over(read_yaml(ROOT / "config/paper.yaml"), config), ROOT)
+    config = complete(
+        lay_over(read_yaml(ROOT / "config/paper.yaml"), config), ROOT / "config"
+    )
 except UserError as error:
     raise WorkflowError(str(error)) from None
 

@@ -24,7 +24,7 @@ rule manifest:
         checksums=[f"{plan.raw}/data.lock", *MIRROR_SUMS],
     shell:
         "exec python -m celllm manifest --config {params.config:q} --benchmarks {params.benchmarks:q}"
-        " --checksums {params.checksums:q} --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"
+        " --checksums {params.checksums:q} --source {ROOT:q} --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"
 
 
 rule report:
@@ -69,4 +69,4 @@ rule crate:
     params:
         lock=f"{plan.raw}/data.lock",
     shell:
-        "exec python -m celllm crate --manifest {input.manifest:q} --lock {params.lock:q} --out {output[0]:q} >> {log:q} 2>&1"
+        "exec python -m celllm crate --manifest {input.manifest:q} --lock {params.lock:q} --source {ROOT:q} --out {output[0]:q} >> {log:q} 2>&1"
