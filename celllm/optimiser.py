@@ -40,4 +40,6 @@ def adam(
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     fused = fused and not any(parameter.is_meta for parameter in trained)
-    return Adam(trained, settings.learning_rate, betas, weight_decay=settings.weight_decay, fused=fused or None)
+    return Adam(
+        trained, settings.learning_rate, betas, weight_decay=settings.weight_decay, fused=fused or None
+    )

@@ -6,6 +6,9 @@ from typing import Any, Literal
 from celllm.settings import Settings, setting
 
 AttentionKind = Literal["favor", "softmax", "released"]
+ENCODER_FILE = "celllm-encoder-2"
+"""Kind of the file of an encoder, :mod:`celllm.tensors`."""
+
 Activation = Literal["relu", "leaky_relu", "elu"]
 PoolingActivation = Literal["relu", "none"]
 # What celllm.model.anisotropy measures.

@@ -6,9 +6,8 @@ from typing import Any
 from celllm import tensors
 from celllm.errors import UserError
 from celllm.model.encoder import Encoder, EncoderConfig
+from celllm.model.settings import ENCODER_FILE
 from celllm.settings import as_settings
-
-ENCODER = "celllm-encoder-2"
 
 
 def save_encoder(path: str | Path, encoder: Encoder, meta: dict[str, Any]) -> None:
@@ -25,7 +24,7 @@ def save_encoder(path: str | Path, encoder: Encoder, meta: dict[str, Any]) -> No
     """
     frozen = not encoder.embedding.genes.weight.requires_grad
     config = encoder.config.model_dump()
-    tensors.write(path, ENCODER, encoder.state_dict(), config=config, genes_frozen=frozen, meta=meta)
+    tensors.write(path, ENCODER_FILE, encoder.state_dict(), config=config, genes_frozen=frozen, meta=meta)
 
 
 def load_encoder(path: str | Path, genes_sha256: str | None = None) -> tuple[Encoder, dict[str, Any]]:
@@ -48,7 +47,7 @@ def load_encoder(path: str | Path, genes_sha256: str | None = None) -> tuple[Enc
     UserError
         For a file that is missing, damaged or not an encoder, or of another gene list.
     """
-    header, weights = tensors.read(path, ENCODER, "encoder; expected what 'celllm pretrain' writes")
+    header, weights = tensors.read(path, ENCODER_FILE, "encoder; expected what 'celllm pretrain' writes")
     meta = header["meta"]
     if genes_sha256 is not None and meta.get("genes_sha256") != genes_sha256:
         found = str(meta.get("genes_sha256"))[:12]

@@ -8,7 +8,7 @@ from typing import Any
 from celllm import tensors
 from celllm.errors import UserError
 from celllm.io import read_csv, write_csv
-from celllm.model.weights import ENCODER
+from celllm.model.settings import ENCODER_FILE
 from celllm.scores.columns import CONTRAST, GEOMETRY
 
 LAST_SHARE = 0.1
@@ -45,9 +45,8 @@ def run_contrast(
     for model, path in encoders.items():
         if model not in metrics:
             raise UserError(f"--metrics: no table of the steps of '{model}'")
-        of_row = contrast_of(
-            tensors.read_header(path, ENCODER, "encoder", verify=False)["meta"], metrics[model]
-        )
+        header = tensors.read_header(path, ENCODER_FILE, "encoder", verify=False)
+        of_row = contrast_of(header["meta"], metrics[model])
         of_model = measured[measured["model"] == model]
         if of_model.empty:
             raise UserError(

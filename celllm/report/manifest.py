@@ -183,12 +183,10 @@ def packages() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """Host, operating system, processor, memory in GiB and graphics processors."""
-    import torch
-
+    gpus, cuda = _gpus()
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "host": platform.node(),
         "system": platform.platform(),
@@ -197,8 +195,18 @@ def machine() -> dict[str, Any]:
         "n_cpus": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpus": gpus,
-        "cuda": torch.version.cuda if gpus else None,
+        "cuda": cuda,
     }
+
+
+def _gpus() -> tuple[list[str], str | None]:
+    """Names of the graphics processors and PyTorch's CUDA; it is imported where a driver is."""
+    if not any(Path("/dev", name).exists() for name in ("nvidiactl", "kfd", "dxg")):
+        return [], None
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return gpus, torch.version.cuda if gpus else None
 
 
 def rule_times(folder: Path) -> dict[str, dict[Any, Any]]:
