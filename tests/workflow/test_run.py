@@ -1,6 +1,7 @@
 """The whole graph of jobs, as a user runs it."""
 
 import json
+import os
 import re
 from fnmatch import fnmatch
 from pathlib import Path
@@ -20,10 +21,34 @@ pytestmark = pytest.mark.slow
 NOT_APPLICABLE = {"drug_mean_line_mean": "response_cold", "line_mean_ridge_by_drug": "response_cold"}
 
 
+# Heavy module -> the jobs of a toy run that may import it, and do: each would wait for it by the second.
+IMPORTED_BY = {
+    # Where an encoder or a network is trained, run or, for its parameters, built.
+    "torch": {
+        *("graphmae", "pretrain", "geometry", "interpret", "embedding-map", "memory", "gradient-error"),
+        *("settings-facts", "score encoder", "score deepcdr"),
+    },
+    "torch._dynamo": {"memory"},  # nothing compiles; PyTorch's operations on tensors without values need it
+    "scanpy": {"score scanpy_ingest", "score celltypist"},
+    "matplotlib": {"figure", "score scanpy_ingest", "score celltypist"},  # Scanpy imports it
+    "dgl": {"graphmae", "score encoder", "score deepcdr"},
+    "tensorboard": {"pretrain"},
+}
+
+
 @pytest.fixture(scope="module")
-def toy(snakemake, tmp_path_factory) -> Path:
+def records(tmp_path_factory) -> Path:
+    """What each job of the toy run imported, see recorder/."""
+    return tmp_path_factory.mktemp("records")
+
+
+@pytest.fixture(scope="module")
+def toy(snakemake, records, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "zwei Wörter"
-    done = snakemake(folder, "--", "all")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CELLLM_RECORD", str(records))
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent / "recorder"), prepend=os.pathsep)
+        done = snakemake(folder, "--", "all")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     return folder
 
@@ -122,6 +147,21 @@ def test_toy_run_is_complete(toy: Path) -> None:
 @pytest.mark.parametrize("model", ["logistic_regression", "celllm"])
 def test_toy_models_beat_the_majority(toy: Path, model: str) -> None:
     beats_majority(toy / "results/toy", model)
+
+
+def kind_of_job(words: list[str]) -> str:
+    """The verb, and of a score the method."""
+    if words[0] != "score":
+        return words[0]
+    row = json.loads(words[words.index("--model") + 1])
+    return f"score {row.get('method', row['kind'])}"
+
+
+@pytest.mark.parametrize("module", IMPORTED_BY)
+def test_no_job_imports_what_it_does_not_use(toy: Path, records: Path, module: str) -> None:
+    notes = [json.loads(path.read_text()) for path in records.iterdir()]
+    assert {"score majority", "figure", "prepare", "table"} <= {kind_of_job(n["words"]) for n in notes}
+    assert {kind_of_job(n["words"]) for n in notes if module in n["modules"]} == IMPORTED_BY[module]
 
 
 def test_second_run_does_nothing(toy: Path, snakemake) -> None:
