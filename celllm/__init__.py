@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from celllm import pl as pl
     from celllm import pp as pp
     from celllm import tl as tl
     from celllm.model.embedder import Embedder as Embedder
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Imported when they are asked for: the encoder needs torch, which takes seconds.
-_LAZY = {"load": "celllm.model.folder", "Embedder": "celllm.model.embedder", "tl": "", "pp": ""}
+_LAZY = {"load": "celllm.model.folder", "Embedder": "celllm.model.embedder", "pl": "", "pp": "", "tl": ""}
 
 
 def __getattr__(name: str) -> Any:

@@ -54,7 +54,10 @@ def draw(settings: FigureSettings, predictions: str | Path) -> "tuple[pd.DataFra
             "share": shares(counts).ravel(),
         }
     )
-    return numbers, lambda: _figure(counts, titles, settings, frame["split"].nunique())
+    protocol = f"; protocol {settings.protocol}" if settings.protocol else ""
+    note = f"{len(frame):,} cells in {frame['split'].nunique()} splits{protocol}"
+    title = f"{printed.data_set_title(settings.data_set)}, {settings.title('celllm')}"
+    return numbers, lambda: heatmap(counts, titles, title, note, settings.toy)
 
 
 def confusion(frame: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
@@ -80,13 +83,15 @@ def shares(counts: pd.DataFrame) -> np.ndarray:
     return np.divide(table, totals, out=np.full_like(table, np.nan), where=totals > 0)
 
 
-def _figure(counts: pd.DataFrame, titles: list[str], settings: FigureSettings, n_splits: int) -> "Figure":
-    """Cells have a fixed size on paper: many classes make a larger figure, not smaller type."""
-    title = f"{printed.data_set_title(settings.data_set)}, {settings.title('celllm')}"
+def heatmap(counts: pd.DataFrame, titles: list[str], title: str, note: str, toy: bool = False) -> "Figure":
+    """Draw a table of :func:`confusion`, its classes printed as ``titles``.
+
+    Cells have a fixed size on paper: many classes make a larger figure, not smaller type.
+    """
     n = len(counts)
     if n == 0:
         reason = "No predictions: the model failed on every split.\nThe score file says why"
-        return gap(title, reason, settings.toy, width=LEAST_WIDTH)
+        return gap(title, reason, toy, width=LEAST_WIDTH)
     labels = [short(name) for name in titles]
     # Millimetres: room in a cell for what is written in it, and for the smallest type along the axes.
     side = 9.0 if n <= PERCENT_AND_COUNT else 6.0 if n <= PERCENT else 2.3
@@ -101,12 +106,11 @@ def _figure(counts: pd.DataFrame, titles: list[str], settings: FigureSettings, n
         ((left + grid + 3 * zoom) / width, bottom / height, 3 * zoom / width, min(grid, 60 * zoom) / height)
     )
     _heatmap(axes, bar, counts.to_numpy(), shares(counts), labels, zoom)
-    protocol = f"; protocol {settings.protocol}" if settings.protocol else ""
-    lines = [f"{int(counts.to_numpy().sum()):,} cells in {n_splits} splits{protocol}"]
+    lines = [note]
     if n <= PERCENT:
         corner = ", number of cells in the corner" if n <= PERCENT_AND_COUNT else ""
         lines.append(f"In a cell: % of the true class{corner}")
-    headed(figure, title, lines, settings.toy, zoom)
+    headed(figure, title, lines, toy, zoom)
     return figure
 
 
