@@ -9,7 +9,7 @@ RUN apt-get update \
 WORKDIR /opt/celllm
 COPY pyproject.toml constraints.txt Makefile README.md LICENSE MANIFEST.in ./
 COPY celllm celllm
-RUN make setup
+RUN make setup TORCH=cuda
 COPY . .
 
 FROM python:3.11.13-slim-bookworm

@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 STAMP := $(VENV)/.complete
 CORES ?= 2
+# Build of PyTorch: cpu, cuda (what the package index gives), or another label of PyTorch's own index, such as cu126.
+TORCH ?= $(if $(wildcard /dev/nvidiactl /dev/kfd /dev/dxg),cuda,cpu)
+TORCH_BUILD := $(shell grep ^torch== constraints.txt)+$(TORCH)
 # A run on a mirror of real files stands beside the run on the embedded one (workflow/Snakefile names it alike).
 TOY := results/toy$(if $(CELLLM_MIRROR),-$(notdir $(realpath $(CELLLM_MIRROR))))
 SNAKEMAKE := PATH="$(BIN):$$PATH" $(BIN)/snakemake --configfile config/toy.yaml --cores $(CORES)
@@ -21,7 +24,13 @@ $(STAMP): pyproject.toml constraints.txt
 	  if command -v uv >/dev/null; then uv venv --quiet --clear --seed --python 3.11 $(VENV); \
 	  else echo "make: Python 3.11 with venv is needed and none was found. Install it (Debian/Ubuntu: apt install python3.11-venv;" \
 	    "conda: conda create -n py311 python=3.11; or install uv, which fetches one), then run make PYTHON=/path/to/python3.11" >&2; exit 1; fi; fi
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[graph,workflow,docs,dev]'
+	@[ $(TORCH) = cuda ] || $(BIN)/python -m pip install --quiet $(TORCH_BUILD) 2>/dev/null || \
+	  echo "make: no $(TORCH_BUILD) where pip looks, so its default build, on Linux 3 GB with CUDA (docs/install.md, PyTorch)"
+	@set -o pipefail; $(BIN)/python -m pip install --progress-bar off --constraint constraints.txt \
+	  --editable '.[graph,workflow,docs,dev]' | awk -v all=$$(grep -c == constraints.txt) ' \
+	  /^Collecting/ && ++n % 20 == 0 {print "pip: found " n " of about " all " packages"; fflush()} \
+	  /^ *Downloading .*\(([0-9][0-9]+[0-9.]* M|[0-9.]+ G)B\)/ {sub(/-cp.*|-py.*/, "", $$2); print "pip: downloading " $$2, $$3, $$4; fflush()} \
+	  /^Installing/ {print "pip: installing them, a minute or two"; fflush()}'
 	@touch $@
 
 toy: setup
