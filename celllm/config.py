@@ -19,6 +19,7 @@ from celllm.corpus.settings import PairSplitSettings, RunTokens, SplitSettings, 
 from celllm.errors import UserError
 from celllm.graph.settings import GraphMAESettings, NetworkSettings
 from celllm.io import read_yaml
+from celllm.methods import outside
 from celllm.methods.settings import CELL_SETTINGS, PAIR_SETTINGS
 from celllm.model.settings import AttentionKind, EncoderSize
 from celllm.probes.settings import EmbeddingMapSettings, InterpretationSettings, MemorySettings
@@ -90,7 +91,14 @@ class Row(Settings):
         description="of the paper; without an encoder of ours; an encoder of ours changed; added"
     )
     paper_row: str | None = setting(None, "the paper's row it is compared with; without it, the title")
-    method: str | None = setting(None, "method of celllm.methods (kind: baseline)")
+    method: str | None = setting(
+        None,
+        "kind: baseline: method of celllm.methods, MODULE:NAME, FILE.py:NAME, or an entry point of the group "
+        "celllm.methods",
+    )
+    conda: str | None = setting(
+        None, "environment of the method's jobs: a file, or the name of one that exists (kind: baseline)"
+    )
     size: str | None = setting(None, "name of a size (kind: encoder)")
     contrast: Contrast | None = setting(None, "how the contrast of a batch is computed")
     contrast_on: ContrastOn = setting("pooled", "what the contrast compares")
@@ -120,6 +128,8 @@ class Row(Settings):
                 raise wrong(key, f"a value, as the row is of kind {self.kind}", None)
         if self.kind == "baseline" and self.finetuning is not None:
             raise wrong("finetuning", "none in a baseline; its settings are `baselines` of the task", "some")
+        if self.kind == "encoder" and self.conda is not None:
+            raise wrong("conda", "none in a row of kind encoder", self.conda)
         return self
 
     def needed(self) -> Iterable[str]:
@@ -276,11 +286,21 @@ class Config(Settings):
 
 
 def lay_over(base: Mapping[str, Any], over: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return ``base`` with the keys of ``over`` put in place: mappings merged key by key, lists replaced."""
+    """Return ``base`` with the keys of ``over`` put in place.
+
+    Mappings are merged key by key. A list is replaced, or, with ``{add: [...]}`` over it, made longer by what
+    it lacks.
+    """
     merged = copy.deepcopy(dict(base))
     for key, value in (over or {}).items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = lay_over(merged[key], value) if both else copy.deepcopy(value)
+        before = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            merged[key] = lay_over(before, value)
+        elif isinstance(before, list) and isinstance(value, Mapping) and list(value) == ["add"]:
+            added = value["add"] if isinstance(value["add"], list) else [value["add"]]
+            merged[key] = [*before, *(name for name in added if name not in before)]
+        else:
+            merged[key] = copy.deepcopy(value)
     return merged
 
 
@@ -293,13 +313,19 @@ def read_config(path: str | Path) -> dict[str, Any]:
     return dict(values)
 
 
-def load(configfile: str | Path, folder: Path | None = None) -> dict[str, Any]:
-    """Read a run's configuration as the workflow sees it: the file over paper.yaml, completed.
+def load(
+    *configfiles: str | Path, changes: Mapping[str, Any] | None = None, folder: Path | None = None
+) -> dict[str, Any]:
+    """Read a run's configuration, completed: the files in turn, then changes, over paper.yaml.
 
-    ``folder`` holds paper.yaml, models.yaml and data_sets.yaml; without it, they stand beside the file.
+    ``folder`` holds paper.yaml, models.yaml and data_sets.yaml; without it, they stand beside the first file.
     """
-    over, folder = read_config(configfile), folder or Path(configfile).parent
-    return complete(lay_over(read_config(folder / "paper.yaml"), over), folder)
+    given = [read_config(path) for path in configfiles]
+    folder = folder or Path(configfiles[0]).parent
+    config = read_config(folder / "paper.yaml")
+    for over in given:
+        config = lay_over(config, over)
+    return complete(lay_over(config, changes), folder)
 
 
 def complete(
@@ -357,12 +383,26 @@ def _check_methods(config: Mapping[str, Any]) -> None:
         ):
             row = config["models"][name]
             method = "encoder" if row["kind"] == "encoder" else row["method"]
-            if method not in methods:
-                raise UserError(f"config: models.{name}.method: {unknown(method, methods, 'method')}")
-            _check_layers(methods[method], layers_of(config, section, name))
+            chosen = methods.get(method) or _settings_outside(name, row, methods)
+            if chosen is not None:
+                _check_layers(chosen, layers_of(config, section, name))
     for name, row in config["models"].items():
         if row.get("finetuning") is not None and not any(name in config[s]["models"] for s in METHODS_OF):
             _check_layers(FinetuneSettings, {f"models.{name}.finetuning": row["finetuning"]})
+
+
+def _settings_outside(name: str, row: Mapping[str, Any], known: Iterable[str]) -> type[Settings] | None:
+    """Settings class of a method from outside the package; None where only its own environment can tell."""
+    conda = row.get("conda") or ""
+    if conda.endswith((".yaml", ".yml")) and not Path(conda).is_file():
+        raise UserError(f"config: models.{name}.conda: {conda}: no such file (looked for in {os.getcwd()})")
+    try:
+        if not conda:
+            return outside.load(row["method"], known).settings
+        outside.check_elsewhere(row["method"])
+    except UserError as error:
+        raise UserError(f"config: models.{name}.method: {error}") from None
+    return None
 
 
 def layers_of(config: Mapping[str, Any], section: str, name: str) -> dict[str, Mapping[str, Any]]:

@@ -5,6 +5,7 @@ else, so that everything here can be asked, and tested, without Snakemake.
 """
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import product
@@ -12,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from celllm.config import NEEDS, SECTION_OF, lay_over, layers_of
+from celllm.methods import outside
 from celllm.report import published
 from celllm.report.captions import CAPTIONS, kind_of
 from celllm.report.supplement import TABLES as SUPPLEMENT
@@ -170,6 +172,18 @@ class Plan:
         """The encoder that a row is fine-tuned from, where it has one."""
         name = self.pretrained(model)
         return self.paths(ENCODER, [name] if name else [])
+
+    def method_file(self, model: str) -> list[str]:
+        """The file of a method from outside the package: editing it runs the row again."""
+        path = outside.file_of(self.config["models"][model].get("method") or "")
+        return [path] if path else []
+
+    def environment(self, model: str) -> str:
+        """Conda environment of a row's jobs, from the folder of the rules; a file of the user is absolute."""
+        own = self.config["models"][model].get("conda")
+        if own is None:
+            return "../../envs/gpu.yaml"
+        return os.path.abspath(own) if own.endswith((".yaml", ".yml")) else str(own)
 
     def gene_embeddings(self, model: str) -> list[str]:
         """The gene embeddings that a row is pre-trained with, where it does not train its own."""

@@ -49,16 +49,20 @@ def schema(of: Literal["config", "models", "data_sets"] = "config") -> dict[str,
         row = SourceRow.model_json_schema(ref_template="#/$defs/{model}")
         parts = row.pop("$defs")
         return {"type": "object", "additionalProperties": row, "$defs": parts}
-    found: dict[str, Any] = _without_required(Config.model_json_schema())
+    found: dict[str, Any] = _laid_over(Config.model_json_schema())
     return found
 
 
-def _without_required(node: Any) -> Any:
+def _laid_over(node: Any) -> Any:
+    """Nothing is required, and every list may be made longer by ``{add: [...]}``."""
     if isinstance(node, dict):
         # A setting may be called required: then it is a schema, no list.
-        kept = {k: v for k, v in node.items() if not (k == "required" and isinstance(v, list))}
-        return {key: _without_required(value) for key, value in kept.items()}
-    return [_without_required(value) for value in node] if isinstance(node, list) else node
+        kept = {k: _laid_over(v) for k, v in node.items() if not (k == "required" and isinstance(v, list))}
+        if kept.get("type") != "array":
+            return kept
+        added = {"type": "object", "properties": {"add": kept}, "additionalProperties": False}
+        return {"anyOf": [kept, added]}
+    return [_laid_over(value) for value in node] if isinstance(node, list) else node
 
 
 def with_tables(page: str, where: str = "the page") -> str:

@@ -31,6 +31,12 @@ def test_shipped_files_fit_their_schema(of: Any, name: str) -> None:
     assert list(Draft202012Validator(found).iter_errors(read_yaml(CONFIG / name))) == []
 
 
+def test_a_list_may_be_made_longer() -> None:
+    found = Draft202012Validator(schema("config"))
+    assert list(found.iter_errors({"annotation": {"models": {"add": ["mine"]}}})) == []
+    assert list(found.iter_errors({"annotation": {"models": {"adds": ["mine"]}}}))
+
+
 @pytest.mark.parametrize(
     ("of", "slip"),
     [

@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from celllm.errors import UserError
+from celllm.methods import outside
 
 if TYPE_CHECKING:
     from celllm.methods.method import Method
@@ -39,14 +39,14 @@ PAIRS = {
 
 
 def look_up(name: str, modules: Mapping[str, str]) -> "Method[Any, Any]":
-    """Return the method of a name in :data:`CELLS` or :data:`PAIRS`.
+    """Return the method of a name in :data:`CELLS` or :data:`PAIRS`, or one from outside the package.
 
     Raises
     ------
     UserError
-        When there is none.
+        When there is none, see :mod:`celllm.methods.outside`.
     """
     if name not in modules:
-        raise UserError(f"unknown method '{name}'; known are {', '.join(modules)}")
+        return outside.load(name, modules)
     found: Method[Any, Any] = importlib.import_module(f"{__name__}.{modules[name]}").METHODS[name]
     return found

@@ -14,8 +14,16 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from celllm.cells.genes import Vocabulary
+from celllm.methods.settings import NoSettings
+from celllm.settings import Settings
 
 Labels = NDArray[np.str_]
+
+
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """Forbid writing to an array that several fits are given: one must not change what another sees."""
+    array.setflags(write=False)
+    return array
 
 
 class NotApplicableError(Exception):
@@ -135,8 +143,8 @@ class Method(Generic[Rows, Values]):
     ----------
     fit : callable
         ``fit(train, settings, seed)`` returns ``predict(part) -> labels`` (or :class:`Probabilities`).
-    settings : type
-        Class of its settings.
+    settings : type, optional
+        Class of its settings, a subclass of :class:`celllm.settings.Settings`.
     choose : callable, optional
         ``choose(train, selection, settings, seed)`` returns a :class:`Choice` made on the labelled cells of
         ``selection``. None for a method that chooses nothing.
@@ -147,6 +155,6 @@ class Method(Generic[Rows, Values]):
     """
 
     fit: Callable[..., Callable[[Rows], Values]]
-    settings: type
+    settings: type[Settings] = NoSettings
     choose: Callable[..., Choice[Rows, Values]] | None = None
     prepare: Callable[[Any, Any, Mapping[str, Any]], Any] | None = None

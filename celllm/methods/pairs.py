@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from celllm.methods.expression import log_normalised
-from celllm.methods.method import Choice, Genes
+from celllm.methods.method import Choice, Genes, read_only
 from celllm.scores import metrics
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Screen:
     @cached_property
     def expression(self) -> NDArray[np.float64]:
         """Log-normalised expression (n_lines, genes), as all methods but the encoders take it."""
-        return log_normalised(self.counts).toarray().astype(np.float64)
+        return read_only(log_normalised(self.counts).toarray().astype(np.float64))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from celllm.cells.genes import Vocabulary
 from celllm.corpus.settings import SplitSettings
 from celllm.corpus.splits import Rows, Splits, named, stratified_folds, stratified_fractions, warn_of_rare
 from celllm.errors import UserError
-from celllm.methods.method import Genes, Labels, Part, Probabilities
+from celllm.methods.method import Genes, Labels, Part, Probabilities, read_only
 from celllm.scores import metrics
 from celllm.settings import as_settings
 from celllm.tasks.protocols import PAPER_ON_TEST, Rule, rules
@@ -51,7 +51,8 @@ class Annotation:
         ids, labels = (np.asarray(names, dtype=str) for names in (data.obs_names, data.obs["label"]))
         genes = None
         if vocabulary is not None:
-            genes = Genes(vocabulary, np.array([vocabulary.index_of[symbol] for symbol in data.var_names]))
+            places = np.array([vocabulary.index_of[symbol] for symbol in data.var_names])
+            genes = Genes(vocabulary, read_only(places))
         return cls(Part(np.arange(data.n_obs), ids, data.X, labels, genes), str(cells))
 
     @property
@@ -67,7 +68,7 @@ class Annotation:
     @cached_property
     def classes(self) -> Labels:
         """All labels of the data set, sorted, each once."""
-        return np.unique(self.truth)
+        return read_only(np.unique(self.truth))
 
     @property
     def whole(self) -> Part:
@@ -78,7 +79,7 @@ class Annotation:
         """Some of the cells, with their labels or without."""
         cells = self.cells
         labels = cells.known[rows] if labelled else None
-        return Part(rows, cells.ids[rows], cells.counts[rows], labels, cells.genes, self.classes)
+        return Part(rows.copy(), cells.ids[rows], cells.counts[rows], labels, cells.genes, self.classes)
 
     def measure(
         self, rows: Rows, predicted: Labels, probabilities: Probabilities | None = None

@@ -24,7 +24,7 @@ from celllm.corpus.settings import PairSplitSettings
 from celllm.corpus.splits import Rows, Splits, named, pair_folds
 from celllm.errors import UserError
 from celllm.graph.molecules import Molecule, read_smiles
-from celllm.methods.method import Genes
+from celllm.methods.method import Genes, read_only
 from celllm.methods.pairs import Pairs, Responses, Screen
 from celllm.scores import metrics
 from celllm.settings import as_settings
@@ -74,7 +74,8 @@ class DrugResponse:
         data = h5ad.read(cells, vocabulary)
         genes = None
         if vocabulary is not None:
-            genes = Genes(vocabulary, np.array([vocabulary.index_of[symbol] for symbol in data.var_names]))
+            ids = np.array([vocabulary.index_of[symbol] for symbol in data.var_names])
+            genes = Genes(vocabulary, read_only(ids))
         return cls.join(data.X, data.obs_names, responses, genes)
 
     @classmethod
@@ -205,7 +206,10 @@ def _pairs(
     lines, line_of = np.unique(table["cell_line"].to_numpy(dtype=str), return_inverse=True)
     drugs, drug_of = np.unique(table["drug"].to_numpy(dtype=str), return_inverse=True)
     structures = tuple(molecule for drug in drugs if (molecule := molecules[drug]) is not None)
-    screen = Screen(lines, expression[expressed.get_indexer(lines)], drugs, structures, genes)
+    counts = expression[expressed.get_indexer(lines)]
+    for array in (lines, drugs, counts.data):
+        read_only(array)
+    screen = Screen(lines, counts, drugs, structures, genes)
     return Pairs(screen, line_of, drug_of, table["ln_ic50"].to_numpy(dtype=float))
 
 

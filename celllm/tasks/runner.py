@@ -58,6 +58,7 @@ class Runner:
     settings: Any
     seed: int
     shared: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    failure: Exception | None = None  # of the method's `prepare`: every fold fails with it
 
     @classmethod
     def of_row(
@@ -73,8 +74,15 @@ class Runner:
         name = row.get("method", "encoder" if row["kind"] == "encoder" else row["name"])
         method = methods.look_up(name, task.methods)
         chosen: Any = as_settings(method.settings, settings)
-        shared = {"shared": method.prepare(task.whole, chosen, row)} if method.prepare else {}
-        return cls(method, chosen, seed, shared)
+        if method.prepare is None:
+            return cls(method, chosen, seed)
+        try:
+            return cls(method, chosen, seed, {"shared": method.prepare(task.whole, chosen, row)})
+        except UserError:
+            raise
+        except Exception as error:
+            log.exception("%s: its preparation failed", row["name"])
+            return cls(method, chosen, seed, failure=error)
 
     def outcomes(self, task: Task, fold: Parts, number: int, protocols: Sequence[str]) -> list[Fitted]:
         """Outcome of a fold under each protocol; fits that two of them share are made once.
@@ -121,7 +129,7 @@ class Runner:
             except NotApplicableError as error:
                 log.warning("fold %d: not applicable, %s", number, error)
                 found["status"], found["reason"] = status_of(error)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 log.exception("fold %d failed", number)
                 found["status"], found["reason"] = status_of(error)
         return Fitted(seconds=meter.seconds, peak_mib=meter.peak_mib, **found)
@@ -130,6 +138,8 @@ class Runner:
         self, task: Task, fold: Parts, number: int, learn: str, choose: str, chosen: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Learn from a part, choosing on another or with what was chosen, and predict the test part."""
+        if self.failure is not None:
+            raise self.failure
         settings = self.settings.changed(**chosen)
         train, seed = task.part(rows_of_part(fold, learn)), seed_of(self.seed, number)
 
@@ -142,7 +152,8 @@ class Runner:
         selection = task.part(rows_of_part(fold, choose))
         choice = self.method.choose(train, selection, settings, seed, **self.shared)
         last = of_test(choice.last) if choice.last else None
-        return {"predicted": of_test(choice.predict), "last": last, "chosen": choice.settings}
+        chosen = json.loads(json.dumps(choice.settings))  # what is no JSON fails the fold, not the command
+        return {"predicted": of_test(choice.predict), "last": last, "chosen": chosen}
 
 
 def run_task(
@@ -218,17 +229,30 @@ def _predicted(data: Task, fold: Parts, outcome: Fitted, number: int) -> list[tu
 def _checked(predicted: Any, truth: Values, n: int) -> Predicted:
     """One value of the kind of the truth for each row, or a failed fold."""
     probabilities = predicted if isinstance(predicted, Probabilities) else None
-    if probabilities is not None and not np.isfinite(probabilities.values).all():
-        raise FloatingPointError("a predicted probability is not a finite number")
+    if probabilities is not None:
+        _check_probabilities(probabilities, n)
     values = np.asarray(probabilities.labels if probabilities else predicted, dtype=truth.dtype.type)
     if values.shape != (n,):
         raise ValueError(f"{values.size} values predicted for {n} test rows")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise FloatingPointError("a predicted value is not a finite number")
+    if values.dtype.kind == "U" and (foreign := np.setdiff1d(values, truth)).size:
+        raise ValueError(f"predicted '{foreign[0]}', which is no label of the data set")
     return Predicted(values, probabilities)
 
 
-def status_of(error: Exception) -> tuple[str, str]:
+def _check_probabilities(predicted: Probabilities, n: int) -> None:
+    values, classes = np.asarray(predicted.values), np.asarray(predicted.classes)
+    if values.shape != (n, len(classes)):
+        shape = " x ".join(map(str, values.shape))
+        raise ValueError(f"{shape} probabilities predicted for {n} test rows and {len(classes)} classes")
+    if not np.isfinite(values).all():
+        raise FloatingPointError("a predicted probability is not a finite number")
+    if values.min(initial=0) < 0 or np.abs(values.sum(axis=1) - 1).max(initial=0) > 1e-3:
+        raise ValueError("predicted probabilities are negative, or do not add up to 1")
+
+
+def status_of(error: BaseException) -> tuple[str, str]:
     """Status and reason of a fold that ended with an error."""
     text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     if isinstance(error, NotApplicableError):

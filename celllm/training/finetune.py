@@ -100,7 +100,7 @@ def _shrink(head: ClassificationHead, share: float) -> None:
 def _places(genes: NDArray[np.int64], n_genes: int) -> Tensor:
     """Vocabulary index -> place among ``genes``; [CLS] and [PAD] come after them."""
     places = torch.full((n_genes + 2,), len(genes) + 1)
-    places[torch.as_tensor(genes)] = torch.arange(len(genes))
+    places[torch.tensor(genes)] = torch.arange(len(genes))
     places[n_genes] = len(genes)
     return places
 

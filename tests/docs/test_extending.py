@@ -18,7 +18,7 @@ def method() -> Any:
     (code,) = re.findall(r"```python\n(import numpy.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     module: dict[str, Any] = {}
     exec(compile(code, str(PAGE), "exec"), module)
-    return module["METHODS"]["nearest_mean"]
+    return module["METHOD"]
 
 
 def part(labelled: bool) -> Part:

@@ -40,7 +40,7 @@ class Cells:
 
     def __init__(self, rules: dict[str, Rule]) -> None:
         self.rules = rules
-        self.truth = np.array(["x"] * 10)
+        self.truth = np.array(["fit6", "fit8", "best", "last", *"xxxxxx"])
 
     def part(self, rows: Any, labelled: bool = True) -> Part:
         return Part(np.asarray(rows), self.truth[rows], None, self.truth[rows] if labelled else None)

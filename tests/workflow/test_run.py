@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 from urllib.parse import unquote
@@ -194,6 +195,39 @@ def test_one_changed_value_reruns_what_depends_on_it(toy: Path, snakemake, tmp_p
         "all",
     }
     assert set(rules) == {"annotate", "table", *ends}
+
+
+def test_a_method_from_outside_stands_in_tables_1_and_2(toy: Path, snakemake, tmp_path: Path) -> None:
+    """On a copy of the run: the example is scored, nothing else is; an edit scores it again."""
+    folder = tmp_path / "copy"
+    shutil.copytree(toy, folder)  # with the times of the files
+    shutil.copytree(ROOT / "examples/own_method", folder / "examples/own_method")
+    own = str(folder / "examples/own_method/config.yaml")
+    tables = [f"results/toy/tables/table{number}.csv" for number in (1, 2)]
+    words = ("--configfile", str(ROOT / "config/toy.yaml"), own, "--", *tables)
+    plan = snakemake(folder, "-n", *words)
+    rules = {"annotate": 2, "drug_sensitivity": 2, "table": 2}
+    assert planned(plan.stdout + plan.stderr) == rules, plan.stderr[-3000:]
+    done = snakemake(folder, *words)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for table in tables:
+        frame = pd.read_csv(folder / table)
+        found = frame[frame["model"] == "pca_logistic"]
+        assert set(found["title"]) == {"PCA + logistic regression"} and set(found["status"]) == {"ok"}
+        assert set(found["protocol"]) == {"strict", "no_refit", "paper"} and (found["n"] == 5).all()
+    frame = frame_of(folder / tables[0], "macro_f1")
+    assert (frame["pca_logistic"] > frame["majority"] + 20).all()
+    method = folder / "examples/own_method/own_method.py"
+    method.write_text(method.read_text().replace("min(20,", "min(10,"))
+    again = snakemake(folder, "-n", *words)
+    assert planned(again.stdout + again.stderr) == rules
+
+
+def frame_of(table: Path, metric: str) -> pd.DataFrame:
+    """Means under protocol strict, data sets x models."""
+    frame = pd.read_csv(table)
+    frame = frame[(frame["metric"] == metric) & (frame["protocol"] == "strict")]
+    return frame.pivot(index="data_set", columns="model", values="mean")
 
 
 def test_report_of_the_run_in_a_browser(toy: Path, check_page, tmp_path: Path) -> None:

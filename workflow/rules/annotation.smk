@@ -25,6 +25,7 @@ rule annotation_splits:
 rule annotate:
     input:
         per(plan.encoder_file, "{model}"),
+        per(plan.method_file, "{model}"),
         cells=results("prepared/{data_set}.h5ad"),
         genes=rules.genes.output.genes,
         splits=rules.annotation_splits.output,
@@ -36,7 +37,7 @@ rule annotate:
         times_of("annotate/{data_set}/{model}")
     retries: 0
     conda:
-        "../../envs/gpu.yaml"
+        per(plan.environment, "{model}")
     threads: 8
     resources:
         gpu=per(plan.n_gpus, "{model}"),

@@ -22,21 +22,16 @@ except ModuleNotFoundError:
         "a module from git needs the package beside Snakemake: pip install '.[workflow,graph]' in a clone of it"
     ) from None
 
-from celllm.config import complete, lay_over, read_config
+from celllm.config import load
 from celllm.errors import UserError
-from celllm.io import read_yaml
 from celllm.live import show
 from celllm.plan import CELLS, ENCODER, METRICS, RESPONSES, SAMPLES, SCREEN, Plan
 from celllm.plan import FACT_TABLES, SUPPLEMENT
 from celllm.report.gate import last_words
 
 try:
-    # Read again: Snakemake takes the last of equal keys without a word.
-    for given in workflow.configfiles:
-        read_config(given)
-    config = complete(
-        lay_over(read_yaml(ROOT / "config/paper.yaml"), config), ROOT / "config"
-    )
+    # The files are read again: Snakemake takes the last of equal keys without a word, and knows no `add`.
+    config = load(*workflow.configfiles, changes=config, folder=ROOT / "config")
 except UserError as error:
     raise WorkflowError(str(error)) from None
 

@@ -33,6 +33,7 @@ use rule annotation_splits as pair_splits with:
 use rule annotate as drug_response with:
     input:
         per(plan.encoder_file, "{model}"),
+        per(plan.method_file, "{model}"),
         PAIRS,
         cells=LINES,
         genes=rules.genes.output.genes,
@@ -48,8 +49,6 @@ use rule annotate as drug_response with:
         log_of("drug_response/{model}"),
     benchmark:
         times_of("drug_response/{model}")
-    conda:
-        "../../envs/gpu.yaml"
     params:
         data_set=SCREEN,
         responses=["--responses", *PAIRS],

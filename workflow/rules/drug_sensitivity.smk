@@ -19,6 +19,7 @@ use rule annotation_splits as drug_splits with:
 use rule annotate as drug_sensitivity with:
     input:
         per(plan.encoder_file, "{model}"),
+        per(plan.method_file, "{model}"),
         cells=results("prepared/{data_set}.h5ad"),
         genes=rules.genes.output.genes,
         splits=expand(
