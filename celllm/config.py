@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -45,6 +45,7 @@ SECTION_OF = {
     "tableb1": "drug_response",
     "tableb2": "annotation",
 }
+Section = Literal["annotation", "drug_sensitivity", "drug_response"]
 # Section -> roles of the data sets that its tables need, and how many of them there can be (0: any number).
 NEEDS = {
     "annotation": {"annotation": 0},
@@ -110,7 +111,9 @@ class Row(Settings):
     )
     tumour_task: bool | None = setting(None, "the tumour/normal task on [CLS]")
     cells: Literal["all", "normal"] | None = setting(None, "which pre-training cells")
-    gene_embeddings: Literal["graphmae", "trained"] | None = setting(None, "GraphMAE's, frozen, or trained")
+    gene_embeddings: Literal["graphmae", "trained"] | None = setting(
+        None, "GraphMAE's, frozen, or trained; of an encoder without pre-training: GraphMAE's, or random"
+    )
     encoder: str | None = setting(None, "the row whose pre-trained encoder this one takes")
     pretrained: Literal[False] | None = setting(None, "false: the encoder starts from random numbers")
     finetuning: Annotated[dict[str, Any] | None, Changes(FinetuneSettings, ResponseSettings)] = setting(
@@ -159,6 +162,13 @@ class Pretraining(Settings):
     by_model: dict[str, Annotated[dict[str, Any], Changes(PretrainSettings)]] = setting(
         {}, "settings over those, by row"
     )
+    seeds: Unlike[Annotated[int, Field(ge=0)]] = setting(
+        (), "a row is pre-trained and fine-tuned once with each, the run's `seed` among them; none: with that"
+    )
+    seeds_of: Some[str] | None = setting(
+        None, "rows that take the seeds; null: every row with a pre-training of its own"
+    )
+    seeds_in: Some[Section] = setting(get_args(Section), "tasks that every seed is scored on")
 
 
 class _Task(Settings):
@@ -334,8 +344,9 @@ def complete(
     """Check a merged configuration and add what it refers to in ``folder``.
 
     Adds ``catalogue`` (data_sets.yaml with the run's reader options, each data set with just the files that
-    its reader takes), ``models`` and ``sizes`` (models.yaml with the run's changes), the mirror of
-    ``CELLLM_MIRROR`` and the folder ``results``.
+    its reader takes), ``models`` and ``sizes`` (models.yaml with the run's changes, and for every further
+    seed of ``pretraining.seeds`` a row ``<name>.seed<n>`` with the keys ``replicate_of`` and ``seed``), the
+    mirror of ``CELLLM_MIRROR`` and the folder ``results``.
 
     Raises
     ------
@@ -352,6 +363,7 @@ def complete(
     done["catalogue"] = _catalogue(folder, config.get("reader_options", {}))
     _check_names(done)
     _check_methods(done)
+    done["models"] |= _replicates(done)
     _settle_mirror(done, environ)
     return done
 
@@ -405,9 +417,41 @@ def _settings_outside(name: str, row: Mapping[str, Any], known: Iterable[str]) -
     return None
 
 
+def _replicates(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Rows of the further pre-trainings: each as its row, with the seed and whose replicate it is."""
+    chosen, models = config["pretraining"], config["models"]
+    seeds, own = chosen.get("seeds", ()), config.get("seed", 0)
+    if seeds and own not in seeds:
+        raise UserError(
+            f"config: pretraining.seeds: expected the run's seed, {own}, among them, got {seeds}; add it, or "
+            "set [] for one pre-training of each row"
+        )
+    trained = _pretrained(models)
+    wanted = chosen.get("seeds_of") or trained
+    for name in wanted:
+        if name not in models:
+            raise UserError(f"config: pretraining.seeds_of: {unknown(name, models, 'model')}")
+        if name not in trained:
+            raise UserError(f"config: pretraining.seeds_of: '{name}' has no pre-training of its own")
+    return {
+        f"{name}.seed{seed}": models[name]
+        | {"title": f"{models[name]['title']}, seed {seed}", "replicate_of": name, "seed": seed}
+        for name in wanted
+        for seed in seeds
+        if seed != own
+    }
+
+
+def _pretrained(models: Mapping[str, Any]) -> list[str]:
+    """Rows with a pre-training of their own."""
+    kept = {"encoder", "pretrained"}
+    return [name for name, row in models.items() if row["kind"] == "encoder" and not kept & set(row)]
+
+
 def layers_of(config: Mapping[str, Any], section: str, name: str) -> dict[str, Mapping[str, Any]]:
     """Settings of a row in a section by where they stand in the config, each over those before it."""
     task, row = config[section], config["models"][name]
+    name = row.get("replicate_of", name)
     if row["kind"] != "encoder":
         return {f"{section}.baselines.{name}": task["baselines"].get(name, {})}
     return {
@@ -513,11 +557,7 @@ def check_name(name: Any, where: str) -> None:
 
 def _check_encoders(models: Mapping[str, Any], sizes: Mapping[str, Any]) -> None:
     """A size must be known, and a row that takes the encoder of another must name one that is pre-trained."""
-    trained = [
-        n
-        for n, row in models.items()
-        if row["kind"] == "encoder" and not {"encoder", "pretrained"} & set(row)
-    ]
+    trained = _pretrained(models)
     for name, row in models.items():
         for key, known in (("size", list(sizes)), ("encoder", trained)):
             if key in row and row[key] not in known:

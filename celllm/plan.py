@@ -128,10 +128,25 @@ class Plan:
 
     def shown_models(self, *tables: str) -> str:
         """What is printed of the rows of some tables (all of the run); JSON text, for their order matters."""
-        wanted = ("title", "group", "paper_row", "seeds")
-        rows = self.config["models"]
+        wanted, rows = ("title", "group", "paper_row"), self.config["models"]
         shown = {n: {k: rows[n][k] for k in wanted if k in rows[n]} for n in self.models(tables)}
+        for section in self.sections(tables):
+            for name in self.replicates(section):
+                base = shown[rows[name]["replicate_of"]].setdefault("seeds", {})
+                for task in self.tasks(section):
+                    base.setdefault(task, [self.config["seed"]]).append(self.seed(name))
         return json.dumps(shown)
+
+    def replicates(self, section: str) -> list[str]:
+        """Rows of further pre-trainings that are scored in a section: ``<row>.seed<n>``."""
+        if section not in self.config["pretraining"].get("seeds_in", NEEDS):
+            return []
+        rows, here = self.config["models"], self.config[section]["models"]
+        return [name for name, row in rows.items() if row.get("replicate_of") in here]
+
+    def seed(self, model: str) -> int:
+        """What a row is pre-trained and fine-tuned with."""
+        return int(self.config["models"][model].get("seed", self.config["seed"]))
 
     def pretrained(self, model: str) -> str | None:
         """The row whose pre-training gives a row its encoder; None for baselines and untrained encoders."""
@@ -146,6 +161,11 @@ class Plan:
         return list(dict.fromkeys(name for name in map(self.pretrained, self.models()) if name))
 
     @property
+    def all_encoders(self) -> list[str]:
+        """Rows to pre-train, and those of further seeds."""
+        return [*self.encoders, *dict.fromkeys(n for s in self.sections() for n in self.replicates(s))]
+
+    @property
     def compared(self) -> list[str]:
         """Encoders that read expressed genes. scBERT reads all, slowly, and has no contrast."""
         return [name for name in self.encoders if not self.config["models"][name]["tokens"]["zeros"]]
@@ -157,21 +177,24 @@ class Plan:
 
     def row(self, model: str) -> dict[str, Any]:
         """A row with its size spelled out; how it is fine-tuned is a matter of its settings."""
-        row = {k: v for k, v in self.config["models"][model].items() if k != "finetuning"}
+        apart = ("finetuning", "replicate_of", "seed")
+        row = {k: v for k, v in self.config["models"][model].items() if k not in apart}
         if "size" in row:
             row["size"] = self.config["sizes"][row["size"]]
             row["tokens"] = row["tokens"] | self.config["tokens"]
         return row | {"name": model}
 
     def scored_row(self, model: str) -> dict[str, Any]:
-        """The same with the file of its encoder, where it has one."""
-        path = self.encoder_file(model)
-        return self.row(model) | ({"encoder": path[0]} if path else {})
+        """The same with the file that its encoder is made from, and the row whose replicate it is."""
+        row, of = self.row(model), self.config["models"][model].get("replicate_of")
+        for path in self.encoder_files(model):
+            row["encoder" if self.pretrained(model) else "gene_embeddings"] = path
+        return row | ({"replicate_of": of} if of else {})
 
-    def encoder_file(self, model: str) -> list[str]:
-        """The encoder that a row is fine-tuned from, where it has one."""
+    def encoder_files(self, model: str) -> list[str]:
+        """What the encoder of a row is read from: its file, or the gene embeddings of an untrained one."""
         name = self.pretrained(model)
-        return self.paths(ENCODER, [name] if name else [])
+        return self.paths(ENCODER, [name]) if name else self.gene_embeddings(model)
 
     def method_file(self, model: str) -> list[str]:
         """The file of a method from outside the package: editing it runs the row again."""
@@ -186,9 +209,9 @@ class Plan:
         return os.path.abspath(own) if own.endswith((".yaml", ".yml")) else str(own)
 
     def gene_embeddings(self, model: str) -> list[str]:
-        """The gene embeddings that a row is pre-trained with, where it does not train its own."""
+        """The gene embeddings that a row starts with, where it does not train its own or draws them."""
         row = self.config["models"][model]
-        if row["gene_embeddings"] != "graphmae":
+        if row.get("gene_embeddings") != "graphmae":
             return []
         return [self.path(f"graph/gene_embeddings_{self.config['sizes'][row['size']]['dim']}.safetensors")]
 
@@ -213,8 +236,8 @@ class Plan:
     def pretraining(self, model: str) -> dict[str, Any]:
         """Settings that a row is pre-trained with."""
         chosen = self.config["pretraining"]
-        changes = chosen.get("by_model", {}).get(model)
-        return lay_over(chosen["settings"], changes) | {"seed": self.config["seed"]}
+        of = self.config["models"][model].get("replicate_of", model)
+        return lay_over(chosen["settings"], chosen.get("by_model", {}).get(of)) | {"seed": self.seed(model)}
 
     def settings(self, section: str, model: str) -> dict[str, Any]:
         """Settings of a row in a section: of fine-tuning, or of the baseline."""
@@ -274,7 +297,7 @@ class Plan:
             "drug_sensitivity": self.data_sets["single_cell_drug"],
             "drug_response": [SCREEN],
         }
-        rows = list(product(sets[section], self.config[section]["models"]))
+        rows = list(product(sets[section], [*self.config[section]["models"], *self.replicates(section)]))
         patterns = self.score_patterns(section, "csv")
         return [pattern.format(data_set=d, model=m) for pattern in patterns for d, m in rows]
 
@@ -284,12 +307,12 @@ class Plan:
 
     @property
     def predictions(self) -> dict[str, str]:
-        """Predictions under protocol strict by task/data_set/model."""
+        """Predictions under protocol strict by task/data_set/model; of several seeds the run's own."""
         paths = map(PurePosixPath, self.table_scores())
         return {
             "/".join(path.parts[-4:-1]): str(path.with_name("strict.predictions.csv"))
             for path in paths
-            if path.name == "strict.csv"
+            if path.name == "strict.csv" and "replicate_of" not in self.config["models"][path.parts[-2]]
         }
 
     # Facts, tables and figures

@@ -97,10 +97,8 @@ def test_a_file_of_a_sample_belongs_to_the_rows_of_its_folder(plan: Plan) -> Non
 def test_the_encoder_of_a_row(plan: Plan, model: str, encoder: str | None) -> None:
     files = [f"results/toy/checkpoints/{encoder}/encoder.safetensors"] if encoder else []
     assert plan.pretrained(model) == encoder
-    assert plan.encoder_file(model) == files
-    assert plan.scored_row(model).get("encoder", []) == (
-        files[0] if files else plan.row(model).get("encoder", [])
-    )
+    assert plan.encoder_files(model) == (files or plan.gene_embeddings(model))
+    assert plan.scored_row(model).get("encoder") == (files[0] if files else None)
 
 
 def test_only_rows_of_the_tables_are_pre_trained() -> None:
@@ -108,7 +106,59 @@ def test_only_rows_of_the_tables_are_pre_trained() -> None:
     assert plan.encoders == ["scbert", "celllm"]
     assert plan.compared == ["celllm"]
     assert plan.untrained == []
-    assert planned().untrained == ["random_init"]
+    assert planned().untrained == ["random_init_random_genes", "random_init"]
+
+
+def test_an_untrained_row_has_graphmaes_vectors_or_random_ones(plan: Plan) -> None:
+    vectors = "results/toy/graph/gene_embeddings_32.safetensors"
+    assert plan.encoder_files("random_init") == [vectors]
+    assert plan.scored_row("random_init")["gene_embeddings"] == vectors
+    assert plan.encoder_files("random_init_random_genes") == []
+    assert plan.scored_row("random_init_random_genes")["gene_embeddings"] == "trained"
+    assert plan.encoder_files("majority") == []
+
+
+def test_further_seeds_are_rows_of_their_own_and_scored_under_the_name_of_theirs(plan: Plan) -> None:
+    """The toy: two seeds of two rows, in annotation only."""
+    assert plan.replicates("annotation") == ["celllm.seed1", "celllm_wo_cl.seed1"]
+    assert plan.replicates("drug_response") == []
+    assert set(plan.all_encoders) - set(plan.encoders) == {"celllm.seed1", "celllm_wo_cl.seed1"}
+    for name, of in (("celllm.seed1", "celllm"), ("celllm_wo_cl.seed1", "celllm_wo_cl")):
+        assert plan.pretraining(name) == plan.pretraining(of) | {"seed": 1}
+        assert plan.settings("annotation", name) == plan.settings("annotation", of)
+        assert plan.gene_embeddings(name) == plan.gene_embeddings(of)
+        row, scored = plan.row(name), plan.scored_row(name)
+        assert row == plan.row(of) | {"name": name, "title": f"{plan.row(of)['title']}, seed 1"}
+        assert scored["encoder"] == f"results/toy/checkpoints/{name}/encoder.safetensors"
+        assert scored["replicate_of"] == of
+        assert f"results/toy/scores/annotation/baron/{name}/strict.csv" in plan.table_scores("table1")
+        assert (plan.seed(name), plan.seed(of)) == (1, 0)
+    assert not any("seed1" in key for key in plan.predictions)
+    shown = json.loads(plan.shown_models())
+    assert "celllm.seed1" not in shown
+    assert shown["celllm"]["seeds"] == {"annotation": [0, 1]}
+    assert "seeds" not in shown["celllm_moco"]
+    assert "seeds" not in json.loads(plan.shown_models("table3"))["celllm"]
+
+
+def test_settings_of_a_row_hold_for_all_its_seeds() -> None:
+    plan = planned(
+        {
+            "pretraining": {"seeds": [0, 4], "by_model": {"celllm": {"epochs": 7}}},
+            "annotation": {"finetuning_by_model": {"celllm": {"epochs": 9}}},
+        }
+    )
+    assert plan.pretraining("celllm.seed4")["epochs"] == 7
+    assert plan.settings("annotation", "celllm.seed4")["epochs"] == 9
+
+
+def test_the_full_run_trains_every_row_once_with_each_seed() -> None:
+    plan = Plan(complete(read_yaml(CONFIG / "paper.yaml"), CONFIG, environ={}))
+    names = {f"{name}.seed{seed}" for name in plan.encoders for seed in (1, 2)}
+    assert set(plan.all_encoders) == {*plan.encoders, *names}
+    seeds = json.loads(plan.shown_models())["celllm"]["seeds"]
+    assert set(seeds) == {"annotation", "drug_few_shot", "drug_full", "response_warm", "response_cold"}
+    assert all(of_task == [0, 1, 2] for of_task in seeds.values())
 
 
 def test_a_row_holds_its_size_and_the_tokens_of_the_run(plan: Plan) -> None:
@@ -143,7 +193,7 @@ def test_settings_of_a_row_lie_over_those_of_its_section(change: dict[str, Any],
 
 
 def test_pre_training_of_a_row_lies_over_that_of_all() -> None:
-    plan = planned({"seed": 9, "pretraining": {"by_model": {"scbert": {"epochs": 11}}}})
+    plan = planned({"seed": 9, "pretraining": {"seeds": [], "by_model": {"scbert": {"epochs": 11}}}})
     assert plan.pretraining("scbert")["epochs"] == 11
     assert plan.pretraining("celllm")["epochs"] == plan.config["pretraining"]["settings"]["epochs"]
     assert plan.pretraining("celllm")["seed"] == 9
@@ -200,7 +250,8 @@ def test_predictions_are_those_of_protocol_strict(plan: Plan) -> None:
     assert predictions["annotation/baron/celllm"] == (
         "results/toy/scores/annotation/baron/celllm/strict.predictions.csv"
     )
-    assert len(predictions) == sum(path.endswith("/strict.csv") for path in plan.table_scores())
+    strict = [path for path in plan.table_scores() if path.endswith("/strict.csv")]
+    assert len(predictions) == sum(".seed1/" not in path for path in strict) < len(strict)
 
 
 def test_without_protocol_strict_there_are_no_predictions() -> None:

@@ -163,10 +163,11 @@ def run_task(
     base: Score,
     protocols: Sequence[str],
     out: str | Path,
+    folder: str = "",
 ) -> None:
     """Go through all folds of a data set and write scores and predictions.
 
-    Scores go to ``<out>/<name>/<data set>/<model>/<protocol>.csv``, predictions beside them to
+    Scores go to ``<out>/<name>/<data set>/<folder>/<protocol>.csv``, predictions beside them to
     ``<protocol>.predictions.csv``. Nothing is written of a name before all its folds are done.
 
     Parameters
@@ -181,6 +182,8 @@ def run_task(
         See :mod:`celllm.tasks.protocols`.
     out : path
         A folder.
+    folder : str
+        Of this row in it; without one, the name of its model.
 
     Raises
     ------
@@ -196,10 +199,10 @@ def run_task(
                 here = dataclasses.replace(base, task=name, protocol=protocol, split=str(number))
                 rows[protocol] += _scored(task, fold, outcome, here)
                 predicted[protocol] += _predicted(task, fold, outcome, number)
-        folder = Path(out, name, base.data_set, base.model)
+        place = Path(out, name, base.data_set, folder or base.model)
         for protocol in protocols:
-            scores.write_predictions(folder / f"{protocol}.predictions.csv", predicted[protocol])
-            scores.write(folder / f"{protocol}.csv", rows[protocol])
+            scores.write_predictions(place / f"{protocol}.predictions.csv", predicted[protocol])
+            scores.write(place / f"{protocol}.csv", rows[protocol])
 
 
 def _scored(data: Task, fold: Parts, outcome: Fitted, base: Score) -> list[Score]:

@@ -73,12 +73,13 @@ def run_score(
         Files that ``celllm splits`` wrote for this data set, one or more of one task: they say which it is.
     model
         The model's row with its ``name``, as mapping or JSON; that of a pre-trained encoder has the path of
-        its file as ``encoder``.
+        its file as ``encoder``. The scores of a row with ``replicate_of`` bear the name of that row, and
+        their seed tells them from its own.
     protocols
         Some of ``strict``, ``no_refit`` and ``paper``, see :mod:`celllm.tasks.protocols`. A fit that two of
         them share is made once; all share what the method prepared for the data set.
     out
-        Folder of all scores: ``<task>/<data set>/<model>/<protocol>.csv`` in it are those of this row
+        Folder of all scores: ``<task>/<data set>/<name>/<protocol>.csv`` in it are those of this row
         (:mod:`celllm.scores.scores`), ``<protocol>.predictions.csv`` beside them what was predicted.
     responses
         For drug response, the table of responses that ``celllm responses`` wrote.
@@ -99,4 +100,5 @@ def run_score(
     task = kind.read(cells, responses, Vocabulary.read(genes))
     folds = {drawn.task: places(path, drawn, task.ids.tolist()) for path, drawn in saved.items()}
     runner = Runner.of_row(row, settings, seed, task)
-    run_task(task, folds, runner, scores.of_row(task.table, data_set, row["name"], seed), protocols, out)
+    base = scores.of_row(task.table, data_set, row.get("replicate_of", row["name"]), seed)
+    run_task(task, folds, runner, base, protocols, out, row["name"])

@@ -12,6 +12,7 @@ from celllm.cells.genes import Vocabulary
 from celllm.corpus.shards import Corpus
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
+from celllm.graph.embeddings import load_gene_embeddings
 from celllm.model import Encoder
 from celllm.model.embedder import Embedder
 from celllm.settings import as_settings
@@ -35,13 +36,16 @@ def row_tokeniser(row: ModelRow, n_genes: int, corpus: Corpus) -> Tokeniser:
     return Tokeniser(**(tokens.model_dump() | {"n_genes": n_genes, "genes": genes}))
 
 
-def untrained(row: ModelRow, n_genes: int) -> Embedder:
-    """An encoder as pre-training would start it, always the same one, on the CPU."""
+def untrained(row: ModelRow, n_genes: int, gene_embeddings: torch.Tensor | None = None) -> Embedder:
+    """An encoder as pre-training would start it, always the same one, on the CPU.
+
+    Without ``gene_embeddings`` (n_genes, dim) the gene table holds random numbers.
+    """
     if row.tokens.n_genes is not None:
         raise UserError("model.tokens.n_genes: the genes are chosen by the pre-training cells; drop it")
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(0)
-        encoder = Encoder(row.encoder_config(n_genes))
+        encoder = Encoder(row.encoder_config(n_genes), gene_embeddings)
     return Embedder(encoder, Tokeniser(**(row.tokens.model_dump() | {"n_genes": n_genes})))
 
 
@@ -63,10 +67,12 @@ def read_embedder(
 ) -> Embedder:
     """Read a pre-trained encoder, or make the untrained one of a row that says ``pretrained: false``.
 
+    The ``gene_embeddings`` of an untrained row are the file of its gene table; empty or ``trained``: random.
+
     Raises
     ------
     UserError
-        For an encoder that is missing, damaged or of another gene list.
+        For a file that is missing, damaged or of another gene list.
     """
     if file is not None:
         return Embedder.read(file, vocabulary.sha256, device)
@@ -75,4 +81,6 @@ def read_embedder(
             f"model {row.get('name')}: no encoder; name its file as `encoder`, or say pretrained: false"
         )
     model = as_settings(ModelRow, {key: value for key, value in row.items() if key != "pretrained"}, "model")
-    return untrained(model, len(vocabulary)).to(device)
+    genes = model.gene_embeddings
+    table = load_gene_embeddings(genes, vocabulary.sha256) if genes not in ("", "trained") else None
+    return untrained(model, len(vocabulary), table).to(device)

@@ -61,6 +61,17 @@ def place(folder: Path, model: Any) -> Path:
     return folder / "annotation/planted" / model["name"]
 
 
+def test_a_replicate_has_a_folder_of_its_own_and_the_name_of_its_row(files: Files, tmp_path: Path) -> None:
+    row = {**trained(files), "name": "celllm.seed1", "replicate_of": "celllm"}
+    short = {**QUICK, "epochs": 1}
+    own = run(files, tmp_path, trained(files), settings=short, seed=0)
+    further = run(files, tmp_path, row, settings=short, seed=1)
+    assert set(further["model"]) == {"celllm"} == set(own["model"])
+    assert (set(own["seed"]), set(further["seed"])) == ({0}, {1})
+    together = scores.read_many([place(tmp_path, m) / "strict.csv" for m in (trained(files), row)])
+    assert len(together) == len(own) + len(further)
+
+
 def predictions(folder: Path, model: Any) -> pd.DataFrame:
     return scores.read_predictions(place(folder, model) / "strict.predictions.csv")
 

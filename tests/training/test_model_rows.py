@@ -1,9 +1,14 @@
 from pathlib import Path
 
 import pytest
+import torch
 
+from celllm.cells.genes import Vocabulary
+from celllm.errors import UserError
+from celllm.graph.embeddings import save_gene_embeddings
 from celllm.io import read_yaml
 from celllm.settings import as_settings
+from celllm.training.model_row import read_embedder
 from celllm.training.settings import ModelRow
 
 ROWS = read_yaml(Path(__file__).resolve().parents[2] / "config/models.yaml")["models"]
@@ -27,6 +32,7 @@ def test_other_encoders_take_that_of_a_row_or_none() -> None:
     others = {name: ROWS[name].get("encoder", ROWS[name].get("pretrained")) for name in ENCODERS}
     assert {name: others[name] for name in ENCODERS if name not in PRETRAINED} == {
         "random_init": False,
+        "random_init_random_genes": False,
         "frozen": "celllm",
         "scbert_own": "scbert",
     }
@@ -46,3 +52,21 @@ def test_other_encoders_take_that_of_a_row_or_none() -> None:
 )
 def test_a_variant_differs_from_celllm_in_one_thing(name: str, differing: str, value: str) -> None:
     assert row(name).science() == row("celllm").science() | {differing: value}
+
+
+def test_an_untrained_encoder_has_graphmaes_vectors_or_random_ones(tmp_path: Path) -> None:
+    size = {"dim": 16, "depth": 1, "heads": 2, "dim_head": 8}
+    start = {"name": "start", "kind": "encoder", "pretrained": False, "size": size}
+    (tmp_path / "genes.tsv").write_text("index\tsymbol\tensembl_id\n0\tA\tENSG1\n1\tB\tENSG2\n2\tC\tENSG3\n")
+    vocabulary = Vocabulary.read(tmp_path / "genes.tsv")
+    vectors, path = torch.arange(48.0).reshape(3, 16), tmp_path / "vectors.safetensors"
+    save_gene_embeddings(path, vectors, vocabulary.sha256)
+    given = read_embedder(None, start | {"gene_embeddings": str(path)}, vocabulary, "cpu").encoder
+    random = read_embedder(None, start | {"gene_embeddings": "trained"}, vocabulary, "cpu").encoder
+    assert torch.equal(given.embedding.genes.weight[:3], vectors)
+    assert not torch.equal(random.embedding.genes.weight[:3], vectors)
+    layers = (dict(encoder.layers.named_parameters()) for encoder in (given, random))
+    for (name, a), (_, b) in zip(*(found.items() for found in layers), strict=True):
+        assert torch.equal(a, b), name
+    with pytest.raises(UserError, match="no such file"):
+        read_embedder(None, start | {"gene_embeddings": "graphmae"}, vocabulary, "cpu")

@@ -98,6 +98,14 @@ def overlay(path: str, value: Any) -> dict[str, Any]:
         ({"models": {"celllm": {"contrast": "simclr"}}}, ["models.celllm.contrast", "simclr", "moco"]),
         ({"sizes": {"50m": {"dim": -1}}}, ["sizes.50m.dim: expected at least 1, got -1"]),
         ({"run": "../up"}, ["config: run", "../up"]),
+        ({"pretraining": {"seeds": [1, 2]}}, ["pretraining.seeds: expected the run's seed, 0, among them"]),
+        ({"seed": 5}, ["pretraining.seeds: expected the run's seed, 5, among them, got [0, 1]"]),
+        ({"pretraining": {"seeds": [0, 0]}}, ["pretraining.seeds: '0' stands twice"]),
+        ({"pretraining": {"seeds": [0, -1]}}, ["pretraining.seeds.1: expected at least 0"]),
+        ({"pretraining": {"seeds_of": ["celm"]}}, ["pretraining.seeds_of: unknown model 'celm'", "celllm"]),
+        ({"pretraining": {"seeds_of": ["majority"]}}, ["'majority' has no pre-training of its own"]),
+        ({"pretraining": {"seeds_of": ["frozen"]}}, ["'frozen' has no pre-training of its own"]),
+        ({"pretraining": {"seeds_in": ["table1"]}}, ["pretraining.seeds_in.0: expected 'annotation'"]),
     ],
 )
 def test_a_slip_is_one_line_naming_the_key(change: dict, words: list[str]) -> None:
@@ -325,7 +333,7 @@ def test_a_run_makes_what_its_tables_need_and_no_more(snakemake, tmp_path: Path)
     toy = str(ROOT / "config/toy.yaml")
     n_models = {section: len(set(completed({})[section]["models"])) for section in SECTION_OF.values()}
     for tables, n_jobs in {
-        "table1": {"annotate": n_models["annotation"] * 2, "drug_sensitivity": 0, "drug_response": 0},
+        "table1": {"annotate": (n_models["annotation"] + 2) * 2, "drug_sensitivity": 0, "drug_response": 0},
         "tableb1": {"annotate": 0, "drug_sensitivity": 0, "drug_response": n_models["drug_response"]},
         "table2": {"annotate": 0, "drug_sensitivity": n_models["drug_sensitivity"] * 2, "pair_splits": 0},
     }.items():

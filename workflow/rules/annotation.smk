@@ -24,7 +24,7 @@ rule annotation_splits:
 
 rule annotate:
     input:
-        per(plan.encoder_file, "{model}"),
+        per(plan.encoder_files, "{model}"),
         per(plan.method_file, "{model}"),
         cells=results("prepared/{data_set}.h5ad"),
         genes=rules.genes.output.genes,
@@ -47,7 +47,7 @@ rule annotate:
         model=per(plan.scored_row, "{model}"),
         settings=per(plan.settings, "annotation", "{model}"),
         protocols=config["annotation"]["protocols"],
-        seed=config["seed"],
+        seed=per(plan.seed, "{model}"),
         out=results("scores"),
     shell:
         "exec python -m celllm score --cells {input.cells:q} {params.responses:q} --genes {input.genes:q}"

@@ -32,7 +32,7 @@ use rule annotation_splits as pair_splits with:
 # Warm and cold in one job: they share what the frozen layers make of a cell line.
 use rule annotate as drug_response with:
     input:
-        per(plan.encoder_file, "{model}"),
+        per(plan.encoder_files, "{model}"),
         per(plan.method_file, "{model}"),
         PAIRS,
         cells=LINES,

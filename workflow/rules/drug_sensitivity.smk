@@ -18,7 +18,7 @@ use rule annotation_splits as drug_splits with:
 # Few-shot and full data in one job: they share what the frozen layers make of a cell.
 use rule annotate as drug_sensitivity with:
     input:
-        per(plan.encoder_file, "{model}"),
+        per(plan.encoder_files, "{model}"),
         per(plan.method_file, "{model}"),
         cells=results("prepared/{data_set}.h5ad"),
         genes=rules.genes.output.genes,

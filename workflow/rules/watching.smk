@@ -3,6 +3,7 @@ rule geometry:
     input:
         plan.paths(ENCODER, plan.compared),
         plan.paths(CELLS, config["data_sets"]["annotation"]),
+        [path for name in plan.untrained for path in plan.encoder_files(name)],
         genes=rules.genes.output.genes,
     output:
         results("geometry.csv"),
@@ -18,7 +19,9 @@ rule geometry:
     params:
         encoders=plan.by_name(ENCODER, plan.compared),
         cells=plan.by_name(CELLS, config["data_sets"]["annotation"]),
-        untrained=[f"{name}={as_json(plan.row(name))}" for name in plan.untrained],
+        untrained=[
+            f"{name}={as_json(plan.scored_row(name))}" for name in plan.untrained
+        ],
         settings=as_json({"seed": config["seed"]}),
     shell:
         "exec python -m celllm geometry --encoders {params.encoders:q} --cells {params.cells:q} --genes {input.genes:q}"
