@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from celllm.config import ROOT
+from tests.places import ROOT
 
 SNAKEFILE = """
 configfile: "config/{config}"
