@@ -18,7 +18,7 @@ from celllm.cells.settings import OPTIONS, H5adOptions, NoOptions
 from celllm.corpus.settings import PairSplitSettings, RunTokens, SplitSettings, TokenSettings
 from celllm.errors import UserError
 from celllm.graph.settings import GraphMAESettings, NetworkSettings
-from celllm.io import read_yaml
+from celllm.io import read_yaml, sha256
 from celllm.methods import outside
 from celllm.methods.settings import CELL_SETTINGS, PAIR_SETTINGS
 from celllm.model.settings import AttentionKind, EncoderSize
@@ -510,6 +510,9 @@ def _catalogue(folder: Path, options: Mapping[str, Any]) -> dict[str, Any]:
         rows[name]["options"] = lay_over(rows[name].get("options", {}), options[name])
         kind = _options_of(name, rows[name])
         _filled(kind, rows[name]["options"], f"config: reader_options.{name}.")
+    for row in rows.values():
+        if table := (row.get("sample") or {}).get("table"):
+            row["sample"]["table_sha256"] = sha256(folder / table)
     return {name: row | {"files": _files(name, row, rows)} for name, row in rows.items()}
 
 

@@ -12,11 +12,13 @@ from itertools import product
 from pathlib import PurePosixPath
 from typing import Any
 
-from celllm.config import NEEDS, SECTION_OF, lay_over, layers_of
+from celllm.config import METHODS_OF, NEEDS, SECTION_OF, Config, lay_over, layers_of
 from celllm.methods import outside
 from celllm.report import published
 from celllm.report.captions import CAPTIONS, kind_of
 from celllm.report.supplement import TABLES as SUPPLEMENT
+from celllm.settings import without_resources
+from celllm.training.settings import PretrainSettings
 
 FACT_TABLES = ("tablec1", "tabled1", "tabled2", "tabled3", "tablef1")
 # The one screen of drug response, named as in the paper's tables whichever release of GDSC it is from.
@@ -106,10 +108,12 @@ class Plan:
             if row["path"] == path or ("{" in row["path"] and row["path"].split("/")[0] == folder)
         }
 
-    def sample_table(self, source: str) -> str | None:
-        """The table beside the catalogue with the addresses of a source's samples, where it has one."""
-        table: str | None = self.config["catalogue"][source]["sample"].get("table")
-        return table
+    def sample_table(self, source: str) -> str:
+        """SHA-256 of the table with the addresses of a source's samples; empty where it has none.
+
+        Its content counts, wherever the checkout is and whenever it was made.
+        """
+        return str(self.config["catalogue"][source]["sample"].get("table_sha256", ""))
 
     def options(self, data_set: str, sample: str | None = None) -> dict[str, Any]:
         """Options of a data set's reader; of one sample without the choice of samples."""
@@ -215,6 +219,10 @@ class Plan:
             return []
         return [self.path(f"graph/gene_embeddings_{self.config['sizes'][row['size']]['dim']}.safetensors")]
 
+    def gene_digests(self, model: str) -> list[str]:
+        """Hashes of their vectors: what a row depends on, whenever they were made."""
+        return [path.replace(".safetensors", ".sha256") for path in self.gene_embeddings(model)]
+
     def gene_embedding_flags(self, model: str) -> list[str]:
         """The same for the command line."""
         return [word for path in self.gene_embeddings(model) for word in ("--gene-embeddings", path)]
@@ -274,6 +282,24 @@ class Plan:
             "protocol": "strict",
             "batch_size": self.config["pretraining"]["settings"].get("batch_size", 0),
         }
+
+    def science(self, section: str, model: str = "") -> dict[str, Any]:
+        """Settings that decide about results: of a row in a task or in pre-training, or of a section."""
+        if section == "pretraining":
+            return without_resources(PretrainSettings, self.pretraining(model))
+        if model:
+            settings, row = self.settings(section, model), self.config["models"][model]
+            return (
+                without_resources(METHODS_OF[section]["encoder"], settings)
+                if row["kind"] == "encoder"
+                else settings
+            )
+        decisive: dict[str, Any] = without_resources(Config, {section: self.seeded(section)})[section]
+        return decisive
+
+    def stated(self) -> dict[str, Any]:
+        """The configuration as the manifest states it: without the catalogue, which data.lock speaks for."""
+        return {key: value for key, value in self.config.items() if key != "catalogue"}
 
     # Scores
 

@@ -114,12 +114,19 @@ class Changes:
 
 
 def without_resources(kind: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides about the results in the values of a section, sections within it included."""
-    return {
-        key: _science(field.annotation, field.metadata, value) if field else value
-        for key, value in values.items()
-        if not ((field := kind.model_fields.get(key)) and is_resource(field))
-    }
+    """What decides about the results in the values of a section, and in the sections within it.
+
+    A section that is left empty goes as well: the settings are those without it.
+    """
+    fields = kind.model_fields
+    kept = {key: value for key, value in values.items() if key not in fields or not is_resource(fields[key])}
+    parts = {key: (fields[key].annotation, fields[key].metadata) for key in kept if key in fields}
+    return _decisive(kept, parts)
+
+
+def _decisive(values: Mapping[str, Any], hints: Mapping[str, tuple[Any, Iterable[Any]]]) -> dict[str, Any]:
+    found = {key: _science(*hints[key], value) if key in hints else value for key, value in values.items()}
+    return {key: value for key, value in found.items() if value or not values[key]}
 
 
 def _science(hint: Any, metadata: Iterable[Any], value: Any) -> Any:
@@ -132,7 +139,7 @@ def _science(hint: Any, metadata: Iterable[Any], value: Any) -> Any:
     if typing.get_origin(hint) is dict:
         inner = typing.get_args(hint)[1]
         marks = getattr(inner, "__metadata__", ())
-        return {key: _science(_core(inner), marks, one) for key, one in value.items()}
+        return _decisive(value, dict.fromkeys(value, (_core(inner), marks)))
     return value
 
 

@@ -96,6 +96,8 @@ def test_what_decides_is_what_is_left_without_the_resources() -> None:
             "finetuning_by_model": {"frozen": {"cache_mib": 1, "head": []}},
         },
         "interpretation": {"device": "cpu", "n_genes": 3},
+        "embedding_map": {"device": "cpu"},
+        "leakage": {},
         "unknown": {"cache": "kept"},
     }
     assert without_resources(Config, config) == {
@@ -104,6 +106,7 @@ def test_what_decides_is_what_is_left_without_the_resources() -> None:
         "models": {"celllm": {"title": "Mine", "finetuning": {"epochs": 1}}},
         "annotation": {"finetuning": {"patience": 2}, "finetuning_by_model": {"frozen": {"head": []}}},
         "interpretation": {"n_genes": 3},
+        "leakage": {},
         "unknown": {"cache": "kept"},
     }
 

@@ -1,5 +1,6 @@
 """Gene embeddings: their file, their scale, and nearest genes."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,11 @@ def save_gene_embeddings(path: str | Path, embeddings: Tensor, genes_sha256: str
     """
     tables = {"gene_embeddings": embeddings.float()}
     tensors.write(path, FORMAT, tables, genes_sha256=genes_sha256, **facts)
+
+
+def digest_of(embeddings: Tensor) -> str:
+    """SHA-256 of the vectors, whatever else stands in their file."""
+    return hashlib.sha256(embeddings.detach().float().contiguous().numpy().tobytes()).hexdigest()
 
 
 def load_gene_embeddings(path: str | Path, genes_sha256: str | None = None) -> Tensor:

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from celllm import io
 from celllm.errors import UserError
 from celllm.graph.backend import Graph, GraphAttention, graph_with_loops
-from celllm.graph.embeddings import nearest_genes, save_gene_embeddings, standardised
+from celllm.graph.embeddings import digest_of, nearest_genes, save_gene_embeddings, standardised
 from celllm.graph.features import node_features
 from celllm.graph.network import GeneNetwork
 from celllm.graph.settings import GraphMAESettings
@@ -175,6 +175,7 @@ def run_graphmae(
     settings: str | dict[str, Any] | None,
     out: str | Path,
     metrics: str | Path,
+    digest: str | Path | None = None,
 ) -> None:
     """Gene network -> GraphMAE -> one vector per gene.
 
@@ -188,6 +189,8 @@ def run_graphmae(
         ``gene_embeddings.safetensors``: tensor ``gene_embeddings`` (n_genes, dim) float32.
     metrics
         CSV with one line per epoch.
+    digest
+        A text file with the SHA-256 of the vectors alone.
     """
     from celllm.cells.genes import Vocabulary
 
@@ -199,6 +202,8 @@ def run_graphmae(
     write_record(metrics, record)
     facts = {"settings": chosen.model_dump(), "network": links.facts}
     save_gene_embeddings(out, embeddings, vocabulary.sha256, **facts)
+    if digest is not None:
+        io.write_text(digest, f"{digest_of(embeddings)}\n")
     log.info("%s: %d genes x %d", out, *embeddings.shape)
 
 

@@ -27,9 +27,8 @@ from celllm.corpus.batches import EpochSampler
 from celllm.corpus.expressed import Cells, CellsInMemory
 from celllm.corpus.shards import Corpus
 from celllm.errors import UserError
-from celllm.graph.embeddings import load_gene_embeddings
+from celllm.graph.embeddings import digest_of, load_gene_embeddings
 from celllm.interruption import EXIT_INTERRUPTED, Interrupted, StopRequest
-from celllm.io import sha256
 from celllm.model import Encoder, count_parameters
 from celllm.model.anisotropy import measure
 from celllm.model.embedder import Embedder
@@ -281,7 +280,7 @@ def prepare(
         "settings": settings.science(),
         "genes_sha256": vocabulary.sha256,
         "corpus": {"n_cells": cells.n_cells, "sha256": _digest(cells)},
-        "gene_embeddings_sha256": sha256(gene_embeddings) if gene_embeddings else None,
+        "gene_embeddings_sha256": digest_of(table) if table is not None else None,
     }
     n_steps = settings.max_steps or settings.epochs * sampler.batches_per_epoch
     watched = CellsInMemory(cells.take(held_out))

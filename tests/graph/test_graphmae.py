@@ -157,6 +157,22 @@ def test_run_writes_embeddings_and_record(
         load_gene_embeddings(out, "0" * 64)
 
 
+def test_a_second_run_writes_the_same_bytes_and_the_digest_is_of_the_vectors_alone(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    def written(name: str, settings: str) -> tuple[bytes, str]:
+        out, digest = tmp_path / f"{name}.safetensors", tmp_path / f"{name}.sha256"
+        run_graphmae(**files, settings=settings, out=out, metrics=tmp_path / f"{name}.csv", digest=digest)
+        return out.read_bytes(), digest.read_text()
+
+    first = written("first", '{"dim": 8, "epochs": 2}')
+    assert written("second", '{"dim": 8, "epochs": 2}') == first
+    # The same vectors by settings that are spelled out: another header.
+    spelled = written("third", '{"dim": 8, "epochs": 2, "hidden": 8}')
+    assert (spelled[0] == first[0], spelled[1] == first[1]) == (False, True)
+    assert written("fourth", '{"dim": 8, "epochs": 2, "rms": 2.0}')[1] != first[1]
+
+
 def test_network_of_another_vocabulary(files: dict[str, Path], tmp_path: Path) -> None:
     Vocabulary(("A", "B"), ("", "")).write(files["genes"])
     with pytest.raises(UserError, match="another gene vocabulary"):

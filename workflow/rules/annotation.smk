@@ -24,7 +24,7 @@ rule annotation_splits:
 
 rule annotate:
     input:
-        per(plan.encoder_files, "{model}"),
+        encoder_of,
         per(plan.method_file, "{model}"),
         cells=results("prepared/{data_set}.h5ad"),
         genes=rules.genes.output.genes,
@@ -45,7 +45,8 @@ rule annotate:
         data_set="{data_set}",
         responses=[],
         model=per(plan.scored_row, "{model}"),
-        settings=per(plan.settings, "annotation", "{model}"),
+        settings=unwatched(plan.settings, "annotation", "{model}"),
+        science=per(plan.science, "annotation", "{model}"),
         protocols=config["annotation"]["protocols"],
         seed=per(plan.seed, "{model}"),
         out=results("scores"),

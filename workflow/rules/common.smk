@@ -22,12 +22,13 @@ except ModuleNotFoundError:
         "a module from git needs the package beside Snakemake: pip install '.[workflow,graph]' in a clone of it"
     ) from None
 
-from celllm.config import load
+from celllm.config import Config, load
 from celllm.errors import UserError
 from celllm.live import show
 from celllm.plan import CELLS, ENCODER, METRICS, RESPONSES, SAMPLES, SCREEN, Plan
 from celllm.plan import FACT_TABLES, SUPPLEMENT
 from celllm.report.gate import last_words
+from celllm.settings import without_resources
 
 try:
     # The files are read again: Snakemake takes the last of equal keys without a word, and knows no `add`.
@@ -93,3 +94,24 @@ def per(method, *arguments):
         return as_json(value) if isinstance(value, dict) else value
 
     return answer
+
+
+def encoder_of(wildcards):
+    """What a row's encoder is read from. Embeddings that were made again with the same vectors run nothing again."""
+    files = plan.encoder_files(wildcards.model)
+    if plan.pretrained(wildcards.model):
+        return files
+    return [ancient(path) for path in files] + plan.gene_digests(wildcards.model)
+
+
+def unwatched(method, *arguments):
+    """The same for a parameter whose changes run no job again: Snakemake takes it for derived from resources.
+
+    Resource settings reach commands so; what does decide is a parameter of its own, `science`.
+    """
+    answer = per(method, *arguments)
+
+    def value(wildcards, resources):
+        return answer(wildcards)
+
+    return value

@@ -32,7 +32,7 @@ use rule annotation_splits as pair_splits with:
 # Warm and cold in one job: they share what the frozen layers make of a cell line.
 use rule annotate as drug_response with:
     input:
-        per(plan.encoder_files, "{model}"),
+        encoder_of,
         per(plan.method_file, "{model}"),
         PAIRS,
         cells=LINES,
@@ -52,5 +52,6 @@ use rule annotate as drug_response with:
     params:
         data_set=SCREEN,
         responses=["--responses", *PAIRS],
-        settings=per(plan.settings, "drug_response", "{model}"),
+        settings=unwatched(plan.settings, "drug_response", "{model}"),
+        science=per(plan.science, "drug_response", "{model}"),
         protocols=config["drug_response"]["protocols"],

@@ -18,7 +18,7 @@ use rule annotation_splits as drug_splits with:
 # Few-shot and full data in one job: they share what the frozen layers make of a cell.
 use rule annotate as drug_sensitivity with:
     input:
-        per(plan.encoder_files, "{model}"),
+        encoder_of,
         per(plan.method_file, "{model}"),
         cells=results("prepared/{data_set}.h5ad"),
         genes=rules.genes.output.genes,
@@ -34,5 +34,6 @@ use rule annotate as drug_sensitivity with:
     benchmark:
         times_of("drug_sensitivity/{data_set}/{model}")
     params:
-        settings=per(plan.settings, "drug_sensitivity", "{model}"),
+        settings=unwatched(plan.settings, "drug_sensitivity", "{model}"),
+        science=per(plan.science, "drug_sensitivity", "{model}"),
         protocols=config["drug_sensitivity"]["protocols"],

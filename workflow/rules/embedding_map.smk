@@ -19,7 +19,8 @@ rule embedding_map:
     resources:
         gpu=1,
     params:
-        settings=as_json(plan.seeded("embedding_map")),
+        settings=unwatched(plan.seeded, "embedding_map"),
+        science=as_json(plan.science("embedding_map")),
     shell:
         "exec python -m celllm embedding-map --encoder {input.encoder:q} --cells {input.cells:q} --genes {input.genes:q}"
         " --predictions {input.predictions:q} --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"

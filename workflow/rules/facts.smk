@@ -14,15 +14,15 @@ rule settings_facts:
     threads: 1
     params:
         model=as_json(plan.row("celllm")),
-        pretraining=as_json(plan.pretraining("celllm")),
-        annotation=["--annotation", as_json(plan.settings("annotation", "celllm"))],
+        pretraining=as_json(plan.science("pretraining", "celllm")),
+        annotation=["--annotation", as_json(plan.science("annotation", "celllm"))],
         drug_sensitivity=[
             "--drug-sensitivity",
-            as_json(plan.settings("drug_sensitivity", "celllm")),
+            as_json(plan.science("drug_sensitivity", "celllm")),
         ],
         drug_response=[
             "--drug-response",
-            as_json(plan.settings("drug_response", "celllm")),
+            as_json(plan.science("drug_response", "celllm")),
         ],
         sizes=as_json(config["sizes"]),
         splits=as_json(config["drug_sensitivity"]["splits"]),

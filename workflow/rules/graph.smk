@@ -27,6 +27,7 @@ rule graphmae:
         genes=rules.genes.output.genes,
     output:
         embeddings=results("graph/gene_embeddings_{dim}.safetensors"),
+        digest=results("graph/gene_embeddings_{dim}.sha256"),
         losses=results("graph/graphmae_{dim}.csv"),
     log:
         log_of("graphmae_{dim}"),
@@ -40,4 +41,5 @@ rule graphmae:
         settings=per(plan.graphmae, "{dim}"),
     shell:
         "exec python -m celllm graphmae --network {input.network:q} --genes {input.genes:q}"
-        " --settings {params.settings:q} --out {output.embeddings:q} --metrics {output.losses:q} >> {log:q} 2>&1"
+        " --settings {params.settings:q} --out {output.embeddings:q} --digest {output.digest:q}"
+        " --metrics {output.losses:q} >> {log:q} 2>&1"

@@ -18,7 +18,8 @@ rule interpret:
     resources:
         gpu=1,
     params:
-        settings=as_json(plan.seeded("interpretation")),
+        settings=unwatched(plan.seeded, "interpretation"),
+        science=as_json(plan.science("interpretation")),
     shell:
         "exec python -m celllm interpret --encoder {input.encoder:q} --corpus {input.corpus:q} --genes {input.genes:q}"
         " --settings {params.settings:q} --table {output.genes:q} --cells {output.cells:q} --out {output.facts:q}"

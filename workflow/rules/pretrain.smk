@@ -6,7 +6,9 @@ def number_of_the_attempt(wildcards, attempt):
 
 rule pretrain:
     input:
-        per(plan.gene_embeddings, "{model}"),
+        # Made again with the same vectors, the embeddings are newer, and nothing is trained again.
+        ancient(per(plan.gene_embeddings, "{model}")),
+        per(plan.gene_digests, "{model}"),
         corpus=rules.corpus.output,
         genes=rules.genes.output.genes,
     output:
@@ -26,7 +28,8 @@ rule pretrain:
         attempt=number_of_the_attempt,
     params:
         model=per(plan.row, "{model}"),
-        settings=per(plan.pretraining, "{model}"),
+        settings=unwatched(plan.pretraining, "{model}"),
+        science=per(plan.science, "pretraining", "{model}"),
         embeddings=per(plan.gene_embedding_flags, "{model}"),
         checkpoints=results("checkpoints/{model}/state"),
     shell:

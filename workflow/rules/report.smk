@@ -16,9 +16,8 @@ rule manifest:
         "../../envs/cpu.yaml"
     threads: 1
     params:
-        config=as_json(
-            {key: value for key, value in config.items() if key != "catalogue"}
-        ),
+        config=unwatched(plan.stated),
+        science=as_json(without_resources(Config, plan.stated())),
         settings=as_json(plan.label),
         benchmarks=results("benchmarks"),
         checksums=[f"{plan.raw}/data.lock", *MIRROR_SUMS],

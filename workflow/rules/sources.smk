@@ -7,12 +7,6 @@ def mirror_flags(wildcards):
     return ["--mirror", plan.mirror] if plan.mirror else []
 
 
-def sample_table(wildcards):
-    """The table of addresses of a source's samples, where it has one."""
-    table = plan.sample_table(wildcards.source)
-    return [ROOT / "config" / table] if table else []
-
-
 rule toy_mirror:
     output:
         results("mirror/SHA256SUMS"),
@@ -59,7 +53,6 @@ rule fetch:
 checkpoint samples:
     input:
         per(plan.raw_files, "{source}"),
-        sample_table,
     output:
         results("prepared/{source}/samples.tsv"),
     log:
@@ -73,6 +66,7 @@ checkpoint samples:
         files=per(plan.raw_flags, "{source}"),
         options=per(plan.options, "{source}"),
         mirror=mirror_flags,
+        table=per(plan.sample_table, "{source}"),
         catalogue=ROOT / "config/data_sets.yaml",
     shell:
         "exec python -m celllm samples {wildcards.source:q} --files {params.files:q} {params.mirror:q}"

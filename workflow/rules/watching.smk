@@ -3,7 +3,8 @@ rule geometry:
     input:
         plan.paths(ENCODER, plan.compared),
         plan.paths(CELLS, config["data_sets"]["annotation"]),
-        [path for name in plan.untrained for path in plan.encoder_files(name)],
+        [ancient(path) for name in plan.untrained for path in plan.encoder_files(name)],
+        [path for name in plan.untrained for path in plan.gene_digests(name)],
         genes=rules.genes.output.genes,
     output:
         results("geometry.csv"),
