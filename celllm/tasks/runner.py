@@ -23,31 +23,11 @@ from celllm.scores import scores
 from celllm.scores.scores import Score
 from celllm.settings import as_settings
 from celllm.tasks.cost import Meter
+from celllm.tasks.fits import FitStore, Fitted, Predicted
 from celllm.tasks.protocols import Rule, refuse_leak, rows_of_part
 from celllm.tasks.task import Task, Values
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """What was predicted of the test rows of a fold."""
-
-    values: Values
-    probabilities: Probabilities | None = None
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What became of a fit; no predictions, and a reason, where it failed."""
-
-    predicted: Predicted | None
-    status: str
-    reason: str
-    seconds: float
-    peak_mib: float
-    chosen: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    last: Predicted | None = None  # by the model as the search left it
 
 
 @dataclass(frozen=True)
@@ -57,12 +37,13 @@ class Runner:
     method: Method[Any, Any]
     settings: Any
     seed: int
+    store: FitStore | None = None
     shared: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     failure: Exception | None = None  # of the method's `prepare`: every fold fails with it
 
     @classmethod
     def of_row(
-        cls, row: Mapping[str, Any], settings: Mapping[str, Any] | str | None, seed: int, task: Task
+        cls, row: Mapping[str, Any], settings: Mapping[str, Any] | str | None, seed: int, task: type[Task]
     ) -> Self:
         """The method of a model's row: its key ``method``, else ``encoder`` or, for a baseline, its name.
 
@@ -73,19 +54,27 @@ class Runner:
         """
         name = row.get("method", "encoder" if row["kind"] == "encoder" else row["name"])
         method = methods.look_up(name, task.methods)
-        chosen: Any = as_settings(method.settings, settings)
-        if method.prepare is None:
-            return cls(method, chosen, seed)
+        return cls(method, as_settings(method.settings, settings), seed)
+
+    def prepared(self, task: Task, row: Mapping[str, Any]) -> Self:
+        """With what the method prepares once for a data set."""
+        if self.method.prepare is None:
+            return self
         try:
-            return cls(method, chosen, seed, {"shared": method.prepare(task.whole, chosen, row)})
+            shared = self.method.prepare(task.whole, self.settings, row)
         except UserError:
             raise
         except Exception as error:
             log.exception("%s: its preparation failed", row["name"])
-            return cls(method, chosen, seed, failure=error)
+            return dataclasses.replace(self, failure=error)
+        return dataclasses.replace(self, shared={"shared": shared})
 
-    def outcomes(self, task: Task, fold: Parts, number: int, protocols: Sequence[str]) -> list[Fitted]:
+    def outcomes(
+        self, task: Task, fold: Parts, number: int, protocols: Sequence[str], name: str = ""
+    ) -> list[Fitted]:
         """Outcome of a fold under each protocol; fits that two of them share are made once.
+
+        ``name`` is that of the task in the files of splits: fits that the store has of it are not made again.
 
         Raises
         ------
@@ -97,7 +86,11 @@ class Runner:
         def fitted(learn: str, choose: str = "", chosen: Mapping[str, Any] | None = None) -> Fitted:
             key = learn, choose, json.dumps(chosen, sort_keys=True)
             if key not in made:
-                made[key] = self.fitted(task, fold, number, learn, choose, chosen or {})
+                place = self.store.place(name, fold, number, *key) if self.store else None
+                kept = self.store.read(place) if self.store and place else None
+                made[key] = kept or self.fitted(task, fold, number, learn, choose, chosen or {})
+                if self.store and place and kept is None:
+                    self.store.write(place, made[key])
             return made[key]
 
         found = []
@@ -168,7 +161,8 @@ def run_task(
     """Go through all folds of a data set and write scores and predictions.
 
     Scores go to ``<out>/<name>/<data set>/<folder>/<protocol>.csv``, predictions beside them to
-    ``<protocol>.predictions.csv``. Nothing is written of a name before all its folds are done.
+    ``<protocol>.predictions.csv``. Nothing is written of a name before all its folds are done; until then
+    finished fits are in the runner's store.
 
     Parameters
     ----------
@@ -194,7 +188,7 @@ def run_task(
         rows: dict[str, list[Score]] = {protocol: [] for protocol in protocols}
         predicted: dict[str, list[tuple[str, ...]]] = {protocol: [] for protocol in protocols}
         for number, fold in enumerate(drawn):
-            found = runner.outcomes(task, fold, number, protocols)
+            found = runner.outcomes(task, fold, number, protocols, name)
             for protocol, outcome in zip(protocols, found, strict=True):
                 here = dataclasses.replace(base, task=name, protocol=protocol, split=str(number))
                 rows[protocol] += _scored(task, fold, outcome, here)

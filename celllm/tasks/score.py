@@ -1,15 +1,23 @@
 """The commands of the tasks: draw the splits of a data set, score a method on them."""
 
+import dataclasses
+import logging
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.splits import write_splits
+from celllm.errors import UserError
+from celllm.methods.outside import file_of
 from celllm.scores import scores
+from celllm.tasks.fits import FitStore, Fitted, identity
 from celllm.tasks.folds import places, saved_splits
 from celllm.tasks.runner import Runner, check_protocols, read_row, run_task
 from celllm.tasks.task import task_of
+
+log = logging.getLogger(__name__)
 
 
 def run_splits(
@@ -58,6 +66,8 @@ def run_score(
     responses: str | Path | None = None,
     settings: Mapping[str, Any] | str | None = None,
     seed: int = 0,
+    attempts_left: int = 0,
+    killed_by: int | None = None,
 ) -> None:
     """One method on all splits of a data set -> scores and predictions.
 
@@ -87,6 +97,12 @@ def run_score(
         Of the method, as mapping or JSON.
     seed
         Of the method; each split gets its own from it.
+    attempts_left
+        How often this command is run again if it is killed, as by Snakemake with more memory: it then fails,
+        and its finished fits are kept for the next attempt.
+    killed_by
+        The signal that ended an attempt, the last one: what it did not finish is not fitted, but a row with
+        the status ``out-of-memory`` (``failed`` after a crash).
 
     Raises
     ------
@@ -97,8 +113,37 @@ def run_score(
     check_protocols(protocols)
     saved = saved_splits(splits, data_set)
     kind = task_of(next(iter(saved.values())).task)
+    runner = Runner.of_row(row, settings, seed, kind)
+    inputs = {"cells": cells, "genes": genes, "responses": responses, **files_of(row)}
+    what = {"row": row, "settings": runner.settings.science(), "seed": seed, "data set": data_set}
+    lost = None if killed_by is None else _lost(killed_by)
+    store = FitStore(Path(out, ".fits", kind.table, data_set, row["name"]), identity(inputs, what), lost)
+    if lost and attempts_left:
+        raise UserError(f"{lost.reason}; {store.n_kept} finished fits are kept for the next attempt")
+    if store.n_kept and not lost:
+        log.info("%d fits of an earlier attempt are kept", store.n_kept)
     task = kind.read(cells, responses, Vocabulary.read(genes))
     folds = {drawn.task: places(path, drawn, task.ids.tolist()) for path, drawn in saved.items()}
-    runner = Runner.of_row(row, settings, seed, task)
+    runner = dataclasses.replace(runner if lost else runner.prepared(task, row), store=store)
     base = scores.of_row(task.table, data_set, row.get("replicate_of", row["name"]), seed)
     run_task(task, folds, runner, base, protocols, out, row["name"])
+    store.clear()
+
+
+def _lost(killed_by: int) -> Fitted:
+    """What stands in for the fits that a killed process did not finish."""
+    name = signal.Signals(killed_by).name
+    if killed_by == signal.SIGKILL:
+        reason = (
+            f"killed from outside ({name}), as when memory runs out; give the job more (mem_mb in the "
+            "profile), or lower token_budget or batch_size of its settings"
+        )
+        return Fitted(None, scores.OUT_OF_MEMORY, reason, 0.0, 0.0)
+    return Fitted(None, scores.FAILED, f"the process crashed ({name})", 0.0, 0.0)
+
+
+def files_of(row: Mapping[str, Any]) -> dict[str, str]:
+    """Files that a model's row names, by their keys; of a method from outside, the file that it is in."""
+    words = {key: value for key, value in row.items() if isinstance(value, str)}
+    files = {key: file_of(value) or value if key == "method" else value for key, value in words.items()}
+    return {key: file for key, file in files.items() if "." in file and Path(file).is_file()}

@@ -35,11 +35,15 @@ BASELINES, RESPONSE_BASELINES = ([name for name in names if name != "encoder"] f
 QUICK_DEEPCDR = {"epochs": 2, "drug_layers": [8, 8], "cell_layers": [8, 8], "batch_size": 32}
 
 
+def prepared(row: dict[str, Any], settings: dict[str, Any] | None, data: Task) -> Runner:
+    return Runner.of_row(row, settings, 0, type(data)).prepared(data, row)
+
+
 def annotator(name: str, files: Files, data: Annotation) -> Runner:
     """A registered method, or one of the ways to use an encoder."""
     if name in ENCODERS:
-        return Runner.of_row(trained(files), QUICK | ENCODERS[name], 0, data)
-    return Runner.of_row({"name": name, "kind": "baseline"}, None, 0, data)
+        return prepared(trained(files), QUICK | ENCODERS[name], data)
+    return prepared({"name": name, "kind": "baseline"}, None, data)
 
 
 def first_fold(path: Path, data: Task) -> Parts:
@@ -65,9 +69,9 @@ def screen_runner(name: str, files: screen.Files, data: DrugResponse) -> Runner:
     """The same for drug response."""
     if name in RESPONSE_ENCODERS:
         quick = screen.QUICK | {"epochs": 2}
-        return Runner.of_row(screen.trained(files), quick | RESPONSE_ENCODERS[name], 0, data)
+        return prepared(screen.trained(files), quick | RESPONSE_ENCODERS[name], data)
     settings = QUICK_DEEPCDR if name == "deepcdr" else None
-    return Runner.of_row({"name": name, "kind": "baseline"}, settings, 0, data)
+    return prepared({"name": name, "kind": "baseline"}, settings, data)
 
 
 def pairs(files: screen.Files, kind: str) -> tuple[DrugResponse, Parts]:

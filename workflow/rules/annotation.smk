@@ -35,12 +35,13 @@ rule annotate:
         log_of("annotate/{data_set}/{model}"),
     benchmark:
         times_of("annotate/{data_set}/{model}")
-    retries: 0
+    retries: 1  # of a job that was killed, with more memory; whatever else goes wrong is a row
     conda:
         per(plan.environment, "{model}")
     threads: 8
     resources:
         gpu=per(plan.n_gpus, "{model}"),
+        attempts_left=attempts_left,
     params:
         data_set="{data_set}",
         responses=[],
@@ -54,4 +55,5 @@ rule annotate:
         "exec python -m celllm score --cells {input.cells:q} {params.responses:q} --genes {input.genes:q}"
         " --splits {input.splits:q} --model {params.model:q} --settings {params.settings:q}"
         " --protocols {params.protocols:q} --seed {params.seed:q} --data-set {params.data_set:q}"
+        " --attempts-left {resources.attempts_left}"
         " --out {params.out:q} >> {log:q} 2>&1"

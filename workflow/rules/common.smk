@@ -81,6 +81,11 @@ def times_of(name):
     return f"{plan.results}/benchmarks/{name}.tsv"
 
 
+def attempts_left(wildcards, attempt):
+    """Repetitions that a job of a rule with `retries: 1` still has."""
+    return 2 - attempt
+
+
 def as_json(value):
     """One line of JSON with its keys sorted: equal settings are equal text, so that only changes rerun a job."""
     return json.dumps(value, sort_keys=True)
