@@ -5,7 +5,6 @@ still goes wrong is said in one line, with the traceback in a file.
 """
 
 import contextlib
-import errno
 import os
 import re
 import socket
@@ -18,17 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-# The machine's fault, to be mended by whoever owns it; exit status 2 as for every other error of the user.
-FAULTS = {
-    errno.ENOSPC: "the disk is full; make room, then run the same command again",
-    errno.EDQUOT: "the disk quota is used up; make room, then run the same command again",
-    errno.EROFS: "the file system is read-only; choose a place that can be written to",
-    errno.EACCES: "permission denied; choose a place that you may read and write",
-    errno.EPERM: "operation not permitted; choose a place that you may read and write",
-    errno.EMFILE: "too many open files; raise the limit (ulimit -n 4096)",
-    errno.EIO: "the disk reports an input/output error",
-    errno.ESTALE: "the network file system lost the file; run the same command again",
-}
+from celllm.errors import FAULTS, errno_of
+
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -143,7 +133,7 @@ def _log_file() -> Path | None:
 
 def _ignore_faults(unraisable: "sys.UnraisableHookArgs") -> None:
     """On a full disk HDF5 complains once for each object it closes; the last line says it all."""
-    if unraisable.exc_value is None or _errno(unraisable.exc_value) not in FAULTS:
+    if unraisable.exc_value is None or errno_of(unraisable.exc_value) not in FAULTS:
         sys.__unraisablehook__(unraisable)
 
 
@@ -151,17 +141,17 @@ def _ignore_printed_faults(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     """Cython prints what it ignores as if it had ended the program."""
-    if _errno(error) not in FAULTS:
+    if errno_of(error) not in FAULTS:
         sys.__excepthook__(kind, error, trace)
 
 
 def _explain(name: str, arguments: Sequence[str], error: Exception) -> int:
-    fault = next((e for e in _chain(error) if _errno(e) in FAULTS), None)
+    fault = next((e for e in _chain(error) if errno_of(e) in FAULTS), None)
     if fault is not None:
         out = arguments[arguments.index("--out") + 1] if "--out" in arguments[:-1] else ""
         path = getattr(fault, "filename", None) or out
         place = Path(path).parent if Path(path).name.startswith(".partial-") else path
-        print(f"{name}: {place}: {FAULTS[_errno(fault) or 0]}", file=sys.stderr)
+        print(f"{name}: {place}: {FAULTS[errno_of(fault) or 0]}", file=sys.stderr)
         return 2
     told = " ".join(str(error).split())[:300]
     hint = ""
@@ -178,15 +168,6 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _errno(error: BaseException) -> int | None:
-    """Its number; HDF5 and Arrow keep theirs in the text."""
-    if not isinstance(error, OSError):
-        found = re.search(r"\b(?:os error |errno = )(\d+)", str(error))
-        return int(found[1]) if found else None
-    found = re.search(r"\berrno = (\d+)", str(error))
-    return int(found[1]) if found else error.errno
 
 
 def _save_traceback(name: str, error: Exception) -> str:

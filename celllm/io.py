@@ -1,22 +1,22 @@
 """Files that are either complete or absent: written beside their place, synced, renamed."""
 
 import csv
-import errno
 import hashlib
 import json
 import os
 import re
 import socket
 import tempfile
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from celllm.errors import UserError
+from celllm.errors import FAULTS, NO_ROOM, UserError, errno_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,36 +68,41 @@ def atomic(path: str | Path) -> Iterator[Path]:
         prefix, suffix = f".partial-{_HOST}-{os.getpid()}-", "".join(path.suffixes)[-40:]
         handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=path.parent)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+        said = FAULTS.get(error.errno or 0, f"cannot be written ({error.strerror}); choose another place")
+        raise UserError(f"{path}: {said}") from error
     os.close(handle)
     partial = Path(name)
     try:
         yield partial
         partial.chmod(0o666 & ~_umask())  # afterwards: some writers put a file of their own in its place
-        _sync(partial)
+        sync(partial)
         partial.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     except UserError:
         raise
-    except Exception as error:  # libraries have errors of their own for a full disk
-        if getattr(error, "errno", None) not in _NO_ROOM and not _FULL.search(str(error)):
+    except Exception as error:
+        if errno_of(error) not in NO_ROOM:
             raise
-        reason = getattr(error, "strerror", None) or "no space left"
-        raise UserError(f"{path}: cannot be written ({reason}); make room and start again") from error
+        raise UserError(f"{path}: {FAULTS[errno_of(error) or 0]}") from error
     finally:
         partial.unlink(missing_ok=True)
 
 
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-_FULL = re.compile(r"No space left|File too large|os error (27|28|30|122)\b")
+_ABANDONED = 24 * 3600.0
 
 
 def _remove_of_the_dead(folder: Path) -> None:
-    """Remove temporary files of processes of this machine that have ended."""
-    for file in folder.glob(f".partial-{_HOST}-*"):
-        writer = file.name.split("-")[2]
-        if writer.isdigit() and not Path("/proc", writer).exists() and Path("/proc/self").exists():
+    """Remove temporary files of processes of this machine that have ended, and of others after a day."""
+    for file in folder.glob(".partial-*-*-*"):
+        _, _, host, writer, *_ = re.split(r"[.-]", file.name, maxsplit=4)
+        dead = False
+        if host == _HOST and Path("/proc/self").exists():
+            dead = writer.isdigit() and not Path("/proc", writer).exists()
+        else:
+            with suppress(FileNotFoundError):
+                dead = time.time() - file.stat().st_mtime > _ABANDONED
+        if dead:
             file.unlink(missing_ok=True)
 
 
@@ -107,7 +112,8 @@ def _umask() -> int:
     return mask
 
 
-def _sync(path: Path) -> None:
+def sync(path: str | Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -35,7 +35,14 @@ def write(path: str | Path, kind: str, tensors: "Mapping[str, Any]", **header: A
         By name.
     header
         Anything JSON can hold.
+
+    Raises
+    ------
+    UserError
+        For a number that is not finite: nothing is written, and what stood at ``path`` stays.
     """
+    if bad := next((name for name, tensor in tensors.items() if not _is_finite(tensor)), None):
+        raise UserError(f"{path}: not written, {bad} is not finite; lower the learning rate")
     # One key: safetensors writes several in random order.
     metadata = {"celllm": json.dumps({"sha256": _UNSEALED.decode(), "format": kind, **header})}
     with atomic(path) as partial:
@@ -50,6 +57,12 @@ def write(path: str | Path, kind: str, tensors: "Mapping[str, Any]", **header: A
         with open(partial, "r+b") as handle, mmap.mmap(handle.fileno(), 0) as content:
             place = content.find(_SEAL) + len(_SEAL)
             content[place : place + 64] = hashlib.sha256(content).hexdigest().encode()
+
+
+def _is_finite(tensor: Any) -> bool:
+    if hasattr(tensor, "detach"):
+        return bool(tensor.detach().isfinite().all())
+    return bool((abs(tensor) < float("inf")).all())
 
 
 def read(path: str | Path, kind: str, what: str) -> tuple[dict[str, Any], "dict[str, Tensor]"]:

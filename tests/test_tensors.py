@@ -92,3 +92,14 @@ def test_arrays_are_read_without_torch(tmp_path: Path) -> None:
         f"tensors.mapped({str(tmp_path / 'a')!r}); print('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("make", [torch.tensor, np.array])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_not_finite_are_never_written(tmp_path: Path, make: Any, bad: float) -> None:
+    path = tmp_path / "x.safetensors"
+    tensors.write(path, "kind", {"a": make([1.0])})
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="not written, b is not finite; lower the learning rate"):
+        tensors.write(path, "kind", {"a": make([1, 2]), "b": make([1.0, bad])})
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

@@ -71,7 +71,7 @@ def curves(steps: pd.DataFrame, model: str) -> pd.DataFrame:
             model=model, loss=loss
         )
         for loss in LOSSES
-        if steps[loss].notna().all()
+        if steps[loss].notna().any()
     ]
     return pd.concat(parts)[_COLUMNS] if parts else pd.DataFrame(columns=_COLUMNS)
 

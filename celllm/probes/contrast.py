@@ -60,6 +60,7 @@ def contrast_of(meta: Mapping[str, Any], metrics: str | Path) -> list[Any]:
     """What the file of an encoder and the table of its steps say of its contrast."""
     row, settings = meta["model"], meta["settings"]
     steps = read_csv(metrics)
+    steps = steps[steps["loss"] != ""]  # the lines of some may have been lost
     if steps.empty:
         raise UserError(f"{metrics}: no step in it")
     views = row.get("views") or (2 if row["contrast"] in ("divide_and_conquer", "end_to_end") else 1)

@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util.retry import Retry
 
 from celllm import __version__
-from celllm.errors import UserError
+from celllm.errors import FAULTS, UserError
 from celllm.io import sha256
 from celllm.sources import archives
 from celllm.sources.catalogue import Content, InputFile
@@ -247,9 +247,8 @@ def _write(handle: IO[bytes], chunk: bytes, file: InputFile) -> None:
     try:
         handle.write(chunk)
     except OSError as error:
-        raise UserError(
-            f"{file.path}: cannot be written ({error.strerror}); make room and start again"
-        ) from error
+        said = FAULTS.get(error.errno or 0, f"cannot be written ({error.strerror})")
+        raise UserError(f"{file.path}: {said}") from error
 
 
 def _check_end(file: InputFile, part: Part, partial: Path, declared_html: bool) -> None:

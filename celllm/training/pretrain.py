@@ -29,6 +29,7 @@ from celllm.corpus.shards import Corpus
 from celllm.errors import UserError
 from celllm.graph.embeddings import digest_of, load_gene_embeddings
 from celllm.interruption import EXIT_INTERRUPTED, Interrupted, StopRequest
+from celllm.io import sync
 from celllm.model import Encoder, count_parameters
 from celllm.model.anisotropy import measure
 from celllm.model.embedder import Embedder
@@ -198,6 +199,7 @@ class Run:
     def save(self, wait: bool = True) -> None:
         """Write a checkpoint of the last finished step (the first process) while the others wait."""
         if self.processes.is_first and self.step not in checkpoint_files.steps(self.folder):
+            sync(self.metrics)  # before the checkpoint: after a power cut no step may lack its line
             values = {
                 "sampler": self.sampler,
                 "scaler": self.trainer.scaler.state_dict(),

@@ -27,14 +27,18 @@ class Metrics:
     ----------
     path
         The file. Lines of steps after ``step`` (done by a run that was killed before its next checkpoint) are
-        dropped: those steps come again.
+        dropped: those steps come again. Steps up to it that have no line get an empty one, and a warning.
     step
         Steps that count as done.
     """
 
     def __init__(self, path: str | Path, step: int) -> None:
         self.path = Path(path)
-        rows = [row for row in _rows(self.path) if int(row["step"]) <= step]
+        found = {int(row["step"]): row for row in _rows(self.path)}
+        if lost := [number for number in range(1, step + 1) if number not in found]:
+            text = "%s: the lines of %d of %d steps were lost, the first that of step %d; they stay empty"
+            log.warning(text, path, len(lost), step, lost[0])
+        rows = [found.get(number, {"step": str(number)}) for number in range(1, step + 1)]
         with atomic(self.path) as partial, open(partial, "w", newline="", encoding="utf-8") as handle:
             writer = csv.DictWriter(handle, STEPS, lineterminator="\n")
             writer.writeheader()

@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,15 @@ def test_temporary_files_of_killed_writers_are_removed_and_those_of_living_ones_
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.txt", "b.txt"]
 
 
+def test_temporary_files_of_other_machines_are_removed_after_a_day(tmp_path: Path) -> None:
+    for name, hours in (("old", 25), ("new", 23)):
+        file = tmp_path / f".partial-0badcafe-1-{name}.csv"
+        file.write_text("half")
+        os.utime(file, (time.time() - 3600 * hours,) * 2)
+    write_text(tmp_path / "a.csv", "a")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".partial-0badcafe-1-new.csv", "a.csv"]
+
+
 _PREPARE = """
 import sys, numpy as np, pandas as pd, resource
 from scipy.sparse import csr_matrix
@@ -116,6 +126,6 @@ def test_a_disk_that_is_full_ends_in_one_line_and_leaves_nothing(tmp_path: Path)
     assert (run.returncode, run.stderr) == (2, "")
     assert (
         run.stdout.strip()
-        == f"{tmp_path}/x.h5ad: cannot be written (File too large); make room and start again"
+        == f"{tmp_path}/x.h5ad: the file is larger than allowed here; raise the limit (ulimit -f unlimited)"
     )
     assert list(tmp_path.iterdir()) == []

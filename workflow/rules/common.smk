@@ -24,6 +24,7 @@ except ModuleNotFoundError:
 
 from celllm.config import Config, load
 from celllm.errors import UserError
+from celllm.leftovers import remove_stale, write_down
 from celllm.live import show
 from celllm.plan import CELLS, ENCODER, METRICS, RESPONSES, SAMPLES, SCREEN, Plan
 from celllm.plan import FACT_TABLES, SUPPLEMENT
@@ -36,6 +37,7 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
+remove_stale()
 STARTED = time.time()
 plan = Plan(config)
 
