@@ -47,6 +47,25 @@ _UP_TO = {"log2(x + 1)": 24, "ln(x + 1)": 17, "log10(x + 1)": 7.5, "the square r
 """Largest value that a transformation of counts, up to some ten million, can have."""
 
 
+def linear(matrix: "csr_matrix", kind: str) -> "csr_matrix":
+    """Expression of a :data:`Kind` on a linear scale: log2(TPM + 1) is taken back, all else is as it is."""
+    if kind != "log2_tpm":
+        return matrix
+    taken_back = matrix.copy()
+    taken_back.data = np.expm1(matrix.data.astype(np.float64) * np.log(2)).astype(np.float32)
+    return taken_back
+
+
+def tpm_of(matrix: "csr_matrix", kind: str) -> "csr_matrix":
+    """Expression of a :data:`Kind` in TPM; counts as counts per million."""
+    found = linear(matrix, kind)
+    if kind == "counts":
+        sums = np.asarray(matrix.sum(axis=1), dtype=np.float64).ravel()
+        found = matrix.astype(np.float32)
+        found.data *= np.repeat(1e6 / np.maximum(sums, 1), np.diff(matrix.indptr)).astype(np.float32)
+    return found
+
+
 @dataclass(frozen=True)
 class Values:
     """The nature of the values of a matrix, and the evidence in words for a message."""

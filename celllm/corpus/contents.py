@@ -11,6 +11,7 @@ from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
 from celllm.cells.responses import counts as response_counts
 from celllm.cells.responses import read_responses
+from celllm.cells.values import linear, tpm_of
 from celllm.corpus.expressed import FRACTION_BITS, blocks, expression_of
 from celllm.corpus.shards import Corpus, Shard, ShardEntry, read_index
 from celllm.io import write_json
@@ -62,18 +63,26 @@ def run_counts(
     for response, table in (responses or {}).items():
         for lines, path in (expression or {}).items():
             data_sets[f"{response}_{lines}"] = of_responses(table, path)
-    facts["bins"] = {
-        name: of_bins(path, vocabulary) for name, path in (dict(cells) | dict(expression or {})).items()
-    }
+    facts["bins"] = {name: of_bins(path, vocabulary) for name, path in cells.items()}
+    for lines, path in (expression or {}).items():
+        for read, normalise in (("normalised", True), ("log2_tpm", False)):
+            facts["bins"][f"{lines}, {read}"] = of_bins(path, vocabulary, normalise)
     if corpus is not None:
         facts["bins"] |= bins_of_corpus(corpus)
     write_json(out, facts)
 
 
-def of_bins(path: str | Path, vocabulary: Vocabulary) -> list[float]:
-    """Per cent of the expressed genes of a prepared data set's cells in each expression bin, 0 to 5."""
+def of_bins(path: str | Path, vocabulary: Vocabulary, normalise: bool = True) -> list[float]:
+    """Per cent of the expressed genes of a prepared data set's cells in each expression bin, 0 to 5.
+
+    Without ``normalise`` of cell lines read as they are: ``floor(log2(TPM + 1))``.
+    """
     with h5ad.opened(path) as data:
-        return _shares(expression_of(counts) for counts in blocks(data, vocabulary))
+        kind = str(data.uns["celllm"]["values"])
+        parts = blocks(data, vocabulary)
+        if normalise:
+            return _shares(expression_of(linear(x, kind)) >> FRACTION_BITS for x in parts)
+        return _shares(np.log2(tpm_of(x, kind).data + 1) for x in parts)
 
 
 def bins_of_corpus(index: str | Path) -> dict[str, list[float]]:
@@ -82,15 +91,16 @@ def bins_of_corpus(index: str | Path) -> dict[str, list[float]]:
     for entry in (ShardEntry(**entry) for entry in read_index(index)["shards"]):
         parts.setdefault(entry.source, []).append(Path(index).parent / entry.path)
     return {
-        source: _shares(Shard(path, verify=False).expression for path in paths)
+        source: _shares(Shard(path, verify=False).expression >> FRACTION_BITS for path in paths)
         for source, paths in parts.items()
     }
 
 
-def _shares(parts: Iterable[NDArray[np.uint16]]) -> list[float]:
+def _shares(parts: Iterable[NDArray[Any]]) -> list[float]:
+    """Per cent of numbers whose integer part is 0 to 4, and of those from 5 on."""
     counted = np.zeros(6, dtype=np.int64)
-    for expression in parts:
-        counted += np.bincount(np.minimum(expression >> FRACTION_BITS, 5), minlength=6)
+    for numbers in parts:
+        counted += np.bincount(np.minimum(numbers, 5).astype(np.int64), minlength=6)
     return [round(100 * float(n) / max(int(counted.sum()), 1), 2) for n in counted]
 
 

@@ -116,6 +116,19 @@ def expression_of(counts: "csr_matrix") -> NDArray[np.uint16]:
     return np.floor(np.log1p(TARGET_SUM * fraction) * 2**FRACTION_BITS).astype(np.uint16)
 
 
+def not_normalised(tpm: "csr_matrix", columns: ArrayLike) -> CellsInMemory:
+    """Make cells of TPM as they are: ``x = ln(1 + TPM)``, with no sum taken over the genes of a cell.
+
+    A tokeniser of base 2 then bins ``floor(log2(TPM + 1))``. See :func:`in_vocabulary` for the arguments.
+    """
+    matrix = in_vocabulary(tpm, columns)
+    expression = np.floor(np.log1p(matrix.data.astype(np.float64)) * 2**FRACTION_BITS)
+    most = np.iinfo(np.uint16).max  # e^16 - 1 TPM
+    gene_ids = matrix.indices.astype(np.uint16)
+    ragged = Ragged(matrix.indptr.astype(np.int64), gene_ids, np.minimum(expression, most).astype(np.uint16))
+    return CellsInMemory(ragged)
+
+
 def from_csr(counts: Any, columns: ArrayLike) -> CellsInMemory:
     """Make cells from raw counts; see :func:`in_vocabulary` for arguments and errors."""
     return tokens_of(in_vocabulary(counts, columns))

@@ -1,4 +1,4 @@
-"""What :mod:`celllm.graph.backend` needs of dgl, in plain torch, for Python versions without wheels of dgl.
+"""Graph layers in plain torch, on any device: those of drugs, and graph attention where there is no dgl.
 
 Parameters have dgl's names and are drawn in its order: a seed makes the same layers, and a file of weights
 fits both. Results differ by rounding.
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Graph:
-    """A directed graph: int64 nodes (n_edges,) that each edge leaves and enters."""
+    """A directed graph: int64 nodes (n_edges,) that each edge leaves and enters; several graphs are one."""
 
     source: Tensor
     target: Tensor
@@ -80,7 +80,7 @@ class GraphConv(nn.Module):
 
     def forward(self, graph: Graph, features: Tensor) -> Tensor:
         """(n_nodes, size_in) -> (n_nodes, size_out)."""
-        leaving, entering = (
+        leaving, entering = (  # degrees of nodes without an edge count as 1
             torch.bincount(ends, minlength=graph.n_nodes).clamp(min=1).to(features.dtype).pow(-0.5)[:, None]
             for ends in (graph.source, graph.target)
         )
@@ -88,27 +88,38 @@ class GraphConv(nn.Module):
 
 
 class GINConv(nn.Module):
-    """Graph isomorphism (Xu et al. 2019): a network on the sum of a node and its neighbours."""
+    """Graph isomorphism (Xu et al. 2019): a network of two layers on the sum of a node and its neighbours."""
 
-    eps: Tensor
-
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, size_in: int, size_out: int) -> None:
         super().__init__()
-        self.apply_func = network
-        self.register_buffer("eps", torch.zeros(1))
+        self.apply_func = nn.Sequential(
+            nn.Linear(size_in, size_out), nn.ReLU(), nn.Linear(size_out, size_out)
+        )
 
     def forward(self, graph: Graph, features: Tensor) -> Tensor:
         """(n_nodes, size_in) -> (n_nodes, size_out)."""
-        return self.apply_func((1 + self.eps) * features + graph.sum_messages(features[graph.source]))
+        return self.apply_func(features + graph.sum_messages(features[graph.source]))
 
 
 def max_by_graph(sizes: Tensor, features: Tensor) -> Tensor:
-    """Largest value of each feature in each graph; of equal ones the first gets the gradient, as in dgl."""
-    n = len(features)
-    graph = torch.repeat_interleave(torch.arange(len(sizes)), sizes)[:, None].expand_as(features)
+    """Largest value of each feature in each graph: (n_nodes, k) and the nodes of each -> (n_graphs, k).
+
+    The nodes of a graph stand together, in the order of the graphs; none is empty. Of equal values the first
+    gets the gradient, as in dgl.
+    """
+    n, device = len(features), features.device
+    graph = torch.repeat_interleave(torch.arange(len(sizes), device=device), sizes, output_size=n)
+    graph = graph[:, None].expand_as(features)
     lowest = features.new_full((len(sizes), features.shape[1]), -torch.inf)
     highest = lowest.scatter_reduce(0, graph, features.detach(), "amax")
-    places = torch.arange(n)[:, None].expand_as(features)
+    places = torch.arange(n, device=device)[:, None].expand_as(features)
     largest = torch.where(features.detach() == highest.gather(0, graph), places, n)
-    first = torch.full(lowest.shape, n).scatter_reduce(0, graph, largest, "amin")
+    first = torch.full(lowest.shape, n, device=device).scatter_reduce(0, graph, largest, "amin")
     return features.gather(0, first)
+
+
+def mean_by_graph(sizes: Tensor, features: Tensor) -> Tensor:
+    """The mean in place of the largest value; see :func:`max_by_graph`."""
+    graph = torch.repeat_interleave(sizes, output_size=len(features))
+    sums = features.new_zeros(len(sizes), features.shape[1]).index_add(0, graph, features)
+    return sums / sizes[:, None]

@@ -1,12 +1,13 @@
-"""Settings of the protein network and of GraphMAE."""
+"""Settings of the protein network, of GraphMAE and of drug graphs."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import model_validator
 
 from celllm.settings import Settings, setting, wrong
 
 MAX_SCORE = 1000
+DrugPooling = Literal["max", "mean"]
 
 
 class NetworkSettings(Settings):

@@ -34,6 +34,7 @@ PAIRS = {
     "gradient_boosting": "response_controls",
     "permuted": "response_controls",
     "deepcdr": "deepcdr",
+    "deepcdr_original": "deepcdr_original",
     "encoder": "celllm_response",
 }
 

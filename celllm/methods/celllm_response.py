@@ -4,19 +4,20 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from celllm.corpus.expressed import from_csr
+from celllm.corpus.expressed import from_csr, not_normalised
 from celllm.graph.drugs import Drugs, GinEncoder
 from celllm.methods.method import Choice, Method
 from celllm.methods.pairs import Pairs, Predict, Responses, Screen, chosen_epoch, known_pairs, selection_score
-from celllm.training.finetune_response import ResponseSettings, ResponseTuner
+from celllm.training.finetune_response import ResponseTuner
 from celllm.training.model_row import read_embedder
+from celllm.training.settings import ResponseSettings, TgdrpSettings
 
 
 def prepare(screen: Screen, settings: ResponseSettings, row: Mapping[str, Any]) -> ResponseTuner:
     """Read the row's encoder; the output of its frozen layers for a cell line is shared by all fits.
 
-    The expression of a cell line becomes tokens as the counts of a cell do: ``x = ln(1 + 10^4 n / sum n)``
-    with TPM in place of counts, its bins, and of more genes than ``max_length`` the highest.
+    How the expression of a line becomes bins is a setting, ``line_bins``; of more genes than ``max_length``
+    the highest or the first stay, as in cells.
 
     Raises
     ------
@@ -25,16 +26,19 @@ def prepare(screen: Screen, settings: ResponseSettings, row: Mapping[str, Any]) 
     """
     assert screen.genes is not None
     embedder = read_embedder(row.get("encoder"), row, screen.genes.vocabulary)
-    drug_encoder = partial(
-        GinEncoder,
-        Drugs(screen.molecules),
-        n_layers=settings.drug_layers,
-        width=settings.drug_width,
-        size=settings.drug_size,
-        dropout=settings.dropout,
-    )
     genes = screen.genes.ids
-    return ResponseTuner(embedder, from_csr(screen.counts, genes), genes, drug_encoder, settings)
+    if settings.line_bins == "log2_tpm":
+        cells = not_normalised(screen.tpm, genes)
+    else:
+        cells = from_csr(screen.counts, genes)
+    drug_encoder = partial(gin_encoder, Drugs(screen.molecules), settings)
+    return ResponseTuner(embedder, cells, genes, drug_encoder, settings)
+
+
+def gin_encoder(drugs: Drugs, settings: TgdrpSettings) -> GinEncoder:
+    """An untrained drug encoder of TGDRP."""
+    sizes = settings.drug_layers, settings.drug_width, settings.drug_size
+    return GinEncoder(drugs, *sizes, settings.dropout)
 
 
 def fit(train: Pairs, settings: ResponseSettings, seed: int, shared: ResponseTuner) -> Predict:

@@ -1,133 +1,88 @@
-"""DeepCDR (Liu et al. 2020, Bioinformatics 36:i911) on expression alone, the row "DeepCDR" of Table 3."""
+"""DeepCDR on expression alone as the authors of CellLM ran it, the row "DeepCDR" of Table 3.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+Their code keeps DeepCDR's two layers on the expression and puts them, as any other encoder of cells, into
+TGDRP: GIN on the drugs and linear layers on both. DeepCDR itself is :mod:`.deepcdr_original`.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from celllm.graph.drugs import Drugs, GcnEncoder
-from celllm.methods.expression import centred
+from celllm.graph.drugs import Drugs
+from celllm.methods.celllm_response import gin_encoder
 from celllm.methods.method import Choice, Method
 from celllm.methods.pairs import Pairs, Predict, Responses, chosen_epoch, known_pairs, selection_score
 from celllm.methods.settings import DeepCdrSettings
-from celllm.training.regression import Floats, Numbers, PairModel, choose, fit
+from celllm.model.embedder import find_device
+from celllm.model.heads import feed_forward
+from celllm.training.finetune_response import ResponseModel
+from celllm.training.randomness import seeded
+from celllm.training.regression import Numbers, PairModel, choose, fit
+from celllm.training.settings import RegressionSettings
 
-BLOCK = 4096
-"""Pairs that are predicted at a time."""
 
-JOINT = 300
-"""Width of the layer that joins drug and cell line; the convolutions leave 30 numbers of it."""
-
-
-class DeepCdr(PairModel):
-    """Graph convolutions on the drug, two layers on the expression, convolutions on both; all on the CPU.
+class ExpressionLines(nn.Module):
+    """Vectors of cell lines from their expression.
 
     Parameters
     ----------
     expression : float32 array (n_lines, n_genes)
-        Centred, of mean variance 1.
-    drugs : Drugs
-        All drugs.
+        log2(TPM + 1), neither centred nor scaled.
     settings : DeepCdrSettings
-        Sizes.
+        See there.
     """
 
     expression: Tensor
 
-    def __init__(self, expression: np.ndarray, drugs: Drugs, settings: DeepCdrSettings) -> None:
+    def __init__(self, expression: np.ndarray, settings: DeepCdrSettings) -> None:
         super().__init__()
-        drop = settings.dropout
         self.register_buffer("expression", torch.from_numpy(expression), persistent=False)
-        self.drugs = GcnEncoder(drugs, settings.drug_layers, drop)
-        first, second = settings.cell_layers
-        self.cells = nn.Sequential(
-            nn.Linear(expression.shape[1], first),
+        first, second = settings.expression_layers
+        self.first = nn.Linear(expression.shape[1], first)
+        self.rest = nn.Sequential(
             nn.Tanh(),
             nn.BatchNorm1d(first),
-            nn.Dropout(drop),
+            nn.Dropout(settings.expression_dropout),
             nn.Linear(first, second),
-            nn.ReLU(),
         )
-        self.joint = nn.Sequential(
-            nn.Linear(settings.drug_layers[-1] + second, JOINT),
-            nn.Tanh(),
-            nn.Dropout(drop),
-            nn.Unflatten(1, (1, JOINT)),
-            *_convolution(1, 30, width=150, pool=2),
-            *_convolution(30, 10, width=5, pool=3),
-            *_convolution(10, 5, width=5, pool=3),
-            nn.Dropout(drop),
-            nn.Flatten(),
-            nn.Dropout(2 * drop),
-        )
-        self.out = nn.Linear(30, 1)
+        self.cells = feed_forward([second, *settings.cell_layers], "relu", settings.dropout, last=True)
 
-    def forward(self, lines: Numbers, drugs: Numbers) -> Tensor:
-        """Numbers of n lines and n drugs -> responses (n,); each drug is encoded once."""
-        chosen, drug_of = np.unique(drugs, return_inverse=True)
-        return self._respond(lines, self.drugs(chosen)[drug_of])
-
-    def _respond(self, lines: Numbers, drugs: Tensor) -> Tensor:
-        cells = self.cells(self.expression[lines])
-        return self.out(self.joint(torch.cat([drugs, cells], dim=1))).squeeze(1)
-
-    def backward(self, lines: Numbers, drugs: Numbers, responses: Floats) -> float:
-        """Add the gradient of the mean squared error over these pairs; return that error."""
-        loss = F.mse_loss(self(lines, drugs), torch.as_tensor(responses, dtype=torch.float32))
-        loss.backward()
-        return loss.item()
-
-    @torch.no_grad()
-    def predict(self, lines: Numbers, drugs: Numbers) -> Floats:
-        """Predict these pairs, in their order, without dropout."""
-        self.eval()
-        chosen, drug_of = np.unique(drugs, return_inverse=True)
-        vectors = self.drugs(chosen)
-        out = np.empty(len(lines))
-        for start in range(0, len(lines), BLOCK):
-            part = slice(start, start + BLOCK)
-            out[part] = self._respond(lines[part], vectors[drug_of[part]]).numpy()
-        return out
-
-    @torch.no_grad()
-    def start_at(self, mean: float) -> None:
-        """Set the last bias."""
-        self.out.bias.fill_(mean)
+    def forward(self, lines: Numbers) -> Tensor:
+        """Numbers of n lines -> (n, cell vector); batch norm counts a line as often as it stands there."""
+        chosen, line_of = np.unique(lines, return_inverse=True)
+        return self.cells(self.rest(self.first(self.expression[chosen])[line_of]))
 
 
-def _convolution(n_in: int, n_out: int, width: int, pool: int) -> tuple[nn.Module, ...]:
-    return nn.Conv1d(n_in, n_out, width), nn.ReLU(), nn.MaxPool1d(pool)
-
-
-@contextmanager
-def _untrained(train_on: Pairs, settings: DeepCdrSettings, seed: int) -> Iterator[DeepCdr]:
-    """A new model; genes are centred on the training lines and scaled by one number for all."""
+def untrained(train_on: Pairs, settings: DeepCdrSettings) -> ResponseModel:
+    """A new model, on the CPU."""
     screen = train_on.screen
-    x = centred(screen.expression, np.unique(train_on.lines))
-    expression = (x * np.sqrt(x.shape[1])).astype(np.float32)
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
-        yield DeepCdr(expression, Drugs(screen.molecules), settings)
+    lines = ExpressionLines(screen.log2_tpm, settings)
+    return ResponseModel(lines, gin_encoder(Drugs(screen.molecules), settings), settings)
 
 
-def fit_deepcdr(train: Pairs, settings: DeepCdrSettings, seed: int) -> Predict:
-    """Train DeepCDR for ``settings.epochs`` epochs."""
-    with _untrained(train, settings, seed) as model:
-        fit(model, known_pairs(train), settings, settings.epochs, np.random.default_rng(seed))
-    return lambda pairs: model.predict(pairs.lines, pairs.drugs)
+S = TypeVar("S", bound=RegressionSettings)
 
 
-def choose_deepcdr(
-    train: Pairs, selection: Pairs, settings: DeepCdrSettings, seed: int
-) -> Choice[Pairs, Responses]:
-    """Train DeepCDR, the number of epochs chosen on the selection part."""
-    score, order = selection_score(settings.select_by), np.random.default_rng(seed)
-    with _untrained(train, settings, seed) as model:
-        found = choose(model, known_pairs(train), known_pairs(selection), settings, score, order)
-    return chosen_epoch(found)
+def network(make: Callable[[Pairs, S], PairModel], settings: type[S]) -> Method[Pairs, Responses]:
+    """The method of a network that ``make`` makes untrained; its number of epochs is chosen."""
+
+    def fit_network(train: Pairs, settings: S, seed: int) -> Predict:
+        with seeded(seed, find_device()):
+            model = make(train, settings).to(find_device())
+            fit(model, known_pairs(train), settings, settings.epochs, np.random.default_rng(seed))
+        return lambda pairs: model.predict(pairs.lines, pairs.drugs)
+
+    def choose_network(train: Pairs, selection: Pairs, settings: S, seed: int) -> Choice[Pairs, Responses]:
+        score, order = selection_score(settings.select_by), np.random.default_rng(seed)
+        with seeded(seed, find_device()):
+            model = make(train, settings).to(find_device())
+            found = choose(model, known_pairs(train), known_pairs(selection), settings, score, order)
+        return chosen_epoch(found)
+
+    return Method(fit_network, settings, choose_network)
 
 
-METHODS = {"deepcdr": Method(fit_deepcdr, DeepCdrSettings, choose_deepcdr)}
+METHODS = {"deepcdr": network(untrained, DeepCdrSettings)}

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from celllm.cells.values import tpm_of
 from celllm.methods.expression import log_normalised
 from celllm.methods.method import Choice, Genes, read_only
 from celllm.scores import metrics
@@ -34,13 +35,15 @@ class Screen:
     lines : str array (n_lines,)
         Names of the cell lines.
     counts : csr_matrix (n_lines, genes)
-        Their expression as the prepared data set has it.
+        Their expression on a linear scale, TPM or counts.
     drugs : str array (n_drugs,)
         Names of the drugs.
     molecules : tuple of Molecule
         Their structures.
     genes : Genes, optional
         Of the columns of ``counts``.
+    values : str
+        ``tpm`` or ``counts``.
     """
 
     lines: NDArray[np.str_]
@@ -48,11 +51,22 @@ class Screen:
     drugs: NDArray[np.str_]
     molecules: "tuple[Molecule, ...]"
     genes: Genes | None = None
+    values: str = "tpm"
 
     @cached_property
     def expression(self) -> NDArray[np.float64]:
         """Log-normalised expression (n_lines, genes), as all methods but the encoders take it."""
         return read_only(log_normalised(self.counts).toarray().astype(np.float64))
+
+    @property
+    def tpm(self) -> csr_matrix:
+        """Expression in TPM (n_lines, genes); counts as counts per million."""
+        return tpm_of(self.counts, self.values)
+
+    @property
+    def log2_tpm(self) -> NDArray[np.float32]:
+        """log2(TPM + 1), (n_lines, genes)."""
+        return np.log2(self.tpm.toarray().astype(np.float32) + 1)
 
 
 @dataclass(frozen=True)

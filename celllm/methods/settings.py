@@ -2,8 +2,9 @@
 
 from typing import Literal
 
+from celllm.graph.settings import DrugPooling
 from celllm.settings import Count, Settings, setting
-from celllm.training.settings import FinetuneSettings, RegressionSettings, ResponseSettings
+from celllm.training.settings import FinetuneSettings, RegressionSettings, ResponseSettings, TgdrpSettings
 
 
 class NoSettings(Settings):
@@ -65,15 +66,27 @@ class BoostingSettings(Settings):
     max_leaves: int = setting(31, "leaves of a tree at most", ge=2)
 
 
-class DeepCdrSettings(RegressionSettings):
-    """Of DeepCDR; the defaults are those of its released code."""
+class DeepCdrSettings(TgdrpSettings):
+    """Of DeepCDR as the authors of CellLM ran it: its expression layers in TGDRP."""
 
-    epochs: int = setting(100, "epochs at most", ge=1)
+    expression_layers: tuple[Count, Count] = setting(
+        (256, 100), "two widths between log2(TPM + 1) and the cell layers (released)"
+    )
+    expression_dropout: float = setting(0.1, "after the first of them (released)", ge=0, lt=1)
+
+
+class DeepCdrOriginalSettings(RegressionSettings):
+    """Of DeepCDR; the defaults are those of its released code, but for the epochs."""
+
+    epochs: int = setting(500, "epochs at most (released: 100)", ge=1)
     select_by: Literal["rmse", "pearson"] = setting("pearson", "metric that chooses the epoch")
     batch_size: int = setting(64, "pairs of one optimiser step", ge=2)
     learning_rate: float = setting(1e-3, "of Adam, constant", gt=0)
     drug_layers: tuple[Count, ...] = setting(
         (256, 256, 256, 100), "widths of the graph convolutions; the last is the drug vector", min_length=1
+    )
+    drug_pooling: DrugPooling = setting(
+        "max", "over the atoms: max (its paper) or mean (its script, run without options)"
     )
     cell_layers: tuple[Count, Count] = setting((256, 100), "two widths; the last is the cell vector")
     dropout: float = setting(0.1, "of all layers", ge=0, lt=1)
@@ -103,5 +116,6 @@ PAIR_SETTINGS: dict[str, type[Settings]] = {
     "gradient_boosting": BoostingSettings,
     "permuted": RidgeSettings,
     "deepcdr": DeepCdrSettings,
+    "deepcdr_original": DeepCdrOriginalSettings,
     "encoder": ResponseSettings,
 }

@@ -20,6 +20,7 @@ from celllm import methods
 from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
 from celllm.cells.responses import read_responses
+from celllm.cells.values import linear
 from celllm.corpus.settings import PairSplitSettings
 from celllm.corpus.splits import Rows, Splits, named, pair_folds
 from celllm.errors import UserError
@@ -76,17 +77,36 @@ class DrugResponse:
         if vocabulary is not None:
             ids = np.array([vocabulary.index_of[symbol] for symbol in data.var_names])
             genes = Genes(vocabulary, read_only(ids))
-        return cls.join(data.X, data.obs_names, responses, genes)
+        return cls.join(data.X, data.obs_names, responses, genes, data.uns["celllm"]["values"])
 
     @classmethod
     def join(
-        cls, expression: csr_matrix, lines: "pd.Index[str]", responses: str | Path, genes: Genes | None = None
+        cls,
+        expression: csr_matrix,
+        lines: "pd.Index[str]",
+        responses: str | Path,
+        genes: Genes | None = None,
+        values: str = "tpm",
     ) -> Self:
-        """Join expression (lines x genes) with a table of responses, as :meth:`read` does."""
+        """Join expression (lines x genes; ``values``: of which kind) with a table of responses."""
         table = read_responses(responses)
         molecules = _molecules(table, responses)
         table = _usable(table, molecules, set(lines), responses)
-        return cls(_pairs(table, expression, lines, molecules, genes), pair_ids(table))
+        tested, line_of = np.unique(table["cell_line"].to_numpy(dtype=str), return_inverse=True)
+        drugs, drug_of = np.unique(table["drug"].to_numpy(dtype=str), return_inverse=True)
+        counts = linear(expression[lines.get_indexer(tested)], values)
+        for array in (tested, drugs, counts.data):
+            read_only(array)
+        screen = Screen(
+            lines=tested,
+            counts=counts,
+            drugs=drugs,
+            molecules=tuple(molecule for drug in drugs if (molecule := molecules[drug]) is not None),
+            genes=genes,
+            values="counts" if values == "counts" else "tpm",
+        )
+        known = table["ln_ic50"].to_numpy(dtype=float)
+        return cls(Pairs(screen, line_of, drug_of, known), pair_ids(table))
 
     @property
     def truth(self) -> Responses:
@@ -193,24 +213,6 @@ def _check(table: pd.DataFrame, path: str | Path) -> None:
     if np.ptp(table["ln_ic50"].to_numpy()) == 0:
         value = table["ln_ic50"].iloc[0]
         raise UserError(f"{path}: all {len(table)} responses are {value}; there is nothing to predict")
-
-
-def _pairs(
-    table: pd.DataFrame,
-    expression: csr_matrix,
-    expressed: "pd.Index[str]",
-    molecules: dict[str, Molecule | None],
-    genes: Genes | None,
-) -> Pairs:
-    """Lines and drugs that have a pair, in the order of their names, and the pairs by number."""
-    lines, line_of = np.unique(table["cell_line"].to_numpy(dtype=str), return_inverse=True)
-    drugs, drug_of = np.unique(table["drug"].to_numpy(dtype=str), return_inverse=True)
-    structures = tuple(molecule for drug in drugs if (molecule := molecules[drug]) is not None)
-    counts = expression[expressed.get_indexer(lines)]
-    for array in (lines, drugs, counts.data):
-        read_only(array)
-    screen = Screen(lines, counts, drugs, structures, genes)
-    return Pairs(screen, line_of, drug_of, table["ln_ic50"].to_numpy(dtype=float))
 
 
 TASK = DrugResponse

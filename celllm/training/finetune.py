@@ -8,7 +8,6 @@ import copy
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -23,6 +22,7 @@ from celllm.model.embedder import Embedder
 from celllm.optimiser import adam
 from celllm.training.best_epoch import BestEpoch, ChosenEpoch, finite
 from celllm.training.frozen import States, freeze, genes_read
+from celllm.training.randomness import seeded
 from celllm.training.settings import FinetuneSettings
 from celllm.training.trainer import resolve_precision
 
@@ -179,7 +179,7 @@ class Finetuner:
         NotFiniteError
             When the loss is not a finite number.
         """
-        with self._seeded(seed):
+        with seeded(seed, self.states.device):
             model = self._model()
             for _ in self.epochs(model, (rows, targets), epochs, np.random.default_rng(seed)):
                 pass
@@ -206,7 +206,7 @@ class Finetuner:
         The other parameters, and the errors, are those of :meth:`fit`.
         """
         best = BestEpoch()
-        with self._seeded(seed):
+        with seeded(seed, self.states.device):
             model = self._model()
             order = np.random.default_rng(seed)
             for epoch, loss in enumerate(self.epochs(model, (rows, targets), self.settings.epochs, order)):
@@ -227,13 +227,6 @@ class Finetuner:
     def _model(self) -> FineTuned:
         model = FineTuned(self.encoder, self.n_frozen, self.genes, self.n_classes, self.settings)
         return model.to(self.states.device)
-
-    @contextmanager
-    def _seeded(self, seed: int) -> Iterator[None]:
-        device = self.states.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            yield
 
     def epochs(
         self,

@@ -1,12 +1,12 @@
-"""Drug response from a pre-trained encoder: cell vector and drug vector side by side, then linear layers.
+"""Drug response as in TGDRP: cell vector and drug vector side by side, then linear layers.
 
 As in the authors' released code the last Performer layer, the final norm and everything on top of them are
 trained. The cell lines are few and their pairs many, so the encoder runs once for each line of a step, on the
-kept output of the frozen layers, and never for a pair.
+kept output of the frozen layers, and never for a pair; the drug encoder runs once for all drugs of the step.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from celllm.model.heads import feed_forward
 from celllm.training.best_epoch import ChosenEpoch
 from celllm.training.finetune import FineTuned, FinetuneSettings
 from celllm.training.frozen import FrozenStates, freeze, genes_read
+from celllm.training.randomness import seeded
 from celllm.training.regression import (
     Floats,
     Indices,
@@ -29,41 +30,28 @@ from celllm.training.regression import (
     choose,
     fit,
 )
-from celllm.training.settings import ResponseSettings
+from celllm.training.settings import ResponseSettings, TgdrpSettings
 from celllm.training.trainer import resolve_precision
 
 
 class ResponseModel(PairModel):
-    """Cell tower, drug encoder and regression.
+    """Cell lines, drugs and the regression on both.
 
     Parameters
     ----------
-    states : FrozenStates
-        Of the cell lines; on the device of the encoder.
-    genes : int array
-        Vocabulary indices of the genes that a line can have.
-    drug_encoder : nn.Module
-        Maps numbers of n drugs to (n, settings.drug_size), on the CPU.
-    settings : ResponseSettings
+    lines : nn.Module
+        Maps numbers of n lines to (n, settings.cell_layers[-1]).
+    drugs : nn.Module
+        Maps numbers of n different drugs to (n, settings.drug_size), on the same device.
+    settings : TgdrpSettings
         See there.
     """
 
-    def __init__(
-        self, states: FrozenStates, genes: Numbers, drug_encoder: nn.Module, settings: ResponseSettings
-    ) -> None:
+    def __init__(self, lines: nn.Module, drugs: nn.Module, settings: TgdrpSettings) -> None:
         super().__init__()
-        self.states, self.settings, self.drug_encoder = states, settings, drug_encoder
-        self.token_budget = states.store.token_budget
-        self.precision = resolve_precision(settings.precision, states.device)
-        tower = FinetuneSettings(
-            head=settings.cell_layers[:-1],
-            dropout=settings.dropout,
-            pooling_activation=settings.pooling_activation,
-        )
-        self.cells = FineTuned(states.encoder, states.n_frozen, genes, settings.cell_layers[-1], tower)
-        self.cells.to(states.device)
+        self.lines, self.drugs = lines, drugs
         sizes = [settings.drug_size + settings.cell_layers[-1], *settings.regression_layers, 1]
-        self.regression = feed_forward(sizes, settings.activation, settings.dropout).to(states.device)
+        self.regression = feed_forward(sizes, settings.activation, settings.dropout)
 
     @torch.no_grad()
     def start_at(self, mean: float) -> None:
@@ -73,35 +61,51 @@ class ResponseModel(PairModel):
         last.bias.fill_(mean)
 
     def forward(self, lines: Numbers, drugs: Numbers) -> Tensor:
-        """Numbers of n lines and n drugs -> responses (n,); each line and each drug is encoded once."""
-        chosen_lines, line_of = np.unique(lines, return_inverse=True)
-        chosen_drugs, drug_of = np.unique(drugs, return_inverse=True)
-        drug_vectors = self.drug_encoder(chosen_drugs).to(self.states.device)
-        both = torch.cat([drug_vectors[drug_of], self._encode(chosen_lines)[line_of]], dim=1)
+        """Numbers of n lines and n drugs -> responses (n,); each drug is encoded once."""
+        chosen, drug_of = np.unique(drugs, return_inverse=True)
+        both = torch.cat([self.drugs(chosen)[drug_of], self.lines(lines)], dim=1)
         return self.regression(both).squeeze(1)
 
+
+class EncodedLines(nn.Module):
+    """Vectors of cell lines from the trained part of an encoder, each line encoded once.
+
+    Parameters
+    ----------
+    states : FrozenStates
+        Of the cell lines; on the device of the encoder.
+    genes : int array
+        Vocabulary indices of the genes that a line can have.
+    settings : ResponseSettings
+        See there.
+    """
+
+    def __init__(self, states: FrozenStates, genes: Numbers, settings: ResponseSettings) -> None:
+        super().__init__()
+        self.states, self.dropout = states, settings.dropout
+        self.token_budget = states.store.token_budget
+        self.precision = resolve_precision(settings.precision, states.device)
+        head = FinetuneSettings(
+            head=settings.cell_layers[:-1],
+            dropout=settings.dropout,
+            pooling_activation=settings.pooling_activation,
+        )
+        self.cells = FineTuned(states.encoder, states.n_frozen, genes, settings.cell_layers[-1], head)
+
+    def forward(self, lines: Numbers) -> Tensor:
+        """Numbers of n lines -> (n, cell vector)."""
+        chosen, line_of = np.unique(lines, return_inverse=True)
+        return self._encode(chosen)[line_of]
+
     def _encode(self, lines: Numbers) -> Tensor:
-        """Vectors of different lines (n, cell vector): the encoder in passes, the head for all at once."""
+        """Vectors of different lines: the encoder in passes, the head for all at once."""
         chunks = self.states.chunks(lines, self.token_budget)
         enabled = self.precision != torch.float32
         with torch.autocast(self.states.device.type, self.precision if enabled else None, enabled=enabled):
             pooled = torch.cat([self.cells.pooled(self.states.take(lines[chunk])) for chunk in chunks])
             place = torch.from_numpy(np.argsort(np.concatenate(chunks)))
             vectors = self.cells.head.layers(pooled[place])
-        return F.dropout(F.relu(vectors.float()), self.settings.dropout, self.training)
-
-    def backward(self, lines: Numbers, drugs: Numbers, responses: Floats) -> float:
-        """Add the gradient of the mean squared error over these pairs; return that error."""
-        wanted = torch.as_tensor(responses, dtype=torch.float32, device=self.states.device)
-        loss = F.mse_loss(self(lines, drugs), wanted)
-        loss.backward()
-        return loss.item()
-
-    @torch.no_grad()
-    def predict(self, lines: Numbers, drugs: Numbers) -> Floats:
-        """Predict these pairs, in their order, without dropout."""
-        self.eval()
-        return self(lines, drugs).cpu().numpy().astype(np.float64)
+        return F.dropout(F.relu(vectors.float()), self.dropout, self.training)
 
 
 class ResponseTuner:
@@ -112,7 +116,7 @@ class ResponseTuner:
     embedder : Embedder
         Pre-trained, on the device to be used; never changed.
     cells : Cells
-        The cell lines.
+        The cell lines; with ``line_bins: log2_tpm`` from :func:`celllm.corpus.expressed.not_normalised`.
     genes : int array
         Vocabulary indices of the lines' genes.
     drug_encoder : callable
@@ -130,6 +134,8 @@ class ResponseTuner:
         settings: ResponseSettings,
     ) -> None:
         self.settings, self.drug_encoder = settings, drug_encoder
+        if settings.line_bins == "log2_tpm":
+            embedder = replace(embedder, tokeniser=replace(embedder.tokeniser, log_base="2"))
         self.genes = genes_read(embedder.tokeniser, genes)
         self.states = freeze(embedder, cells, settings)
 
@@ -150,23 +156,18 @@ class ResponseTuner:
         NotFiniteError
             When the loss is not a finite number.
         """
-        with self._seeded(seed):
-            return fit(self._model(), pairs, self.settings, epochs, np.random.default_rng(seed))
+        with seeded(seed, self.states.device):
+            return fit(self.model(), pairs, self.settings, epochs, np.random.default_rng(seed))
 
     def choose(
         self, pairs: KnownPairs, selection: KnownPairs, score: Score, seed: int
     ) -> ChosenEpoch[Indices, Floats]:
         """Train until patience ends, the best epoch chosen on other pairs by ``score(true, predicted)``."""
-        with self._seeded(seed):
+        with seeded(seed, self.states.device):
             order = np.random.default_rng(seed)
-            return choose(self._model(), pairs, selection, self.settings, score, order)
+            return choose(self.model(), pairs, selection, self.settings, score, order)
 
-    def _model(self) -> ResponseModel:
-        return ResponseModel(self.states, self.genes, self.drug_encoder(), self.settings)
-
-    @contextmanager
-    def _seeded(self, seed: int) -> Iterator[None]:
-        device = self.states.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            yield
+    def model(self) -> ResponseModel:
+        """An untrained model of random numbers that are drawn now."""
+        lines = EncodedLines(self.states, self.genes, self.settings)
+        return ResponseModel(lines, self.drug_encoder(), self.settings).to(self.states.device)

@@ -4,9 +4,12 @@ No generator runs on from step to step, so a run that resumes at a step draws wh
 the number of the step is all the state that a checkpoint has to keep for it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 import numpy as np
+import torch
 
 
 class Stream(IntEnum):
@@ -23,3 +26,11 @@ class Stream(IntEnum):
 def seed_of(seed: int, stream: Stream, *place: int) -> int:
     """Seed of a stream at a place (a step, a rank), a 63-bit number that differs for all of them."""
     return int(np.random.SeedSequence([seed, stream, *place]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Random numbers of a seed on the CPU and on ``device``; behind the block theirs go on as before."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

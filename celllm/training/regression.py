@@ -10,7 +10,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from celllm.optimiser import adam
 from celllm.training.best_epoch import BestEpoch, ChosenEpoch, finite
@@ -41,12 +42,22 @@ class PairModel(nn.Module, ABC):
     """A model that predicts a number for a line and a drug, both given by number."""
 
     @abstractmethod
-    def backward(self, lines: Numbers, drugs: Numbers, responses: Floats) -> float:
-        """Add the gradient of the mean squared error over these pairs; return that error."""
+    def forward(self, lines: Numbers, drugs: Numbers) -> Tensor:
+        """Numbers of n lines and n drugs -> responses (n,)."""
 
-    @abstractmethod
+    def backward(self, lines: Numbers, drugs: Numbers, responses: Floats, size: float) -> float:
+        """Add the gradient of the sum of these pairs' squared errors over ``size``; return that sum."""
+        predicted = self(lines, drugs)
+        wanted = torch.as_tensor(responses, dtype=predicted.dtype, device=predicted.device)
+        total = F.mse_loss(predicted, wanted, reduction="sum")
+        (total / size).backward()
+        return total.item()
+
+    @torch.no_grad()
     def predict(self, lines: Numbers, drugs: Numbers) -> Floats:
         """Predict these pairs, in their order, without dropout."""
+        self.eval()
+        return self(lines, drugs).cpu().numpy().astype(np.float64)
 
     @abstractmethod
     def start_at(self, mean: float) -> None:
@@ -119,14 +130,21 @@ def run_epoch(
     settings: RegressionSettings,
     order: np.random.Generator,
 ) -> tuple[float, int]:
-    """Make the steps of an epoch; return the mean squared error met on the way, and the number of pairs."""
+    """Make the steps of an epoch; return the mean squared error met on the way, and the number of pairs.
+
+    A pair weighs the same in every batch, one over the mean size of a batch: lines differ in their pairs, and
+    so do batches of few lines in size. Then the mean gradient over the batches of an epoch is that over all
+    pairs, whether they were drawn one by one (Table F.1) or by ``lines_per_batch``.
+    """
     model.train()
     total, n_seen, n_wanted = 0.0, 0, settings.pairs_per_epoch or len(pairs)
     groups = pairs.drugs if settings.drugs_per_batch else pairs.lines
     per_batch = settings.drugs_per_batch or settings.lines_per_batch
-    for rows in batches(groups, settings.batch_size, per_batch, order):
+    cut = batches(groups, settings.batch_size, per_batch, order)
+    size = len(pairs) / len(cut)
+    for rows in cut:
         n_seen += len(rows)
-        total += len(rows) * model.backward(pairs.lines[rows], pairs.drugs[rows], pairs.responses[rows])
+        total += model.backward(pairs.lines[rows], pairs.drugs[rows], pairs.responses[rows], size)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         if n_seen >= n_wanted:
@@ -151,7 +169,7 @@ def batches(groups: Numbers, size: int, per_batch: int, order: np.random.Generat
         blocks = [blocks[i] for i in order.permutation(len(blocks))]
         starts = range(0, len(blocks), per_batch)
         cut = [np.concatenate(blocks[start : start + per_batch]) for start in starts]
-    return _without_single_pairs(cut)
+    return _without_single_pairs(cut, order)
 
 
 def _cut(rows: Numbers, size: int) -> list[Numbers]:
@@ -159,9 +177,11 @@ def _cut(rows: Numbers, size: int) -> list[Numbers]:
     return np.array_split(rows, -(-len(rows) // size))
 
 
-def _without_single_pairs(cut: list[Numbers]) -> list[Numbers]:
+def _without_single_pairs(cut: list[Numbers], order: np.random.Generator) -> list[Numbers]:
     single = [rows for rows in cut if len(rows) == 1]
     others = [rows for rows in cut if len(rows) > 1]
     if len(single) == 1 and others:
-        return [np.concatenate([others[0], single[0]]), *others[1:]]
+        place = order.integers(len(others))  # an epoch of some pairs takes the first batches
+        others[place] = np.concatenate([others[place], single[0]])
+        return others
     return others + ([np.concatenate(single)] if single else [])

@@ -181,18 +181,10 @@ class RegressionSettings(Settings):
         return self
 
 
-class ResponseSettings(_FrozenSettings, RegressionSettings):
-    """Settings of drug response with an encoder."""
+class TgdrpSettings(RegressionSettings):
+    """Settings of TGDRP (Zhu et al. 2022), on which the released code puts every cell encoder."""
 
-    dropout: float = setting(
-        0.2,
-        "of all that stands on the encoder (Table F.1); the trained layers keep that of pre-training",
-        ge=0,
-        lt=1,
-    )
-    pooling_activation: PoolingActivation = setting(
-        "none", "between the gene convolution and the cell layers (paper: not given; released: none)"
-    )
+    dropout: float = setting(0.2, "of all that stands on the encoder of cells (Table F.1)", ge=0, lt=1)
     cell_layers: tuple[Count, ...] = setting(
         (1024, 256), "with ReLU; the last is the cell vector (Table F.1)", min_length=1
     )
@@ -203,6 +195,19 @@ class ResponseSettings(_FrozenSettings, RegressionSettings):
         (512, 512), "widths before the response (Table F.1)", min_length=1
     )
     activation: Activation = setting("elu", "of the regression (Table F.1)")
+
+
+class ResponseSettings(_FrozenSettings, TgdrpSettings):
+    """Settings of drug response with an encoder; its trained layers keep the dropout of pre-training."""
+
+    line_bins: Literal["log2_tpm", "normalised"] = setting(
+        "log2_tpm",
+        "bins of a cell line: floor(log2(TPM + 1)), at most 5, as the released code floors whatever it is "
+        "given; or TPM normalised to 10^4 and binned as the counts of a cell (paper: not given)",
+    )
+    pooling_activation: PoolingActivation = setting(
+        "none", "between the gene convolution and the cell layers (paper: not given; released: none)"
+    )
     trainable_layers: int = setting(1, "upper layers that are trained (released: 1); 0: none, -1: all", ge=-1)
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "of the encoder; auto: bfloat16 where in hardware"

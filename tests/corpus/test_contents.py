@@ -12,11 +12,13 @@ from scipy.sparse import csr_matrix
 
 from celllm.cells import h5ad
 from celllm.cells.check import PROVENANCE
+from celllm.cells.genes import Vocabulary
 from celllm.cells.prepare import run_prepare
 from celllm.cells.responses import run_responses
 from celllm.corpus import contents
 from celllm.corpus.contents import of_lengths, run_counts
-from celllm.corpus.expressed import expression_of
+from celllm.corpus.expressed import CellsInMemory, expression_of, from_csr, not_normalised
+from celllm.corpus.settings import LogBase
 from celllm.corpus.shards import run_index, run_shard
 from celllm.corpus.tokens import bins
 from celllm.errors import UserError
@@ -96,7 +98,10 @@ def test_everything_is_counted(run) -> None:
             "share_of_cells_up_to_13000_genes": 100.0,
         },
         # Cells of two to seven genes: each gene has over 1,400 of 10,000 counts, ln of which is above 5.
-        "bins": {name: [0, 0, 0, 0, 0, 100] for name in ("baron", "ccle", "panglaodb")},
+        "bins": {
+            name: [0, 0, 0, 0, 0, 100]
+            for name in ("baron", "ccle, normalised", "ccle, log2_tpm", "panglaodb")
+        },
     }
 
 
@@ -105,8 +110,31 @@ def test_the_bins_are_those_of_the_tokens() -> None:
     counts = csr_matrix(random.poisson(random.lognormal(0, 2, (30, 400))).astype(np.float32))
     expression = expression_of(counts)
     expected = np.bincount(bins(expression), minlength=6) / len(expression) * 100
-    np.testing.assert_allclose(contents._shares([expression[:99], expression[99:]]), expected, atol=0.005)
+    parts = [expression[:99] >> 12, expression[99:] >> 12]
+    np.testing.assert_allclose(contents._shares(parts), expected, atol=0.005)
     assert (expected > 0).sum() >= 4
+
+
+@pytest.mark.parametrize("values", ["tpm", "log2_tpm"])
+def test_bins_of_cell_lines_are_those_of_both_readings(tmp_path: Path, values: str) -> None:
+    """Most of a line is in bin 0 when normalised as a cell, and spread when log2(TPM + 1) is floored."""
+    random = np.random.default_rng(0)
+    tpm = random.lognormal(1, 2, (6, 200))
+    tpm *= 1e6 / tpm.sum(1, keepdims=True) / 100  # of 20,000 genes like these
+    path = write(tmp_path / "ccle.h5ad", [f"ACH-{i}" for i in range(6)])
+    data, vocabulary = h5ad.read(path), Vocabulary(tuple(f"G{i}" for i in range(200)), ("",) * 200)
+    x = csr_matrix((np.log2(tpm + 1) if values == "log2_tpm" else tpm).astype(np.float32))
+    uns = {"celllm": data.uns["celllm"] | {"values": values}}
+    made = anndata.AnnData(x, obs=data.obs, var=pd.DataFrame(index=list(vocabulary.symbols)), uns=uns)
+    h5ad.write(made, path)
+    readings: dict[bool, tuple[CellsInMemory, LogBase]] = {
+        True: (from_csr(tpm, range(200)), "e"),
+        False: (not_normalised(tpm, range(200)), "2"),
+    }
+    for normalise, (cells, base) in readings.items():
+        found = bins(cells.ragged.expression, log_base=base)
+        expected = np.bincount(found, minlength=6) / len(found) * 100
+        np.testing.assert_allclose(contents.of_bins(path, vocabulary, normalise), expected, atol=0.2)
 
 
 def test_what_a_run_does_not_have_is_not_counted(run) -> None:

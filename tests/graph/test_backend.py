@@ -10,14 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from celllm.graph import backend
-from celllm.graph.backend import (
-    GraphAttention,
-    GraphConvolution,
-    GraphIsomorphism,
-    graph_with_loops,
-    max_by_graph,
-)
+from celllm.graph import backend, plain
+from celllm.graph.backend import GraphAttention, graph_with_loops
 from celllm.graph.graphmae import GraphMAESettings, embed_genes
 from celllm.graph.network import GeneNetwork
 
@@ -78,9 +72,6 @@ LAYERS: dict[str, Callable[[], torch.nn.Module]] = {
     "attention": lambda: GraphAttention(SIZE_IN, SIZE_OUT, HEADS, 0.3, 0.2),
     "attention with a mapped residual": lambda: GraphAttention(SIZE_IN, SIZE_OUT, HEADS, 0.3, 0.2, True),
     "attention with a plain residual": lambda: GraphAttention(SIZE_IN, SIZE_IN, 5, residual=True),
-    "convolution": lambda: GraphConvolution(SIZE_IN, SIZE_OUT),
-    "narrowing convolution": lambda: GraphConvolution(SIZE_IN, 2),
-    "isomorphism": lambda: GraphIsomorphism(SIZE_IN, SIZE_OUT),
 }
 
 
@@ -109,16 +100,45 @@ def test_plain_torch_gives_the_numbers_of_dgl(
         torch.testing.assert_close(own, theirs, rtol=1e-5, atol=1e-5)
 
 
-def test_maximum_and_its_gradient_with_ties(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("dgl")
+@pytest.mark.parametrize(("name", "size"), [("GraphConv", SIZE_OUT), ("GraphConv", 2), ("GINConv", SIZE_OUT)])
+def test_layers_of_drugs_give_the_numbers_of_dgl(name: str, size: int) -> None:
+    dgl = pytest.importorskip("dgl")
+    from dgl.nn import pytorch as layers
+
+    torch.manual_seed(3)
+    ours = getattr(plain, name)(SIZE_IN, size)
+    torch.manual_seed(3)
+    if name == "GINConv":
+        network = torch.nn.Sequential(
+            torch.nn.Linear(SIZE_IN, size), torch.nn.ReLU(), torch.nn.Linear(size, size)
+        )
+        theirs = layers.GINConv(network, "sum")
+    else:
+        theirs = layers.GraphConv(SIZE_IN, size, norm="both", allow_zero_in_degree=True)
+    ends = torch.from_numpy(SOURCE), torch.from_numpy(TARGET)
+    graphs = plain.Graph(*ends, N_NODES), dgl.graph(ends, num_nodes=N_NODES)
+    found = []
+    for layer, graph in zip((ours, theirs), graphs, strict=True):
+        features = torch.randn(N_NODES, SIZE_IN, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        out = layer(graph, features)
+        weights = torch.linspace(-1, 1, out.numel()).view(out.shape)
+        found.append([out, *torch.autograd.grad((out * weights).sum(), [features, *layer.parameters()])])
+    for own, other in zip(*found, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-5)
+
+
+def test_maximum_and_mean_of_each_graph_and_the_gradient_with_ties() -> None:
     features = torch.relu(torch.randn(10, 6, generator=torch.Generator().manual_seed(0))).requires_grad_()
-    sizes, found = np.array([3, 1, 6]), []
-    for library in (backend.dgl, None):
-        monkeypatch.setattr(backend, "dgl", library)
-        out = max_by_graph(sizes, features)
-        found += [out, *torch.autograd.grad((out * torch.arange(18.0).view(3, 6)).sum(), features)]
-    assert torch.equal(found[0], found[2])
-    assert torch.equal(found[1], found[3])
+    parts = torch.split(features, [3, 1, 6])
+    weights = torch.arange(18.0).view(3, 6)
+    largest = plain.max_by_graph(torch.tensor([3, 1, 6]), features)
+    assert torch.equal(largest, torch.stack([part.amax(0) for part in parts]))
+    gradient, first = torch.autograd.grad((largest * weights).sum(), features)[0], torch.zeros(10, 6)
+    for start, part, row in zip((0, 3, 4), parts, weights, strict=True):
+        first[start + part.argmax(0), torch.arange(6)] = row
+    assert torch.equal(gradient, first)
+    found = plain.mean_by_graph(torch.tensor([3, 1, 6]), features)
+    torch.testing.assert_close(found, torch.stack([part.mean(0) for part in parts]))
 
 
 def test_gene_embeddings_without_dgl(planted: GeneNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +153,7 @@ def test_gene_embeddings_without_dgl(planted: GeneNetwork, monkeypatch: pytest.M
 def test_without_dgl_the_other_back_end_is_chosen() -> None:
     code = (
         "import sys; sys.modules['dgl'] = None; import numpy as np; from celllm.graph import backend, drugs; "
-        "print(type(backend.graph_of(np.array([0]), np.array([1]), 2)).__module__)"
+        "print(type(backend.graph_with_loops(np.array([0]), np.array([1]), 2)).__module__)"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert told == "celllm.graph.plain\n"

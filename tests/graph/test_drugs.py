@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from celllm.graph.drugs import Drugs, GcnEncoder, GinEncoder
 from celllm.graph.molecules import ELEMENTS, N_FEATURES, Molecule, read_smiles
+from celllm.graph.settings import DrugPooling
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 CISPLATIN = "N.N.[Cl-].[Cl-].[Pt+2]"
@@ -66,9 +67,12 @@ def test_drugs_stand_side_by_side() -> None:
     batch = drugs().take(np.array([2, 0, 2]))
     assert batch.sizes.tolist() == [3, 13, 3]
     assert batch.atoms.shape == (19, 77)
-    assert batch.bonds[:, :4].tolist() == [[0, 1, 1, 2], [1, 2, 0, 1]]
-    assert batch.bonds[:, -4:].tolist() == [[16, 17, 17, 18], [17, 18, 16, 17]]
-    assert batch.graph().num_edges() == 4 + 26 + 4
+    atoms = [molecule(smiles).atoms for smiles in ("CCO", ASPIRIN, "CCO")]
+    assert batch.atoms.tolist() == np.concatenate(atoms).tolist()
+    bonds = torch.stack([batch.graph.source, batch.graph.target])
+    assert bonds[:, :4].tolist() == [[0, 1, 1, 2], [1, 2, 0, 1]]
+    assert bonds[:, -4:].tolist() == [[16, 17, 17, 18], [17, 18, 16, 17]]
+    assert batch.graph.num_edges() == 4 + 26 + 4
     assert batch.graph_with_loops().num_edges() == 4 + 26 + 4 + 19
 
 
@@ -76,8 +80,8 @@ def adjacency(encoder: nn.Module, numbers: list[int]) -> tuple[Tensor, Tensor, T
     """Dense adjacency of the chosen drugs, their atoms, and the drug of each atom."""
     batch = drugs().take(np.array(numbers))
     linked = torch.zeros(len(batch.atoms), len(batch.atoms), dtype=torch.float64)
-    linked[batch.bonds[1], batch.bonds[0]] = 1.0
-    owner = torch.repeat_interleave(torch.arange(len(numbers)), torch.from_numpy(batch.sizes))
+    linked[batch.graph.target, batch.graph.source] = 1.0
+    owner = torch.repeat_interleave(torch.arange(len(numbers)), batch.sizes)
     return linked, batch.atoms.double(), owner
 
 
@@ -93,8 +97,6 @@ def largest(x: Tensor, owner: Tensor) -> Tensor:
 
 def double(encoder: nn.Module) -> nn.Module:
     """In float64, atoms too."""
-    held = encoder.drugs.molecules
-    encoder.drugs = Drugs([Molecule(one.atoms.astype(np.float64), one.bonds) for one in held])
     return encoder.double().train()
 
 
@@ -118,23 +120,26 @@ def test_gin_is_its_formula() -> None:
     linked, x, owner = adjacency(encoder, [1, 0, 2])
     levels = []
     for layer, norm in zip(encoder.layers, encoder.norms, strict=True):
-        x = batch_norm(norm, F.relu(layer.layer.apply_func(x + linked @ x)))
+        x = batch_norm(norm, F.relu(layer.apply_func(x + linked @ x)))
         levels.append(x)
     theirs = F.relu(encoder.out[0](largest(torch.cat(levels, 1), owner)))
     assert_same(encoder(np.array([1, 0, 2])), theirs, encoder)
 
 
-def test_gcn_is_its_formula() -> None:
-    """x' = norm(relu(D^-1/2 (A + I) D^-1/2 x W + b)), maximum over the atoms."""
+@pytest.mark.parametrize("pooling", ["max", "mean"])
+def test_gcn_is_its_formula(pooling: DrugPooling) -> None:
+    """x' = norm(relu(D^-1/2 (A + I) D^-1/2 x W + b)), maximum or mean over the atoms."""
     torch.manual_seed(0)
-    encoder = double(GcnEncoder(drugs(), sizes=(8, 6), dropout=0.0))
+    encoder = double(GcnEncoder(drugs(), sizes=(8, 6), dropout=0.0, pooling=pooling))
     linked, x, owner = adjacency(encoder, [1, 0, 2])
     looped = linked + torch.eye(len(linked), dtype=torch.float64)
     scale = looped.sum(1).rsqrt()
     for layer, norm in zip(encoder.layers, encoder.norms, strict=True):
-        own = layer.layer
-        x = batch_norm(norm, F.relu((scale[:, None] * looped * scale) @ x @ own.weight + own.bias))
-    assert_same(encoder(np.array([1, 0, 2])), largest(x, owner), encoder)
+        x = batch_norm(norm, F.relu((scale[:, None] * looped * scale) @ x @ layer.weight + layer.bias))
+    pooled = largest(x, owner)
+    if pooling == "mean":
+        pooled = torch.stack([x[owner == number].mean(0) for number in range(3)])
+    assert_same(encoder(np.array([1, 0, 2])), pooled, encoder)
 
 
 @pytest.mark.parametrize("kind", [GinEncoder, GcnEncoder])
@@ -151,11 +156,30 @@ def test_in_evaluation_a_drug_is_the_same_in_any_company(kind: type[nn.Module]) 
 def test_published_sizes() -> None:
     """TGDRP: three layers of 128, 256 out (paper, Table F.1); DeepCDR: 256, 256, 256, 100."""
     gin, gcn = GinEncoder(drugs()), GcnEncoder(drugs())
-    assert [layer.layer.apply_func[0].in_features for layer in gin.layers] == [77, 128, 128]
+    assert [layer.apply_func[0].in_features for layer in gin.layers] == [77, 128, 128]
     assert (gin.out[0].in_features, gin.out[0].out_features) == (384, 256)
-    assert [tuple(layer.layer.weight.shape) for layer in gcn.layers] == [
+    assert [tuple(layer.weight.shape) for layer in gcn.layers] == [
         (77, 256),
         (256, 256),
         (256, 256),
         (256, 100),
     ]
+
+
+@pytest.mark.parametrize("kind", [GinEncoder, GcnEncoder])
+def test_graphs_move_with_the_encoder_and_are_no_weights(kind: type[nn.Module]) -> None:
+    """The plain back end works wherever the encoder is; dgl's is on the CPU alone."""
+    encoder = kind(drugs())
+    assert not [name for name in encoder.state_dict() if name.startswith("drugs")]
+    assert {buffer.device.type for buffer in encoder.to("meta").drugs.buffers()} == {"meta"}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("kind", [GinEncoder, GcnEncoder])
+def test_a_gpu_gives_the_vectors_of_the_cpu(kind: type[nn.Module]) -> None:
+    encoder = kind(drugs()).eval()
+    with torch.no_grad():
+        wanted = encoder(np.arange(4))
+        found = encoder.to("cuda")(np.arange(4))
+    assert found.device.type == "cuda"
+    torch.testing.assert_close(found.cpu(), wanted, rtol=1e-4, atol=1e-5)

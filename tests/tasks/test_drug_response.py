@@ -295,7 +295,7 @@ def test_a_constant_test_target_has_errors_and_no_correlation(files: Files, tmp_
 
 
 def test_an_encoder_learns_the_planted_screen_and_is_deterministic(files: Files, tmp_path: Path) -> None:
-    model, how = trained(files), {"settings": {**QUICK, "epochs": 40}}
+    model, how = trained(files), {"settings": {**QUICK, "epochs": 40, "learning_rate": 0.005}}
     means = run(files, tmp_path, baseline("drug_mean"), "cold")
     first = run(files, tmp_path, model, "cold", **how)
     assert set(first["status"]) == {"ok"}
@@ -316,11 +316,33 @@ def test_protocols_and_encoders_without_pre_training(files: Files, tmp_path: Pat
         run(files, tmp_path, CELLLM, settings=short)
 
 
-def test_deepcdr_runs_from_files(files: Files, tmp_path: Path) -> None:
-    settings = {"epochs": 3, "drug_layers": [8, 8], "cell_layers": [8, 8]}
-    frame = run(files, tmp_path, baseline("deepcdr"), settings=settings)
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("deepcdr", {"drug_width": 8, "expression_layers": [8, 8], "learning_rate": 1e-3}),
+        ("deepcdr_original", {"drug_layers": [8, 8], "cell_layers": [8, 8]}),
+    ],
+)
+def test_deepcdr_runs_from_files(files: Files, tmp_path: Path, name: str, sizes: dict[str, Any]) -> None:
+    frame = run(files, tmp_path, baseline(name), settings={"epochs": 3, **sizes})
     assert set(frame["status"]) == {"ok"}
     assert mean(frame, "rmse") < 3.0
+
+
+@pytest.mark.parametrize("model", ["ridge", "encoder"])
+def test_log2_tpm_in_the_file_gives_the_scores_of_tpm(files: Files, tmp_path: Path, model: str) -> None:
+    data = h5ad.read(files.cells)
+    data.X = csr_matrix(data.X, copy=True)
+    data.X.data = np.log2(data.X.data + 1)
+    data.uns["celllm"]["values"] = "log2_tpm"
+    h5ad.write(data, tmp_path / "log2.h5ad")
+    row = trained(files) if model == "encoder" else baseline(model)
+    how = {"settings": {**QUICK, "epochs": 1}} if model == "encoder" else {}
+    first, second = (
+        run(files, tmp_path / name, row, "cold", cells=cells, **how)["value"]
+        for name, cells in (("tpm", files.cells), ("log2", tmp_path / "log2.h5ad"))
+    )
+    assert second.to_numpy() == pytest.approx(first.to_numpy(), rel=1e-4, nan_ok=True)
 
 
 def test_controls_do_not_load_pytorch(files: Files, tmp_path: Path) -> None:

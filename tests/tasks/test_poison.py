@@ -32,7 +32,10 @@ ENCODERS: dict[str, dict[str, Any]] = {
 QUICK = {"epochs": 3, "accumulation": 1, "learning_rate": 0.005, "precision": "float32"}
 RESPONSE_ENCODERS = {"fine-tuned": {}, "frozen": {"trainable_layers": 0}}
 BASELINES, RESPONSE_BASELINES = ([name for name in names if name != "encoder"] for names in (CELLS, PAIRS))
-QUICK_DEEPCDR = {"epochs": 2, "drug_layers": [8, 8], "cell_layers": [8, 8], "batch_size": 32}
+QUICK_NETWORKS = {
+    "deepcdr": {"epochs": 2, "drug_width": 8, "expression_layers": [8, 8], "batch_size": 32},
+    "deepcdr_original": {"epochs": 2, "drug_layers": [8, 8], "cell_layers": [8, 8], "batch_size": 32},
+}
 
 
 def prepared(row: dict[str, Any], settings: dict[str, Any] | None, data: Task) -> Runner:
@@ -70,7 +73,7 @@ def screen_runner(name: str, files: screen.Files, data: DrugResponse) -> Runner:
     if name in RESPONSE_ENCODERS:
         quick = screen.QUICK | {"epochs": 2}
         return prepared(screen.trained(files), quick | RESPONSE_ENCODERS[name], data)
-    settings = QUICK_DEEPCDR if name == "deepcdr" else None
+    settings = QUICK_NETWORKS.get(name)
     return prepared({"name": name, "kind": "baseline"}, settings, data)
 
 

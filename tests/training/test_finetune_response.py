@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
-from celllm.corpus.expressed import CellsInMemory, from_csr
+from celllm.corpus.expressed import CellsInMemory, from_csr, not_normalised
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.model import Encoder, EncoderConfig
 from celllm.model.embedder import Embedder
 from celllm.model.settings import PoolingActivation
 from celllm.settings import as_settings
-from celllm.training.finetune_response import ResponseModel, ResponseSettings, ResponseTuner
+from celllm.training.finetune_response import EncodedLines, ResponseModel, ResponseSettings, ResponseTuner
 from celllm.training.frozen import States
 from celllm.training.regression import (
     Floats,
@@ -39,6 +39,7 @@ QUICK = ResponseSettings(
     cell_layers=(16, 8),
     drug_size=5,
     regression_layers=(16,),
+    line_bins="normalised",
     precision="float32",
 )
 
@@ -142,7 +143,10 @@ class Constant(PairModel):
         super().__init__()
         self.number, self.values, self.epoch = nn.Parameter(torch.zeros(())), values, 0
 
-    def backward(self, lines: Numbers, drugs: Numbers, responses: Floats) -> float:
+    def forward(self, lines: Numbers, drugs: Numbers) -> Tensor:
+        raise NotImplementedError
+
+    def backward(self, lines: Numbers, drugs: Numbers, responses: Floats, size: float) -> float:
         self.number.grad = torch.zeros(())
         return 0.0
 
@@ -163,9 +167,9 @@ class Watching(Constant):
         super().__init__([])
         self.steps: list[KnownPairs] = []
 
-    def backward(self, lines: Numbers, drugs: Numbers, responses: Floats) -> float:
+    def backward(self, lines: Numbers, drugs: Numbers, responses: Floats, size: float) -> float:
         self.steps.append(KnownPairs(lines, drugs, responses))
-        return super().backward(lines, drugs, responses)
+        return super().backward(lines, drugs, responses, size)
 
     def epoch_of(self, known: KnownPairs, settings: RegressionSettings, order: np.random.Generator) -> int:
         """Make an epoch; return the number of pairs that it told of."""
@@ -205,6 +209,53 @@ def test_an_epoch_of_some_pairs_is_whole_batches_and_others_each_time(lines_per_
         everything = settings.changed(pairs_per_epoch=n)
         assert model.epoch_of(known, everything, order) == 640
         assert sorted(np.concatenate([step.responses for step in model.steps])) == sorted(known.responses)
+
+
+class Additive(PairModel):
+    """A number per line and per drug; keeps the gradient of each step, and the weights stay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_line, self.of_drug = (nn.Parameter(torch.zeros(40, dtype=torch.float64)) for _ in range(2))
+
+    def forward(self, lines: Numbers, drugs: Numbers) -> Tensor:
+        return self.of_line[lines] + self.of_drug[drugs]
+
+    def start_at(self, mean: float) -> None:
+        raise NotImplementedError
+
+    def gradients(self, known: KnownPairs, settings: RegressionSettings, seed: int) -> Tensor:
+        """Of every step of an epoch, (n_steps, n_parameters)."""
+        met = []
+
+        class Watch(torch.optim.SGD):
+            def step(self, closure: Any = None) -> None:
+                met.append(torch.cat([p.grad.clone() for p in self.param_groups[0]["params"]]))
+
+        run_epoch(self, Watch(self.parameters()), known, settings, np.random.default_rng(seed))
+        return torch.stack(met)
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"lines_per_batch": 1}, {"lines_per_batch": 4}, {"drugs_per_batch": 2}]
+)
+def test_batches_of_few_lines_have_the_mean_gradient_of_random_pairs(change: dict[str, int]) -> None:
+    """Lines with 1 to 40 pairs: the mean over an epoch's steps is the gradient over all pairs (Table F.1)."""
+    rng = np.random.default_rng(0)
+    lines = np.repeat(np.arange(40), np.arange(1, 41))
+    drugs = np.concatenate([rng.permutation(40)[: n + 1] for n in range(40)])
+    known, model = KnownPairs(lines, drugs, rng.normal(size=len(lines)) + lines / 10), Additive()
+    model.backward(known.lines, known.drugs, known.responses, len(known))
+    wanted = torch.cat([model.of_line.grad, model.of_drug.grad])
+    model.zero_grad()
+    settings = RegressionSettings(batch_size=16, **change)
+    found = model.gradients(known, settings, 1)
+    torch.testing.assert_close(found.mean(0), wanted, rtol=1e-9, atol=1e-12)
+    # An epoch of some pairs: the same in expectation, here over 300 epochs of a fifth of the pairs.
+    part = settings.changed(pairs_per_epoch=len(known) // 5)
+    some = torch.cat([model.gradients(known, part, seed) for seed in range(300)])
+    error = some.std(0) / len(some) ** 0.5
+    assert ((some.mean(0) - wanted).abs() <= 5 * error + 1e-12).all()
 
 
 @pytest.mark.parametrize(
@@ -270,24 +321,27 @@ class Watch:
 
     def __init__(self, model: ResponseModel) -> None:
         self.seen: list[int] = []
-        take = model.states.take
+        assert isinstance(model.lines, EncodedLines)
+        self.states = model.lines.states
+        take = self.states.take
 
         def watched(rows: NDArray[np.int64]) -> Any:
             self.seen += rows.tolist()
             return take(rows)
 
-        model.states.take = watched  # type: ignore[method-assign]
+        self.states.take = watched  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("token_budget", [1, 200, 100_000])
 def test_a_line_and_a_drug_are_encoded_once_per_step_and_never_per_pair(token_budget: int) -> None:
     made = tuner(QUICK.changed(token_budget=token_budget))
-    drugs = DrugTable()
-    model = ResponseModel(made.states, made.genes, drugs, made.settings)
+    model = made.model()
+    drugs = model.drugs
+    assert isinstance(drugs, DrugTable)
     watch, all_pairs = Watch(model), pairs()
     rows = np.random.default_rng(0).permutation(len(all_pairs))[:40]
     step = some(all_pairs, rows)
-    model.backward(step.lines, step.drugs, step.responses)
+    model.backward(step.lines, step.drugs, step.responses, len(step))
     assert sorted(watch.seen) == sorted(set(step.lines))
     assert drugs.asked == [sorted(set(step.drugs))]
     watch.seen.clear()
@@ -304,17 +358,19 @@ def test_gradients_are_those_of_encoding_every_pair(trainable_layers: int) -> No
     settings = QUICK.changed(trainable_layers=trainable_layers, token_budget=150)
     made = tuner(settings)
     torch.manual_seed(0)
-    model = ResponseModel(made.states, made.genes, DrugTable(), settings).eval()
+    model = made.model().eval()
+    assert isinstance(model.lines, EncodedLines)
+    cells_of = model.lines.cells
     step = some(pairs(), np.random.default_rng(0).permutation(144)[:30])
-    loss = model.backward(step.lines, step.drugs, step.responses)
+    loss = model.backward(step.lines, step.drugs, step.responses, 30.0) / 30
     ours = [parameter.grad.clone() for parameter in model.parameters()]
     model.zero_grad()
 
     def cell_vector(states: States) -> Tensor:
-        return torch.relu(model.cells(states))
+        return torch.relu(cells_of(states))
 
     vectors = [
-        torch.cat([model.drug_encoder(np.array([drug])), cell_vector(made.states.take(np.array([line])))], 1)
+        torch.cat([model.drugs(np.array([drug])), cell_vector(made.states.take(np.array([line])))], 1)
         for line, drug in zip(step.lines, step.drugs, strict=True)
     ]
     wanted = torch.as_tensor(step.responses, dtype=torch.float32)
@@ -340,7 +396,8 @@ def test_a_frozen_encoder_is_kept_to_its_final_norm() -> None:
     model, _ = fitted(made)
     assert made.states.n_computed == N_LINES
     assert not [name for name, _ in model.named_parameters() if "layers.0.attention" in name]
-    assert isinstance(model.cells.norm, nn.Identity)
+    assert isinstance(model.lines, EncodedLines)
+    assert isinstance(model.lines.cells.norm, nn.Identity)
 
 
 def test_the_pre_trained_encoder_stays_as_it_is() -> None:
@@ -352,12 +409,13 @@ def test_the_pre_trained_encoder_stays_as_it_is() -> None:
 
 
 def test_sizes_are_those_of_table_f1() -> None:
-    model = ResponseModel(tuner().states, GENES, nn.Linear(3, 256), ResponseSettings())
+    lines = EncodedLines(tuner().states, GENES, ResponseSettings())
+    model = ResponseModel(lines, nn.Linear(3, 256), ResponseSettings())
     widths = [(one.in_features, one.out_features) for one in model.regression if isinstance(one, nn.Linear)]
     assert widths == [(512, 512), (512, 512), (512, 1)]
-    head = [one for one in model.cells.modules() if isinstance(one, nn.Linear)][-2:]
+    head = [one for one in lines.cells.modules() if isinstance(one, nn.Linear)][-2:]
     assert [(one.in_features, one.out_features) for one in head] == [(len(GENES) + 1, 1024), (1024, 256)]
-    for part, wanted in ((model.cells.layers, 0.1), (model.cells.head, 0.2), (model.regression, 0.2)):
+    for part, wanted in ((lines.cells.layers, 0.1), (lines.cells.head, 0.2), (model.regression, 0.2)):
         assert {one.p for one in part.modules() if isinstance(one, nn.Dropout)} == {wanted}
 
 
@@ -367,5 +425,21 @@ def test_no_activation_between_convolution_and_cell_layers_as_in_the_released_dr
 ) -> None:
     assert ResponseSettings().pooling_activation == "none"
     made = tuner(QUICK.changed(pooling_activation=kind))
-    model = ResponseModel(made.states, GENES, DrugTable(), made.settings).eval()
-    assert bool((model.cells.pooled(made.states.take(np.arange(N_LINES))) < 0).any()) is negative
+    lines = EncodedLines(made.states, GENES, made.settings).eval()
+    assert bool((lines.cells.pooled(made.states.take(np.arange(N_LINES))) < 0).any()) is negative
+
+
+def test_lines_can_be_read_as_log2_tpm_or_normalised() -> None:
+    """The released forward floors what it is given, at most 5; normalised, most of a line stands in bin 0."""
+    tpm = np.array([[0.0, 0.5, 1.0, 3.0, 7.0, 30.0, 31.0, 1e5, 16000.0]], dtype=np.float32)
+    genes, matrix = np.arange(9), csr_matrix(tpm)
+    embedder = Embedder(encoder(), Tokeniser(N_GENES))
+    found = {}
+    for kind, lines in (("log2_tpm", not_normalised(matrix, genes)), ("normalised", from_csr(matrix, genes))):
+        made = ResponseTuner(embedder, lines, genes, DrugTable, QUICK.changed(line_bins=kind))
+        found[kind] = made.states.tokeniser(lines.take([0])).bins[0, 1:].tolist()
+    assert found["log2_tpm"] == np.minimum(np.log2(tpm[0, 1:] + 1).astype(int), 5).tolist()
+    share = 1e4 * tpm[0, 1:] / tpm.sum()
+    assert found["normalised"] == np.minimum(np.log1p(share).astype(int), 5).tolist()
+    assert ResponseSettings().line_bins == "log2_tpm"
+    assert embedder.tokeniser.log_base == "e"

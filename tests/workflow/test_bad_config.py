@@ -137,9 +137,9 @@ def test_a_slip_is_one_line_naming_the_key(change: dict, words: list[str]) -> No
         ("drug_sensitivity.splits.drug_full.seed", 3, "is decided by the run"),
         ("drug_response.finetuning.drugs_per_batch", 2, "expected 0 with lines_per_batch"),
         (
-            "drug_response.baselines.deepcdr.cell_layers",
+            "drug_response.baselines.deepcdr.expression_layers",
             [3],
-            "drug_response.baselines.deepcdr.cell_layers.1: is missing",
+            "drug_response.baselines.deepcdr.expression_layers.1: is missing",
         ),
         ("pretraining.settings.batchsize", 3, "unknown key 'batchsize'; did you mean 'batch_size'"),
         ("pretraining.settings.seed", 3, "is decided by the run"),
@@ -191,7 +191,7 @@ SECTIONS = {
     },
     **{
         f"drug_response.baselines.{name}": PAIR_SETTINGS[name]
-        for name in ("ridge", "gradient_boosting", "deepcdr")
+        for name in ("ridge", "gradient_boosting", "deepcdr", "deepcdr_original")
     },
 }
 
