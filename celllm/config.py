@@ -15,7 +15,13 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 from pydantic import AfterValidator, Field, model_validator
 
 from celllm.cells.settings import OPTIONS, H5adOptions, NoOptions
-from celllm.corpus.settings import PairSplitSettings, RunTokens, SplitSettings, TokenSettings
+from celllm.corpus.settings import (
+    GroupSplitSettings,
+    PairSplitSettings,
+    RunTokens,
+    SplitSettings,
+    TokenSettings,
+)
 from celllm.errors import UserError
 from celllm.graph.settings import GraphMAESettings, NetworkSettings
 from celllm.io import read_yaml, sha256
@@ -51,6 +57,13 @@ NEEDS = {
     "annotation": {"annotation": 0},
     "drug_sensitivity": {"single_cell_drug": 0},
     "drug_response": {"expression": 1, "response": 1},
+}
+# Task with whole groups held out -> the section whose rows and settings it takes.
+HELD_OUT_OF = {
+    "annotation_donor": "annotation",
+    "drug_patient": "drug_sensitivity",
+    "response_tissue": "drug_response",
+    "response_drug": "drug_response",
 }
 # Section -> settings of each method that it can have.
 METHODS_OF = {
@@ -230,6 +243,23 @@ class Response(_Task):
     )
 
 
+class HeldOutTask(Settings):
+    """A task of Table S3."""
+
+    models: Unlike[str] = setting(description="which of the rows of the same task with groups mixed")
+    data_sets: Unlike[str] = setting((), "which of its data sets; drug response has one screen")
+    splits: Annotated[GroupSplitSettings, Reserved("seed")] = setting(description="how groups are held out")
+
+
+class HeldOut(Settings):
+    """Held-out groups, Table S3, under protocol strict; a task that is not here is not run."""
+
+    annotation_donor: HeldOutTask | None = setting(None, "cell annotation by donor")
+    drug_patient: HeldOutTask | None = setting(None, "single-cell drug sensitivity by patient")
+    response_tissue: HeldOutTask | None = setting(None, "cell-line drug response by tissue")
+    response_drug: HeldOutTask | None = setting(None, "cell-line drug response by drug")
+
+
 Number = Annotated[int, Field(ge=0)]
 
 
@@ -280,6 +310,7 @@ class Config(Settings):
     annotation: Annotation = setting(description="cell annotation, Tables 1 and B.2")
     drug_sensitivity: DrugSensitivity = setting(description="single-cell drug sensitivity, Table 2")
     drug_response: Response = setting(description="cell-line drug response, Tables 3 and B.1")
+    held_out: HeldOut = setting(HeldOut(), "groups that no training cell is of, Table S3")
     memory: MemorySettings = setting(MemorySettings(), "Fig. 4")
     interpretation: Annotated[InterpretationSettings, Reserved("seed")] = setting(
         InterpretationSettings(), "appendix C"
@@ -546,6 +577,11 @@ def _check_names(config: Mapping[str, Any]) -> None:
         for name in config[section]["models"]:
             if name not in config["models"]:
                 raise UserError(f"config: {section}.models: {unknown(name, config['models'], 'model')}")
+    for task, chosen in config.get("held_out", {}).items():
+        for key, known in (("models", config["models"]), ("data_sets", config["catalogue"])):
+            for name in (chosen or {}).get(key, ()):
+                if name not in known:
+                    raise UserError(f"config: held_out.{task}.{key}: {unknown(name, known, key[:-1])}")
     _check_tables(config)
     _check_encoders(config["models"], config["sizes"])
 

@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import PurePosixPath
 from typing import Any
 
-from celllm.config import METHODS_OF, NEEDS, SECTION_OF, Config, lay_over, layers_of
+from celllm.config import HELD_OUT_OF, METHODS_OF, NEEDS, SECTION_OF, Config, lay_over, layers_of
 from celllm.methods import outside
 from celllm.report import published
 from celllm.report.captions import CAPTIONS, kind_of
@@ -330,6 +330,47 @@ class Plan:
     def table_scores(self, *tables: str) -> list[str]:
         """The score files of some tables (all of the run)."""
         return [path for section in self.sections(tables) for path in self.scores(section)]
+
+    @cached_property
+    def held_out(self) -> dict[str, list[str]]:
+        """Tasks of Table S3 that this run makes, each with its data sets."""
+        found = {}
+        for task, chosen in self.config.get("held_out", {}).items():
+            section = HELD_OUT_OF[task]
+            if chosen and section in self.sections():
+                sets = [name for name in chosen.get("data_sets", ()) if name in self.labelled_sets]
+                found[task] = [SCREEN] if section == "drug_response" else sets
+        return found
+
+    def held_out_splits(self, task: str) -> dict[str, Any]:
+        """How groups are held out."""
+        return self.config["held_out"][task]["splits"] | {"seed": self.config["seed"]}
+
+    def held_out_settings(self, task: str, model: str) -> dict[str, Any]:
+        """Settings of a row, those of the same task with groups mixed."""
+        return self.settings(HELD_OUT_OF[task], model)
+
+    @property
+    def held_out_scores(self) -> list[str]:
+        """Scores of Table S3, under protocol strict."""
+        return [
+            self.path(f"scores/{task}/{data_set}/{model}/strict.csv")
+            for task, data_sets in self.held_out.items()
+            for data_set, model in product(data_sets, self.config["held_out"][task]["models"])
+            if model in self.config[HELD_OUT_OF[task]]["models"]
+        ]
+
+    def cells(self, data_set: str) -> list[str]:
+        """Prepared cells of a data set; of the screen those of its lines."""
+        return self.paths(CELLS, self.data_sets["expression"] if data_set == SCREEN else [data_set])
+
+    def responses(self, data_set: str) -> list[str]:
+        """Responses of the screen; other data sets have none."""
+        return self.paths(RESPONSES, self.data_sets["response"] if data_set == SCREEN else [])
+
+    def response_flags(self, data_set: str) -> list[str]:
+        """The same for the command line."""
+        return [word for path in self.responses(data_set) for word in ("--responses", path)]
 
     @property
     def predictions(self) -> dict[str, str]:

@@ -300,3 +300,22 @@ def test_planning_needs_no_heavy_library() -> None:
     code = "import sys, celllm.plan; print(*({'torch', 'scanpy', 'anndata'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_held_out_groups_are_those_of_the_runs_tables_data_sets_and_rows(plan: Plan) -> None:
+    sets = {"annotation_donor": ["baron"], "drug_patient": ["gse117872"], "response_tissue": [SCREEN]}
+    assert plan.held_out == sets | {"response_drug": [SCREEN]}
+    assert "results/toy/scores/annotation_donor/baron/celllm/strict.csv" in plan.held_out_scores
+    assert plan.held_out_splits("response_tissue") == {
+        "group": "tissue", "n_folds": 2, "validation_fraction": 0.1, "validation": "groups", "seed": 0,
+    }  # fmt: skip
+    assert plan.held_out_settings("drug_patient", "celllm") == plan.settings("drug_sensitivity", "celllm")
+    assert plan.cells(SCREEN) == ["results/toy/prepared/ccle.h5ad"]
+    assert plan.response_flags(SCREEN) == ["--responses", "results/toy/prepared/gdsc.responses.csv"]
+    assert plan.cells("baron") == ["results/toy/prepared/baron.h5ad"] and plan.responses("baron") == []
+    few = planned({"tables": ["table1"], "annotation": {"models": ["majority"]}})
+    assert few.held_out_scores == ["results/toy/scores/annotation_donor/baron/majority/strict.csv"]
+    other = planned({"tables": ["table1"], "data_sets": {"annotation": ["zheng68k"]}})
+    assert other.held_out == {"annotation_donor": []} and other.held_out_scores == []
+    none = planned({"held_out": dict.fromkeys(plan.held_out)})
+    assert none.held_out == {} and none.held_out_scores == []

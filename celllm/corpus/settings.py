@@ -82,6 +82,23 @@ class PairSplitSettings(Settings):
         return self
 
 
+class GroupSplitSettings(Settings):
+    """How cells or pairs are split where whole groups are held out: donors, patients, tissues, drugs."""
+
+    group: str = setting(description="column of obs with the groups; in drug response also `drug`")
+    n_folds: int | None = setting(
+        None,
+        "folds; groups are dealt out so that these are of about equal size; null: one for each group",
+        ge=2,
+    )
+    seed: int = setting(0, "of the order in which groups are dealt out, and of the validation parts", ge=0)
+    validation_fraction: float = setting(0.1, "part of the training side that models choose on", gt=0, lt=1)
+    validation: Literal["rows", "groups"] = setting(
+        "rows",
+        "what models choose on: cells or pairs of the groups that they learn from, or groups of their own",
+    )
+
+
 class LeakageSettings(Settings):
     """What the leakage report says of the run."""
 

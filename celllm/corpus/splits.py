@@ -206,6 +206,70 @@ def _groups(lines: Sequence[str], drugs: Sequence[str], kind: str, keep_repeats_
     return np.unique(np.asarray(names, dtype=str), return_inverse=True)[1].astype(np.int64)
 
 
+def group_folds(
+    ids: Sequence[str],
+    groups: Sequence[str],
+    labels: Sequence[str],
+    n_folds: int | None,
+    seed: int,
+    validation_fraction: float = 0.1,
+    validation: Literal["rows", "groups"] = "rows",
+) -> list[Parts]:
+    """Cross-validation over whole groups: no group of a test part is in the training side of its fold.
+
+    Parameters
+    ----------
+    ids
+        Distinct names of the rows; they fix the order in which rows are drawn.
+    groups, labels
+        Group and class of each row; one class where rows have none.
+    n_folds
+        Folds, each of about as many rows: the largest groups are dealt out first. None: one for each group.
+    seed
+        Of the order of groups of equal size, and of the validation parts.
+    validation_fraction
+        Part of the training side of each fold.
+    validation
+        ``rows``: stratified by label, from all training groups. ``groups``: whole groups until they have that
+        many rows; one group at least stays to train on.
+
+    Raises
+    ------
+    UserError
+        When a name occurs twice, or there are fewer groups than folds, or than the parts of a fold.
+    """
+    order, sorted_labels = _sorted(ids, labels)
+    names, group_of, sizes = np.unique(
+        np.asarray(groups, dtype=str)[order], return_inverse=True, return_counts=True
+    )
+    n_folds, least = n_folds or len(names), 3 if validation == "groups" else 2
+    if len(names) < max(n_folds, least):
+        raise UserError(
+            f"{len(names)} groups ({', '.join(names[:5])}) are too few to hold some out: expected "
+            f"{max(n_folds, least)} at least"
+        )
+    by_size = np.random.default_rng(seed).permutation(len(names))
+    by_size = by_size[np.argsort(-sizes[by_size], kind="stable")]
+    fold_of_group, n_rows = np.empty(len(names), dtype=np.int64), np.zeros(n_folds, dtype=np.int64)
+    for group in by_size:
+        fold_of_group[group] = n_rows.argmin()
+        n_rows[fold_of_group[group]] += sizes[group]
+    folds = []
+    for number in range(n_folds):
+        rng = np.random.default_rng([seed, number])
+        in_test = fold_of_group[group_of] == number
+        side, test = np.flatnonzero(~in_test), np.flatnonzero(in_test)
+        if validation == "rows":
+            train, chosen_on = _train_and_validation(side, sorted_labels, validation_fraction, rng)
+        else:
+            drawn = rng.permutation(np.unique(group_of[side]))
+            before = np.concatenate([[0], np.cumsum(sizes[drawn])[:-1]])
+            held_out = np.isin(group_of[side], drawn[:-1][before[:-1] < validation_fraction * len(side)])
+            train, chosen_on = side[~held_out], side[held_out]
+        folds.append(_in_file_order(order, train, chosen_on, test))
+    return folds
+
+
 # --- helpers of the draws ----------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from celllm.report.published import Column
 from celllm.scores.scores import OK
+from celllm.scores.statistics import Summary, summarise_crossed
 
 _KEY = ["task", "data_set", "model", "protocol", "metric"]
 
@@ -32,6 +33,11 @@ class Lookup:
     def n_splits(self, column: Column, protocol: str, models: Iterable[str]) -> int:
         """The most splits that any of the models has in this column: what a complete cell holds."""
         return max((self.rows(column, name, protocol)["split"].nunique() for name in models), default=0)
+
+
+def over_splits_and_seeds(values: "pd.Series[float]") -> Summary:
+    """Mean and spreads of values by (split, seed)."""
+    return summarise_crossed(values.unstack("seed").to_numpy().T)
 
 
 def paired(a: "pd.Series[float]", b: "pd.Series[float]") -> "pd.Series[float]":

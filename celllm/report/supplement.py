@@ -11,13 +11,14 @@ import pandas as pd
 from celllm.errors import UserError
 from celllm.io import for_spreadsheets, from_spreadsheets, read_csv, write_text
 from celllm.report import published as printed
+from celllm.report.lookup import over_splits_and_seeds
 from celllm.report.published import SCALE
 from celllm.report.render import GROUPS, plain_view, render
 from celllm.report.run import Model, read_models
 from celllm.report.settings import RunLabel
 from celllm.scores import scores as score_files
+from celllm.scores.columns import HELD_OUT
 from celllm.scores.scores import OK, read_predictions
-from celllm.scores.statistics import summarise
 from celllm.settings import as_settings
 
 STRICT = "strict"
@@ -117,12 +118,13 @@ def _main_scores(given: Sources) -> pd.DataFrame:
     return scores[(scores["protocol"] == STRICT) & scores["metric"].isin(MAIN)]
 
 
-def _score_text(values: pd.Series, metric: str) -> tuple[float, str]:
-    """Mean and its text, per cent where the tables have per cent."""
+def _score_text(rows: pd.DataFrame, metric: str) -> tuple[float, str]:
+    """Mean of score rows and its text, per cent where the tables have per cent."""
     scale, digits = SCALE[MAIN[metric]], 1 if MAIN[metric] == "percent" else 3
-    found = summarise((values * scale).to_list())
+    found = over_splits_and_seeds(rows.set_index(["split", "seed"])["value"] * scale)
     spread = f" ± {found.sd:.{digits}f}" if found.sd == found.sd else ""
-    return found.mean, f"{found.mean:.{digits}f}{spread}".replace("-", "−")
+    seeds = f" (seeds ± {found.seed_sd:.{digits}f})" if found.n_seeds > 1 else ""
+    return found.mean, f"{found.mean:.{digits}f}{spread}{seeds}".replace("-", "−")
 
 
 def contrast_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
@@ -142,9 +144,9 @@ def contrast_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
             reason = "" if value == value else "trained without contrast"
             yield _cell(*where, "Loss of the contrast", column, value, f"{value:.2g}", reason)
         of_task = scores[(scores["model"] == model) & (scores["task"] == "annotation")]
-        for (data_set, metric), values in of_task[of_task["status"] == OK].groupby(["data_set", "metric"]):
+        for (data_set, metric), found in of_task[of_task["status"] == OK].groupby(["data_set", "metric"]):
             name = printed.data_set_title(str(data_set))
-            yield _cell(*where, "macro F1 (%)", name, *_score_text(values["value"], str(metric)))
+            yield _cell(*where, "macro F1 (%)", name, *_score_text(found, str(metric)))
         for row in of_model:
             name = printed.data_set_title(row["data_set"])
             share = 100 * float(row["effective_rank"]) / float(row["dim"])
@@ -199,16 +201,25 @@ def within(part: pd.DataFrame) -> tuple[float, float, float]:
 
 
 def held_out_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
-    """S3: every score of a task that no table of the paper has: donors, patients, tissues, drugs held out."""
-    known, scores = printed.load().tasks, _main_scores(given)
-    further = scores[~scores["task"].isin(list(known)) & (scores["status"] == OK)]
-    for (task, data_set, model, metric), rows in further.groupby(
-        ["task", "data_set", "model", "metric"], sort=False
-    ):
-        value, text = _score_text(rows["value"], metric)
-        title = printed.load().metrics[metric].title
-        place = f"{printed.data_set_title(data_set)}, {task.replace('_', ' ')}"
-        yield _cell("Held-out groups", given.group(model), given.title(model), place, title, value, text)
+    """S3: scores on donors, patients, tissues or drugs held out, and beside them those of groups mixed."""
+    scores, tasks = _main_scores(given), printed.load().tasks
+    keys = ["task", "data_set", "model", "metric"]
+    of = dict(iter(scores.groupby(keys, sort=False)))
+    for (task, data_set, model, metric), rows in of.items():
+        if task not in HELD_OUT:
+            continue
+        mixed, title = HELD_OUT[task]
+        where = (f"{tasks[mixed].title.partition(' (')[0]}, {title}", given.group(model), given.title(model))
+        name = printed.load().metrics[metric].title
+        for column, found in (("held out", rows), ("mixed", of.get((mixed, data_set, model, metric)))):
+            over = f"{printed.data_set_title(data_set)} {name}"
+            if found is None:
+                continue
+            good = found[(found["status"] == OK) & found["seed"].isin(rows["seed"])]
+            if good.empty:
+                yield _cell(*where, over, column, float("nan"), "", str(found["reason"].iloc[0]))
+            else:
+                yield _cell(*where, over, column, *_score_text(good, metric))
 
 
 def class_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
@@ -246,7 +257,7 @@ def cost_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
         if good.empty:
             yield _cell(*where, title, float("nan"), "", str(rows["reason"].iloc[0]))
             continue
-        value, text = _score_text(good["value"], metric)
+        value, text = _score_text(good, metric)
         seconds, gib = float(good["seconds"].mean()), float(good["peak_mib"].max()) / 1024
         yield _cell(*where, title, value, text)
         yield _cell(*where, "seconds", seconds, f"{seconds:,.1f}")
@@ -284,7 +295,12 @@ TABLES = {
     "table_s3": Supplement(
         "Table S3: Held-out donors, patients, tissues and drugs",
         held_out_cells,
-        ("Protocol strict. What is tested comes from groups that no training cell is of.",),
+        (
+            "Protocol strict, mean ± standard deviation over folds. Held out: no row to train or choose on "
+            "is of a group that is tested. Mixed: the same model on the random splits of the paper's tables "
+            "(of pairs, for response).",
+            "A model that knows drugs by their name alone predicts the mean of all for a drug never seen.",
+        ),
     ),
     "table_s4": Supplement(
         "Table S4: Classes one by one",

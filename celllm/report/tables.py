@@ -15,14 +15,13 @@ import pandas as pd
 from celllm.io import for_spreadsheets, write_text
 from celllm.report import published as printed
 from celllm.report.fact_tables import fact_frame
-from celllm.report.lookup import Lookup, paired
+from celllm.report.lookup import Lookup, over_splits_and_seeds, paired
 from celllm.report.published import CONTROL, DIGITS, SCALE, Column, FactTable, Number, Row, ScoreTable
 from celllm.report.render import fact_view, render, score_view
 from celllm.report.run import Model, read_models
 from celllm.report.settings import TableSettings
 from celllm.scores import scores as score_files
 from celllm.scores.facts import read_facts
-from celllm.scores.statistics import Summary, summarise_crossed
 from celllm.settings import as_settings
 
 NOT_RUN = "not-run"
@@ -192,11 +191,6 @@ def _effects(
         summary = over_splits_and_seeds(gap) if protocol == more and len(gap) else None
         found |= {name: summary.mean if summary else None, f"{name}_sd": summary.sd if summary else None}
     return found
-
-
-def over_splits_and_seeds(values: "pd.Series[float]") -> Summary:
-    """Mean and spreads of values by (split, seed)."""
-    return summarise_crossed(values.unstack("seed").to_numpy().T)
 
 
 def _status(line: Line, rows: pd.DataFrame, expected: int, seeds: Sequence[int]) -> tuple[str, str]:

@@ -7,6 +7,14 @@ from celllm.model.settings import MEASURES
 Protocol = Literal["strict", "no_refit", "paper"]  # see celllm.tasks.protocols
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 
+# Tasks whose test parts are whole groups (Table S3) -> the same task with groups mixed, the title.
+HELD_OUT = {
+    "annotation_donor": ("annotation", "donors held out"),
+    "drug_patient": ("drug_full", "patients held out"),
+    "response_tissue": ("response_warm", "tissues held out"),
+    "response_drug": ("response_warm", "drugs held out"),
+}
+
 # Geometry of embeddings (celllm geometry).
 GEOMETRY = ("model", "data_set", "embedding", "dim", "n_cells", *MEASURES)
 

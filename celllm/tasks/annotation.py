@@ -5,20 +5,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from celllm import methods
 from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
-from celllm.corpus.settings import SplitSettings
-from celllm.corpus.splits import Rows, Splits, named, stratified_folds, stratified_fractions, warn_of_rare
+from celllm.corpus.settings import GroupSplitSettings, SplitSettings
+from celllm.corpus.splits import (
+    Rows,
+    Splits,
+    named,
+    stratified_folds,
+    stratified_fractions,
+    warn_of_rare,
+)
 from celllm.errors import UserError
 from celllm.methods.method import Genes, Labels, Part, Probabilities, read_only
 from celllm.scores import metrics
+from celllm.scores.columns import HELD_OUT
 from celllm.settings import as_settings
+from celllm.tasks.held_out import draw_groups, groups_of
 from celllm.tasks.protocols import PAPER_ON_TEST, Rule, rules
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -31,10 +43,13 @@ class Annotation:
         All cells, with labels.
     source : str
         Their file.
+    obs : DataFrame
+        What else is known of them.
     """
 
     cells: Part
     source: str
+    obs: "pd.DataFrame"
     table: ClassVar[str] = "table1"
     metrics: ClassVar[tuple[str, ...]] = metrics.CLASSIFICATION
     rules: ClassVar[Mapping[str, Rule]] = rules(PAPER_ON_TEST)
@@ -53,7 +68,7 @@ class Annotation:
         if vocabulary is not None:
             places = np.array([vocabulary.index_of[symbol] for symbol in data.var_names])
             genes = Genes(vocabulary, read_only(places))
-        return cls(Part(np.arange(data.n_obs), ids, data.X, labels, genes), str(cells))
+        return cls(Part(np.arange(data.n_obs), ids, data.X, labels, genes), str(cells), data.obs)
 
     @property
     def ids(self) -> Labels:
@@ -94,13 +109,17 @@ class Annotation:
         return values
 
     def draw(self, name: str, data_set: str, settings: Mapping[str, Any] | str | None) -> Splits:
-        """Draw splits of the cells, stratified by label.
+        """Draw splits of the cells, stratified by label, or over whole groups of them.
 
         Raises
         ------
         UserError
-            For settings that make no split, and cells that are all of one label.
+            For settings that make no split, and cells that are all of one label, in the training side too.
         """
+        if name in HELD_OUT:
+            held = as_settings(GroupSplitSettings, settings, "settings of splits")
+            groups = groups_of(self.obs, held.group, self.source)
+            return draw_groups(name, data_set, held, self.ids, groups, self.truth, self.source)
         chosen = as_settings(SplitSettings, settings, "settings of splits")
         ids, labels = self.ids.tolist(), self.truth.tolist()
         if len(set(labels)) < 2:

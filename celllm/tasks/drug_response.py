@@ -21,14 +21,16 @@ from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
 from celllm.cells.responses import read_responses
 from celllm.cells.values import linear
-from celllm.corpus.settings import PairSplitSettings
+from celllm.corpus.settings import GroupSplitSettings, PairSplitSettings
 from celllm.corpus.splits import Rows, Splits, named, pair_folds
 from celllm.errors import UserError
 from celllm.graph.molecules import Molecule, read_smiles
 from celllm.methods.method import Genes, read_only
 from celllm.methods.pairs import Pairs, Responses, Screen
 from celllm.scores import metrics
+from celllm.scores.columns import HELD_OUT
 from celllm.settings import as_settings
+from celllm.tasks.held_out import draw_groups, groups_of
 from celllm.tasks.protocols import PAPER_ON_VALIDATION, Rule, rules
 
 log = logging.getLogger(__name__)
@@ -47,10 +49,16 @@ class DrugResponse:
         All pairs, with their responses.
     ids : str array (n_pairs,)
         ``line|drug|screen``, unique: a drug screened twice on a line has two pairs.
+    obs : DataFrame
+        What is known of the cell lines, by their names.
+    source : str
+        The file of the cell lines.
     """
 
     pairs: Pairs
     ids: NDArray[np.str_]
+    obs: pd.DataFrame
+    source: str
     table: ClassVar[str] = "table3"
     metrics: ClassVar[tuple[str, ...]] = metrics.REGRESSION
     rules: ClassVar[Mapping[str, Rule]] = rules(PAPER_ON_VALIDATION)
@@ -77,24 +85,25 @@ class DrugResponse:
         if vocabulary is not None:
             ids = np.array([vocabulary.index_of[symbol] for symbol in data.var_names])
             genes = Genes(vocabulary, read_only(ids))
-        return cls.join(data.X, data.obs_names, responses, genes, data.uns["celllm"]["values"])
+        return cls.join(data.X, data.obs, responses, genes, data.uns["celllm"]["values"], str(cells))
 
     @classmethod
     def join(
         cls,
         expression: csr_matrix,
-        lines: "pd.Index[str]",
+        obs: pd.DataFrame,
         responses: str | Path,
         genes: Genes | None = None,
         values: str = "tpm",
+        source: str = "",
     ) -> Self:
         """Join expression (lines x genes; ``values``: of which kind) with a table of responses."""
         table = read_responses(responses)
         molecules = _molecules(table, responses)
-        table = _usable(table, molecules, set(lines), responses)
+        table = _usable(table, molecules, set(obs.index), responses)
         tested, line_of = np.unique(table["cell_line"].to_numpy(dtype=str), return_inverse=True)
         drugs, drug_of = np.unique(table["drug"].to_numpy(dtype=str), return_inverse=True)
-        counts = linear(expression[lines.get_indexer(tested)], values)
+        counts = linear(expression[obs.index.get_indexer(tested)], values)
         for array in (tested, drugs, counts.data):
             read_only(array)
         screen = Screen(
@@ -106,7 +115,7 @@ class DrugResponse:
             values="counts" if values == "counts" else "tpm",
         )
         known = table["ln_ic50"].to_numpy(dtype=float)
-        return cls(Pairs(screen, line_of, drug_of, known), pair_ids(table))
+        return cls(Pairs(screen, line_of, drug_of, known), pair_ids(table), obs, source)
 
     @property
     def truth(self) -> Responses:
@@ -141,13 +150,21 @@ class DrugResponse:
         return metrics.regression(truth, predicted) | within
 
     def draw(self, name: str, data_set: str, settings: Mapping[str, Any] | str | None) -> Splits:
-        """Draw splits by pairs (``response_warm``) or by cell lines (``response_cold``).
+        """Draw splits by pairs (``response_warm``), by cell lines (``response_cold``) or over whole groups.
+
+        Groups are the drugs, or those of the cell lines in a column of obs.
 
         Raises
         ------
         UserError
             For settings that make no split.
         """
+        if name in HELD_OUT:
+            held, groups = as_settings(GroupSplitSettings, settings, "settings of splits"), self.drugs
+            if held.group != "drug":
+                of_line = pd.Series(groups_of(self.obs, held.group, self.source), self.obs.index)
+                groups = of_line.loc[self.lines].to_numpy(dtype=str)
+            return draw_groups(name, data_set, held, self.ids, groups, np.full(len(groups), ""), self.source)
         chosen = as_settings(PairSplitSettings, settings, "settings of splits")
         held_out = chosen.validation_fraction, chosen.test_fraction
         parts = pair_folds(

@@ -20,6 +20,7 @@ from celllm.corpus.splits import Parts
 from celllm.errors import UserError
 from celllm.methods.method import Method, NotApplicableError, Probabilities
 from celllm.scores import scores
+from celllm.scores.columns import HELD_OUT
 from celllm.scores.scores import Score
 from celllm.settings import as_settings
 from celllm.tasks.cost import Meter
@@ -190,7 +191,8 @@ def run_task(
         for number, fold in enumerate(drawn):
             found = runner.outcomes(task, fold, number, protocols, name)
             for protocol, outcome in zip(protocols, found, strict=True):
-                here = dataclasses.replace(base, task=name, protocol=protocol, split=str(number))
+                table = "table_s3" if name in HELD_OUT else base.table
+                here = dataclasses.replace(base, table=table, task=name, protocol=protocol, split=str(number))
                 rows[protocol] += _scored(task, fold, outcome, here)
                 predicted[protocol] += _predicted(task, fold, outcome, number)
         place = Path(out, name, base.data_set, folder or base.model)

@@ -33,7 +33,8 @@ def run_splits(
     Parameters
     ----------
     task
-        ``annotation``, ``drug_few_shot``, ``drug_full``, ``response_warm`` or ``response_cold``.
+        ``annotation``, ``drug_few_shot``, ``drug_full``, ``response_warm`` or ``response_cold``; with whole
+        groups held out ``annotation_donor``, ``drug_patient``, ``response_tissue`` or ``response_drug``.
     cells
         Prepared ``.h5ad`` of labelled cells, or of cell lines.
     data_set
@@ -43,8 +44,9 @@ def run_splits(
     responses
         For drug response, the table of responses that ``celllm responses`` wrote.
     settings
-        :class:`celllm.corpus.settings.SplitSettings`, or for drug response
-        :class:`celllm.corpus.settings.PairSplitSettings`, as mapping or JSON.
+        :class:`celllm.corpus.settings.SplitSettings`, for drug response
+        :class:`celllm.corpus.settings.PairSplitSettings`, for held-out groups
+        :class:`celllm.corpus.settings.GroupSplitSettings`, as mapping or JSON.
 
     Raises
     ------

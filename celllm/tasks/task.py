@@ -12,6 +12,7 @@ from celllm.cells.genes import Vocabulary
 from celllm.corpus.splits import Rows, Splits
 from celllm.errors import UserError
 from celllm.methods.method import Probabilities
+from celllm.scores.columns import HELD_OUT
 from celllm.tasks.protocols import Rule
 
 Values = NDArray[Any]
@@ -67,6 +68,7 @@ TASKS = {
     "response_warm": "drug_response",
     "response_cold": "drug_response",
 }
+TASKS |= {name: TASKS[mixed] for name, (mixed, _) in HELD_OUT.items()}
 
 
 def task_of(name: str, where: str = "task") -> type[Task]:

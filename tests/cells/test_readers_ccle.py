@@ -56,6 +56,17 @@ def test_names_of_the_lines_come_from_either_table(tmp_path, lines, names, disea
 
 
 @pytest.mark.parametrize(
+    ("lines", "column", "tissues"),
+    [(SAMPLE_INFO, "lineage", ["ovary", ""]), (MODEL, "OncotreeLineage", ["", "ovary"])],
+)
+def test_tissues_are_read_where_the_table_has_them(tmp_path, lines, column, tissues):
+    header, row = lines.splitlines()
+    obs = read(_write(tmp_path, lines=f"{header},{column}\n{row},ovary\n"), Options()).obs
+    assert obs["tissue"].tolist() == tissues
+    assert "tissue" not in read(_write(tmp_path, lines=lines), Options()).obs
+
+
+@pytest.mark.parametrize(
     ("expression", "message"),
     [
         (

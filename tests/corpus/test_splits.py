@@ -11,6 +11,7 @@ from celllm.corpus.splits import (
     Parts,
     Splits,
     cells_sha256,
+    group_folds,
     named,
     pair_folds,
     read_splits,
@@ -55,6 +56,52 @@ def test_rare_classes_are_spread_over_as_many_folds_as_they_have_cells() -> None
     for name in ("epsilon", "mast"):
         tested = [sum(LABELS[i] == name for i in fold.test) for fold in folds]
         assert sorted(tested, reverse=True) == [1] * SIZES[name] + [0] * (5 - SIZES[name])
+
+
+DONORS = [f"donor{i % 7 % 4}" for i in range(len(IDS))]
+
+
+@pytest.mark.parametrize("validation", ["rows", "groups"])
+@pytest.mark.parametrize("n_folds", [None, 2, 3])
+def test_whole_groups_are_held_out(n_folds: int | None, validation: str) -> None:
+    folds = group_folds(IDS, DONORS, LABELS, n_folds, 0, 0.1, validation)
+    assert len(folds) == (n_folds or 4)
+    assert sorted(np.concatenate([fold.test for fold in folds])) == list(range(len(IDS)))
+    for fold in folds:
+        assert sorted(np.concatenate(fold)) == list(range(len(IDS)))
+        train, validated, test = ({DONORS[i] for i in part} for part in fold)
+        assert train and validated and test and not (train | validated) & test
+        if validation == "groups":
+            assert not train & validated
+        else:
+            assert len(fold.validation) == round(0.1 * (len(IDS) - len(fold.test)))
+    sizes = [len(fold.test) for fold in folds]
+    assert max(sizes) - min(sizes) < len(IDS) / 4
+
+
+def test_groups_do_not_depend_on_the_order_of_the_file() -> None:
+    order = np.random.default_rng(1).permutation(len(IDS))
+    lists = [[values[i] for i in order] for values in (IDS, DONORS, LABELS)]
+    found = group_folds(*lists, None, 3, 0.2, "groups")
+    expected = group_folds(IDS, DONORS, LABELS, None, 3, 0.2, "groups")
+    for a, b in zip(found, expected, strict=True):
+        assert named(a, lists[0]) == named(b, IDS)
+    assert [list(f.validation) for f in group_folds(IDS, DONORS, LABELS, None, 4, 0.2, "groups")] != [
+        list(f.validation) for f in expected
+    ]
+
+
+@pytest.mark.parametrize(
+    ("groups", "n_folds", "validation", "message"),
+    [
+        (["a"] * 6, None, "rows", r"1 groups \(a\) are too few to hold some out: expected 2 at least"),
+        (list("aabbcc"), 4, "rows", r"3 groups \(a, b, c\) are too few to hold some out: expected 4"),
+        (list("aaabbb"), None, "groups", r"2 groups \(a, b\) are too few to hold some out: expected 3"),
+    ],
+)
+def test_too_few_groups(groups: list[str], n_folds: int | None, validation: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        group_folds(list("123456"), groups, list("xyxyxy"), n_folds, 0, 0.3, validation)
 
 
 def test_order_of_the_file_does_not_matter() -> None:
@@ -302,3 +349,40 @@ def test_command_needs_labels(cells, tmp_path) -> None:
     del cells.obs["label"]
     with pytest.raises(UserError, match=r"c\.h5ad: this task needs a label for every cell"):
         run_splits("annotation", "c.h5ad", "baron", tmp_path / "s.json")
+
+
+@pytest.mark.parametrize("unknown", [None, ""])
+def test_donors_come_from_a_column_of_the_cells(cells, tmp_path, caplog, unknown: str | None) -> None:
+    cells.obs["donor"] = DONORS
+    cells.obs.iloc[0, cells.obs.columns.get_loc("donor")] = unknown
+    run_splits("annotation_donor", "c.h5ad", "baron", tmp_path / "s.json", settings={"group": "donor"})
+    saved = read_splits(tmp_path / "s.json", IDS)
+    assert (saved.task, len(saved.folds)) == ("annotation_donor", 5)
+    assert (IDS[0],) in [fold.test for fold in saved.folds]
+    assert "c.h5ad: 1 of 212 without a value in obs['donor']" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("donors", "settings", "message"),
+    [
+        (DONORS, {"group": "patient"}, r"c\.h5ad: no column 'patient' in obs .* expected one of .*donor"),
+        (["d"] * 212, {"group": "donor"}, r"c\.h5ad: groups by 'donor': 1 groups \(d\) are too few"),
+        (DONORS, {"group": "donor", "n_folds": 5}, r"groups by 'donor': 4 groups .* expected 5 at least"),
+        (DONORS, {}, "group: is missing"),
+        (DONORS, {"group": "donor", "n_folds": 1}, "n_folds: expected at least 2, got 1"),
+        (LABELS, {"group": "donor", "n_folds": 2}, None),
+        (
+            ["b" if label == "beta" else "other" for label in LABELS],
+            {"group": "donor"},
+            r"groups by 'donor': with other held out, all rows to train on have the label 'beta'",
+        ),
+    ],
+)
+def test_groups_that_cannot_be_held_out(cells, tmp_path, donors, settings, message: str | None) -> None:
+    cells.obs["donor"] = donors
+    if message is None:
+        run_splits("annotation_donor", "c.h5ad", "baron", tmp_path / "s.json", settings=settings)
+        return
+    with pytest.raises(UserError, match=message):
+        run_splits("annotation_donor", "c.h5ad", "baron", tmp_path / "s.json", settings=settings)
+    assert list(tmp_path.iterdir()) == []

@@ -124,14 +124,29 @@ def test_cost_stands_beside_the_score(tmp_path: Path, score_file) -> None:
 
 def test_tasks_that_the_paper_lacks(tmp_path: Path, score_file) -> None:
     values = {("celllm", "baron", "strict", "macro_f1"): [0.5, 0.7]}
-    paths = [score_file(values, task=task, name=task) for task in ("annotation", "annotation_by_donor")]
-    frame = made("table_s3", tmp_path, scores=paths)["text"]
-    assert frame.to_dict() == {
-        ("Held-out groups", "CellLM", "Baron, annotation by donor", "macro F1"): "60.0 ± 14.1"
-    }
+    held = {("celllm", "baron", "strict", "macro_f1"): [0.2, 0.3]}
+    failed = {("ridge", "baron", "strict", "macro_f1"): {0: ("failed", "no room")}}
+    paths = [score_file(values, name="mixed"), score_file(held, failed, task="annotation_donor")]
+    second = pd.read_csv(paths[0], keep_default_na=False).assign(seed=1, value=0.9)
+    second.to_csv(tmp_path / "seed1.csv", index=False)  # of a pre-training that the other has no score of
+    frame = made("table_s3", tmp_path, scores=[*paths, tmp_path / "seed1.csv"])
+    where = ("Cell annotation, donors held out", "CellLM", "Baron macro F1")
+    ridge = ("Cell annotation, donors held out", "Ridge", "Baron macro F1", "held out")
+    assert frame["text"].to_dict() == {
+        (*where, "held out"): "25.0 ± 7.1", (*where, "mixed"): "60.0 ± 14.1", ridge: "",
+    }  # fmt: skip
+    assert frame.loc[ridge, "reason"] == "no room"
     run_supplement("table_s3", tmp_path / "table_s3", MODELS, scores=[paths[0]])
     assert "This run has nothing for this table." in (tmp_path / "table_s3.html").read_text()
     assert read_supplement(tmp_path / "table_s3.csv", "x", True)["blocks"] == []
+
+
+def test_several_seeds_are_told_from_several_splits(tmp_path: Path, score_file) -> None:
+    path = score_file({("celllm", "baron", "strict", "macro_f1"): [0.5, 0.7]})
+    pd.read_csv(path, keep_default_na=False).assign(seed=1).to_csv(tmp_path / "seed1.csv", index=False)
+    frame = made("table_s5", tmp_path, scores=[path, tmp_path / "seed1.csv"])
+    text = frame.loc[("Cell annotation", "CellLM", "Baron", "macro F1"), "text"]
+    assert text == "60.0 ± 14.1 (seeds ± 0.0)"
 
 
 def test_unknown_tables_are_refused(tmp_path: Path) -> None:

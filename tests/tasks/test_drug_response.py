@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -484,3 +485,31 @@ def test_an_encoder_of_other_genes_is_refused(files: Files, tmp_path: Path) -> N
     Vocabulary(symbols, ("",) * 61).write(tmp_path / "genes.tsv")
     with pytest.raises(UserError, match="trained with another gene list"):
         run(files, tmp_path, trained(files), genes=tmp_path / "genes.tsv")
+
+
+@pytest.mark.parametrize(("task", "group", "n_folds"), [("tissue", "tissue", 4), ("drug", "drug", None)])
+def test_tissues_and_drugs_are_held_out_whole(
+    files: Files, tmp_path: Path, task: str, group: str, n_folds: int | None
+) -> None:
+    data = anndata.read_h5ad(files.cells)
+    data.obs["tissue"] = [f"tissue{i % 5}" for i in range(data.n_obs)]
+    tissue = dict(zip(data.obs_names, data.obs["tissue"], strict=True))
+    h5ad.write(data, tmp_path / "ccle.h5ad")
+    settings = {"group": group, "n_folds": n_folds, "validation": "groups"}
+    name, splits = f"response_{task}", tmp_path / "splits.json"
+    run_splits(name, tmp_path / "ccle.h5ad", "planted", splits, files.responses, settings)
+    folds = read_splits(splits).folds
+    assert len(folds) == (n_folds or len(SMILES))
+    for fold in folds:
+        parts = [{pair.split("|")[1] if task == "drug" else tissue[pair.split("|")[0]] for pair in part}
+                 for part in (fold.train, fold.validation, fold.test)]  # fmt: skip
+        assert all(parts) and sum(map(len, parts)) == len(set.union(*parts))
+    run_score(
+        cells=tmp_path / "ccle.h5ad", responses=files.responses, data_set="planted", genes=files.genes,
+        splits=[splits], model={"name": "ridge", "kind": "baseline"}, protocols=["strict"], out=tmp_path,
+    )  # fmt: skip
+    found = scores.read_many([tmp_path / name / "planted/ridge/strict.csv"])
+    assert set(found["table"]) == {"table_s3"} and set(found["task"]) == {name}
+    assert found["split"].nunique() == len(folds)
+    with pytest.raises(UserError, match=r"ccle\.h5ad: no column 'tissue' in obs .* expected one of sample"):
+        run_splits("response_tissue", files.cells, "planted", splits, files.responses, {"group": "tissue"})

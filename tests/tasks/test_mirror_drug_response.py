@@ -83,7 +83,7 @@ def test_the_screen_is_the_one_that_was_counted(screen: Path) -> None:
 def test_means_on_all_pairs_of_deepcdr(screen: Path, kind: str, method: str, expected: float) -> None:
     """Of 107,446 pairs of 561 lines: what looks at no expression needs none."""
     lines = pd.Index(sorted(set(read_responses(screen / "gdsc.csv")["cell_line"])))
-    data = DrugResponse.join(csr_matrix((len(lines), 1)), lines, screen / "gdsc.csv")
+    data = DrugResponse.join(csr_matrix((len(lines), 1)), pd.DataFrame(index=lines), screen / "gdsc.csv")
     assert (len(data.pairs), len(lines)) == (107_446, 561)
     chosen = methods.look_up(method, methods.PAIRS)
     runner = Runner(chosen, chosen.settings(), 0)
@@ -102,3 +102,23 @@ def test_means_on_all_pairs_of_deepcdr(screen: Path, kind: str, method: str, exp
 def test_controls_on_measured_cell_lines(screen: Path, tmp_path: Path, kind: str, method: str) -> None:
     expected = {"warm": WARM, "cold": COLD}[kind][method]
     assert pearson(screen, tmp_path, kind, method) == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.mirror
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "method", "least", "most"),
+    [
+        ("tissue", "ridge_by_drug", 0.83, 0.90),
+        ("tissue", "drug_mean", 0.82, 0.86),
+        ("drug", "ridge", -0.2, 0.5),
+    ],
+)
+def test_tissues_and_drugs_held_out(
+    screen: Path, tmp_path: Path, kind: str, method: str, least: float, most: float
+) -> None:
+    """Tissues cost next to nothing where the drug's mean is most of the score; drugs cost most of it."""
+    settings = {"group": kind, "n_folds": 5, "validation": "groups"}
+    out = screen / f"{kind}.json"
+    run_splits(f"response_{kind}", screen / "ccle.h5ad", "gdsc_ccle", out, screen / "gdsc.csv", settings)
+    assert least < pearson(screen, tmp_path, kind, method) < most

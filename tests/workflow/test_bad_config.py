@@ -98,6 +98,20 @@ def overlay(path: str, value: Any) -> dict[str, Any]:
         ({"models": {"celllm": {"contrast": "simclr"}}}, ["models.celllm.contrast", "simclr", "moco"]),
         ({"sizes": {"50m": {"dim": -1}}}, ["sizes.50m.dim: expected at least 1, got -1"]),
         ({"run": "../up"}, ["config: run", "../up"]),
+        (
+            {"held_out": {"annotation_donors": None}},
+            ["held_out.annotation_donors: unknown key", "annotation_donor"],
+        ),
+        ({"held_out": {"drug_patient": {"models": ["celm"]}}}, ["held_out.drug_patient.models", "'celm'"]),
+        (
+            {"held_out": {"drug_patient": {"data_sets": ["gse1"]}}},
+            ["held_out.drug_patient.data_sets", "'gse1'"],
+        ),
+        (
+            {"held_out": {"response_drug": {"splits": {"n_folds": 1}}}},
+            ["splits.n_folds: expected at least 2"],
+        ),
+        ({"held_out": {"response_drug": {"splits": {"seed": 1}}}}, ["held_out.response_drug.splits.seed"]),
         ({"pretraining": {"seeds": [1, 2]}}, ["pretraining.seeds: expected the run's seed, 0, among them"]),
         ({"seed": 5}, ["pretraining.seeds: expected the run's seed, 5, among them, got [0, 1]"]),
         ({"pretraining": {"seeds": [0, 0]}}, ["pretraining.seeds: '0' stands twice"]),

@@ -31,6 +31,7 @@ rule claims:
 rule gate:
     input:
         plan.table_scores(),
+        plan.held_out_scores,
     output:
         results("complete.json"),
     log:

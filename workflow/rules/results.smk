@@ -33,7 +33,7 @@ rule table:
 rule supplement:
     input:
         plan.contrast,
-        scores=plan.table_scores(),
+        scores=[*plan.table_scores(), *plan.held_out_scores],
         predictions=list(plan.predictions.values()),
     output:
         report(

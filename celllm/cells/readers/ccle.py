@@ -83,10 +83,13 @@ def _default_rows(table: NumberTable, path: Path) -> list[int]:
 
 
 def _obs(files: Mapping[str, Path], lines: list[str]) -> pd.DataFrame:
-    """One row per line: its id as sample, and name and disease where the table of lines is given."""
+    """One row per line: its id as sample, and name, disease and tissue where the table of lines has them."""
     obs = pd.DataFrame({"sample": lines}, index=pd.Index(lines, dtype=object))
     if "lines" in files:
         known = read_lines(files["lines"])
         obs["name"] = [known[line].name if line in known else "" for line in lines]
         obs["disease"] = [known[line].disease if line in known else "" for line in lines]
+        tissue = [known[line].tissue if line in known else "" for line in lines]
+        if any(tissue):
+            obs["tissue"] = tissue
     return obs
