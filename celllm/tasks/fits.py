@@ -64,8 +64,8 @@ def identity(inputs: Mapping[str, str | Path | None], settings: Mapping[str, Any
 class FitStore:
     """Finished fits of one row of a table on one data set, a file each.
 
-    A file is read back only where its name, which is the digest of what decided the fit, and the checksums of
-    its content are right; anything else is fitted anew.
+    A file is read back only where the digest of what decided the fit, in its name and in it, and the
+    checksums of its content are right; anything else is fitted anew.
 
     Attributes
     ----------
@@ -94,6 +94,8 @@ class FitStore:
             with np.load(place, allow_pickle=False) as stored:
                 arrays = dict(stored)  # all of it, each array held to its checksum
             facts: dict[str, Any] = json.loads(str(arrays.pop("facts")))
+            if facts.pop("key") != place.stem:
+                raise ValueError("the fit of another row")
             return Fitted(**facts, predicted=_predicted(arrays, "predicted"), last=_predicted(arrays, "last"))
         except FileNotFoundError:
             return self.lost
@@ -105,9 +107,8 @@ class FitStore:
         """Keep a fit, if it succeeded: another attempt may do better than a failed one."""
         if fitted.status != scores.OK:
             return
-        facts = {
-            name: getattr(fitted, name) for name in ("status", "reason", "seconds", "peak_mib", "chosen")
-        }
+        names = ("status", "reason", "seconds", "peak_mib", "chosen")
+        facts = {"key": place.stem} | {name: getattr(fitted, name) for name in names}
         arrays = {"facts": np.array(json.dumps(facts))}
         for name in ("predicted", "last"):
             predicted: Predicted | None = getattr(fitted, name)
