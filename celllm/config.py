@@ -290,6 +290,9 @@ class Config(Settings):
     )
     seed: int = setting(0, "of the splits, of pre-training and of fine-tuning", ge=0)
     data_sets: DataSets = setting(description="which data sets the run takes")
+    data_set_files: Unlike[str] = setting(
+        (), "files like data_sets.yaml with data sets of your own, or changes to those there"
+    )
     reader_options: dict[str, dict[str, Any]] = setting(
         {}, "over the `options` of data_sets.yaml, by data set"
     )
@@ -391,7 +394,7 @@ def complete(
     for part in ("sizes", "models"):
         done[part] = lay_over(rows[part], config.get(part))
     _filled(Rows, {part: done[part] for part in ("sizes", "models")}, "config: ")
-    done["catalogue"] = _catalogue(folder, config.get("reader_options", {}))
+    done["catalogue"] = _catalogue(folder, config)
     _check_names(done)
     _check_methods(done)
     done["models"] |= _replicates(done)
@@ -532,18 +535,51 @@ def check_catalogue(rows: Any, where: str) -> None:
         _filled(_options_of(name, row), source.options, f"{where}: {name}.options.")
 
 
-def _catalogue(folder: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    rows = read_config(folder / "data_sets.yaml")
-    check_catalogue(rows, "config/data_sets.yaml")
+def read_catalogue(paths: Iterable[str | Path]) -> tuple[dict[str, Any], dict[str, Path]]:
+    """Read files like config/data_sets.yaml, each laid over those before it, and check them.
+
+    Returns
+    -------
+    The rows by data set, and the last file that has each; sample tables stand beside it.
+
+    Raises
+    ------
+    UserError
+        In one line with file, data set and key.
+    """
+    rows: dict[str, Any] = {}
+    places: dict[str, Path] = {}
+    for path in map(Path, paths):
+        given = read_yaml(path)
+        if not isinstance(given, Mapping) or not given:
+            raise UserError(f"{path}: expected data sets by name, got {type(given).__name__}")
+        merged = {name: _with_files(name, lay_over(rows.get(name, {}), row)) for name, row in given.items()}
+        check_catalogue(merged, str(path))
+        rows |= merged
+        places |= dict.fromkeys(merged, path)
+    return rows, places
+
+
+def _with_files(name: str, row: dict[str, Any]) -> dict[str, Any]:
+    """The short form of a data set in one file, written out."""
+    if row.get("files") or not isinstance(row.get("file"), str):
+        return row
+    file = {"path": f"{name}/{Path(row['file']).name}", "local": row["file"]}
+    return {key: value for key, value in row.items() if key != "file"} | {"files": {"cells": file}}
+
+
+def _catalogue(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    options = config.get("reader_options", {})
+    rows, places = read_catalogue([folder / "data_sets.yaml", *config.get("data_set_files", ())])
     for name in options:
         if name not in rows:
             raise UserError(f"config: reader_options: {unknown(name, rows, 'data set')}")
         rows[name]["options"] = lay_over(rows[name].get("options", {}), options[name])
         kind = _options_of(name, rows[name])
         _filled(kind, rows[name]["options"], f"config: reader_options.{name}.")
-    for row in rows.values():
+    for name, row in rows.items():
         if table := (row.get("sample") or {}).get("table"):
-            row["sample"]["table_sha256"] = sha256(folder / table)
+            row["sample"]["table_sha256"] = sha256(places[name].parent / table)
     return {name: row | {"files": _files(name, row, rows)} for name, row in rows.items()}
 
 

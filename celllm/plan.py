@@ -98,6 +98,11 @@ class Plan:
         """The same as NAME=FILE for the command line."""
         return [f"{name}={path}" for name, path in self.raw_by_name(data_set, sample).items()]
 
+    def local_file(self, path: str) -> list[str]:
+        """The file of the user's that a file in the raw folder is a copy of."""
+        rows = [row for each in self.config["catalogue"].values() for row in each.get("files", {}).values()]
+        return [row["local"] for row in rows if row["path"] == path and row.get("local")]
+
     def catalogue_rows(self, path: str) -> dict[str, Any]:
         """The rows of the catalogue that a downloaded file can belong to; a change fetches it again."""
         folder = path.split("/")[0]

@@ -1,10 +1,12 @@
 """What became of a fit, and finished fits on disk, after which an interrupted row goes on."""
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
 import json
 import logging
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -128,6 +130,8 @@ class FitStore:
     def clear(self) -> None:
         """Remove the fits of a row whose scores are written."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # of another row there may be some
+            os.removedirs(self.folder.parent)
 
 
 def _predicted(arrays: Mapping[str, NDArray[Any]], name: str) -> Predicted | None:

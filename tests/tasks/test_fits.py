@@ -85,7 +85,7 @@ def whole(files: Files, tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.Da
     done = start(files, folder)
     assert done.returncode == 0, done.stderr
     assert (folder / "fits").read_text().count("fit") == 3
-    assert not list(folder.rglob("*.npz")), "the store goes when the scores are there"
+    assert not list(folder.rglob(".fits")), "the store goes when the scores are there"
     return results(folder)
 
 
