@@ -26,7 +26,7 @@ use rule annotation_splits as held_out_splits with:
 use rule annotate as held_out with:
     input:
         per(plan.encoder_files, "{model}"),
-        per(plan.method_file, "{model}"),
+        per(plan.row_files, "{model}", "{data_set}"),
         per(plan.responses, "{held_set}"),
         cells=per(plan.cells, "{held_set}"),
         genes=rules.genes.output.genes,
