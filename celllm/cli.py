@@ -24,6 +24,9 @@ from celllm.interruption import EXIT_INTERRUPTED, requeue
 
 # Stage -> verb -> module:function, in the order of a run.
 STAGES = {
+    "Before a run": {
+        "cost": "celllm.bill:run_cost",
+    },
     "Data": {
         "toy-mirror": "celllm.toy:run_toy_mirror",
         "fetch": "celllm.sources.fetch:run_fetch",

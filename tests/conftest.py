@@ -110,7 +110,9 @@ def check_page(open_page) -> Callable[[Path, Path], None]:
 def snakemake() -> Run:
     """Run the workflow in a folder of its own, as `make toy` does."""
 
-    def run(folder: Path, *arguments: str, mirror: str | None = None) -> "subprocess.CompletedProcess[str]":
+    def run(
+        folder: Path, *arguments: str, mirror: str | None = None, config: str = "toy.yaml"
+    ) -> "subprocess.CompletedProcess[str]":
         folder.mkdir(exist_ok=True, parents=True)
         environment = {k: v for k, v in os.environ.items() if k != "CELLLM_MIRROR"}
         if mirror:
@@ -119,7 +121,7 @@ def snakemake() -> Run:
         command = [sys.executable, "-m", "snakemake", "--set-threads", *one_thread, "--cores", "2"]
         command += ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
         command += ["--workflow-profile", str(ROOT / "profiles/default")]
-        command += ["--configfile", str(ROOT / "config/toy.yaml"), *arguments]
+        command += ["--configfile", str(ROOT / "config" / config), *arguments]
         return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
     return run

@@ -2,9 +2,13 @@
 
 from typing import Literal
 
-from celllm.settings import Settings, setting
+from celllm.settings import Count, Settings, setting
 
 GeneFilter = Literal["vocabulary", "all", "list"]
+
+
+# Of a pre-training source: "all", "mirrored", a number of them, or their names.
+Samples = Count | str | tuple[str, ...]
 
 
 class CellOptions(Settings):
@@ -37,7 +41,9 @@ class BaronOptions(CellOptions):
 class CancerscemOptions(CellOptions):
     """Which samples, and what their cells are called."""
 
-    samples: str | tuple[str, ...] = setting("all", "all, mirrored (those in the mirror), or a list of names")
+    samples: Samples = setting(
+        "all", "all, mirrored (those in the mirror), so many (evenly spread), or a list of names"
+    )
     projects: int | None = setting(
         28, "the first projects only, by number; 28: version 1, as the paper; null: all", ge=1
     )
@@ -75,14 +81,15 @@ class H5adOptions(CellOptions):
     sample_key: str | None = setting(None, "column of obs with donor or sample; one sample without")
     layer: str | None = setting(None, "X, raw.X or a layer with the raw counts; found out without")
     gene_key: str | None = setting(None, "column of var with gene symbols or Ensembl ids; the index without")
-    samples: str | tuple[str, ...] = setting("all", "for pre-training: all, mirrored, or a list of names")
+    samples: Samples = setting("all", "for pre-training: all, mirrored, so many, or a list of names")
 
 
 class PanglaodbOptions(CellOptions):
     """Which samples and which barcodes."""
 
-    samples: str | tuple[str, ...] = setting(
-        "all", "all human samples, mirrored (those in the mirror), or a list of names"
+    samples: Samples = setting(
+        "all",
+        "all human samples, mirrored (those in the mirror), so many (evenly spread), or a list of names",
     )
     tumour_samples: Literal["keep", "drop", "as_tumour"] = setting(
         "keep", "samples flagged as tumours: keep (all normal, as the paper), drop, as_tumour"

@@ -30,7 +30,7 @@ def run_samples(
     out: str | Path,
     settings: str | Mapping[str, Any] | None = None,
     mirror: str | Path | None = None,
-    catalogue: Sequence[str | Path] = ("config/data_sets.yaml",),
+    catalogue: str | Path = "config/data_sets.yaml",
 ) -> None:
     """List the samples of a pre-training source, as a TSV with the columns :data:`COLUMNS`.
 
@@ -45,7 +45,7 @@ def run_samples(
     mirror
         Folder taken in place of the internet.
     catalogue
-        The lists of all inputs, each laid over those before it.
+        The list of all inputs.
     """
     found = list_samples(Catalogue.read(catalogue), source, files, settings, mirror)
     log.info("%s: %d samples, %d of them tumours", source, len(found), found["tumour"].sum())
@@ -71,9 +71,9 @@ def list_samples(
     files
         Its files by their names in the catalogue.
     options
-        Options of its reader; ``samples`` is ``all``, ``mirrored`` (those whose matrix is in the mirror) or a
-        list of names. ``all`` of a source whose addresses stand in a table are the samples of that table, or
-        those in the mirror where there is one.
+        Options of its reader; ``samples`` is ``all``, ``mirrored`` (those whose matrix is in the mirror), a
+        number (so many of all, evenly spread) or a list of names. ``all`` of a source whose addresses stand
+        in a table are the samples of that table, or those in the mirror where there is one.
     mirror
         Folder laid out like the raw folder.
 
@@ -94,10 +94,13 @@ def list_samples(
     reader = importlib.import_module(f"celllm.cells.readers.{catalogue.source(source).get('reader', source)}")
     chosen = as_settings(reader.Options, options, f"options of {source}")
     table = reader.sample_table({name: verified(path) for name, path in files.items()}, chosen)
-    names = _chosen(catalogue, source, chosen.samples, Path(mirror) if mirror else None)
+    wanted = "all" if isinstance(chosen.samples, int) else chosen.samples
+    names = _chosen(catalogue, source, wanted, Path(mirror) if mirror else None)
     if names is not None:
-        _check_known(source, chosen.samples, names, table.index)
+        _check_known(source, wanted, names, table.index)
         table = table[table.index.isin(names)]
+    if isinstance(chosen.samples, int) and chosen.samples < len(table):
+        table = table.iloc[[n * len(table) // chosen.samples for n in range(chosen.samples)]]
     for name in table.index:
         catalogue.fields(source, str(name))  # parts of paths and commands: names must fit the pattern
     if table.empty:
@@ -116,7 +119,7 @@ def _chosen(
         return _mirrored(catalogue, source, mirror)
     if samples != "all":
         raise UserError(
-            f"options of {source}.samples: expected all, mirrored or a list of names, got '{samples}'"
+            f"options of {source}.samples: expected all, mirrored, a number or names, got '{samples}'"
         )
     return _tabled(catalogue, source) if has_table else None
 
@@ -135,7 +138,7 @@ def _mirrored(catalogue: Catalogue, source: str, mirror: Path | None) -> list[st
 def _tabled(catalogue: Catalogue, source: str) -> list[str]:
     names = list(catalogue.table(source))
     if not names:
-        where = catalogue.places[source].parent / catalogue.source(source)["sample"]["table"]
+        where = catalogue.where.parent / catalogue.source(source)["sample"]["table"]
         raise UserError(f"{where}: lists no sample of {source}; its first lines say how to fill it")
     return names
 

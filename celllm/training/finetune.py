@@ -224,13 +224,13 @@ class Finetuner:
                     break
         return ChosenEpoch(best, model, self.probabilities)
 
-    def _model(self) -> nn.Module:
+    def _model(self) -> FineTuned:
         model = FineTuned(self.encoder, self.n_frozen, self.genes, self.n_classes, self.settings)
         return model.to(self.states.device)
 
     def epochs(
         self,
-        model: nn.Module,
+        model: FineTuned,
         train: tuple[NDArray[np.int64], NDArray[np.int64]],
         n: int,
         order: np.random.Generator,
@@ -248,7 +248,7 @@ class Finetuner:
 
     def epoch(
         self,
-        model: nn.Module,
+        model: FineTuned,
         optimiser: torch.optim.Optimizer,
         train: tuple[NDArray[np.int64], NDArray[np.int64]],
         weights: Tensor,
@@ -262,14 +262,16 @@ class Finetuner:
         rows, targets = train
         model.train()
         losses = []
-        for step in _steps(len(rows), self.settings.batch_size * self.settings.accumulation, order):
+        steps = list(_steps(len(rows), self.settings.batch_size * self.settings.accumulation, order))
+        for step, following in zip(steps, [*steps[1:], steps[0][:0]], strict=True):
+            self.states.expect(rows[following])
             losses.append(self.backward(model, rows[step], targets[step], weights))
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         return float(np.mean(losses))
 
     def backward(
-        self, model: nn.Module, rows: NDArray[np.int64], targets: NDArray[np.int64], weights: Tensor
+        self, model: FineTuned, rows: NDArray[np.int64], targets: NDArray[np.int64], weights: Tensor
     ) -> float:
         """Add the gradient of the weighted mean cross entropy of these cells; return that loss.
 
@@ -286,15 +288,16 @@ class Finetuner:
             loss += part.item()
         return loss
 
-    def probabilities(self, model: nn.Module, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    def probabilities(self, model: FineTuned, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Probabilities of the classes of cells, (n, n_classes), in their order."""
         return torch.softmax(torch.from_numpy(self.logits(model, rows)).double(), dim=1).numpy()
 
     @torch.no_grad()
-    def logits(self, model: nn.Module, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def logits(self, model: FineTuned, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Logits of cells, (n, n_classes), in their order."""
         model.eval()
         out = np.empty((len(rows), self.n_classes), dtype=np.float32)
+        self.states.expect(rows)
         for chunk in self.states.chunks(rows, self.token_budget):
             with self._autocast():
                 out[chunk] = model(self.states.take(rows[chunk])).cpu().numpy()

@@ -2,12 +2,17 @@
 
 Layers below the first trained one never change and run without dropout, so their output for a cell is the
 same in every epoch, fold and protocol. Attention is exact under padding, so the batch does not matter either.
-Where the states of all cells fit in memory, or in a folder on disk, they are computed at once, in chunks that
-depend on nothing but the cells: results are then the same to the last bit from memory and from disk.
+Where the states of all cells fit in memory or on disk, they are computed at once, in chunks that depend on
+nothing but the cells: results are then the same to the last bit from memory and from disk. Their number type
+depends on their size alone, not on the room that a machine has for them.
 """
 
 import hashlib
 import json
+import logging
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +32,11 @@ from celllm.errors import UserError
 from celllm.model.embedder import Embedder, default_budget
 from celllm.training.state_cache import MIB, StateCache
 
+log = logging.getLogger(__name__)
+
+FLOAT32_MIB = 8192
+"""States that are larger in float32 are kept in bfloat16, unless the settings name a number type."""
+
 
 @dataclass(frozen=True)
 class Store:
@@ -36,21 +46,25 @@ class Store:
     ----------
     limit_mib : int
         Memory for states on the device; cells beyond it are computed whenever they are asked for.
-    dtype : torch.dtype
-        Of what is kept; bfloat16 halves it, at three significant digits.
+    dtype : torch.dtype or None
+        Of the states; bfloat16 halves them, at three significant digits. None: by :data:`FLOAT32_MIB`.
     token_budget : int
         Tokens, padding included, that pass through the frozen layers at a time.
     folder : str
         Where states are kept on disk, shared by all runs; empty: nowhere. See :class:`StateCache`.
     folder_mib : int
         Size of that folder at most.
+    spill_mib : int
+        Disk for states beyond ``limit_mib``, in a file without a name in the folder for temporary files: it
+        is gone with the process, however that ends.
     """
 
     limit_mib: int = 4096
-    dtype: torch.dtype = torch.float32
+    dtype: torch.dtype | None = None
     token_budget: int = 2048
     folder: str = ""
     folder_mib: int = 0
+    spill_mib: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,6 +106,10 @@ class FrozenStates:
         self.cells, self.n_frozen, self.store = cells, n_frozen, store
         self.lengths = self.tokeniser.lengths(cells)
         self.n_computed = 0
+        n_values = int((self.lengths + 1).sum()) * self.encoder.config.dim
+        small = 4 * n_values <= FLOAT32_MIB * MIB
+        self.dtype = store.dtype or (torch.float32 if small else torch.bfloat16)
+        self._spilled: int | None = None
         self._room = store.limit_mib * MIB
         self._kept: dict[int, tuple[Tensor, Tensor]] | None = None
 
@@ -118,7 +136,7 @@ class FrozenStates:
     def _all(self) -> dict[int, tuple[Tensor, Tensor]]:
         """States of all cells, if they fit on disk or in memory; nothing if not."""
         n_tokens = int((self.lengths + 1).sum())
-        n_bytes = n_tokens * (4 + self.encoder.config.dim * self.store.dtype.itemsize)
+        n_bytes = n_tokens * (4 + self.encoder.config.dim * self.dtype.itemsize)
         flat = None
         if self.store.folder:
             cache = StateCache(Path(self.store.folder), self.store.folder_mib)
@@ -126,13 +144,55 @@ class FrozenStates:
         if flat is None and n_bytes <= self._room:
             flat = torch.empty(n_bytes, dtype=torch.uint8, device=self.device)
             self._write_all(flat)
+        elif flat is None and self.n_frozen:
+            flat = self._spill(n_bytes)
         return {} if flat is None else self._cut(flat)
+
+    def _spill(self, n_bytes: int) -> Tensor | None:
+        """States of all cells in a file of this process; None, and the cost, where there is no room."""
+        gib, folder = n_bytes / 2**30, Path(tempfile.gettempdir())
+        obstacle = self._obstacle(n_bytes, folder)
+        if obstacle:
+            trained = max(1, len(self.encoder.layers) - self.n_frozen)
+            log.warning(
+                "frozen states: %.1f GiB are not kept (%s): %d layers run again for each cell in each epoch, "
+                "which takes some %.1f times as long",
+                *(gib, obstacle, self.n_frozen, 1 + self.n_frozen / 3 / trained),
+            )
+            return None
+        log.info("frozen states: %.1f GiB, %s, in %s", gib, self.dtype, folder)
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self._spilled = self._file.fileno()
+        os.posix_fallocate(self._spilled, 0, n_bytes)
+        flat = torch.from_file(f"/dev/fd/{self._spilled}", shared=True, size=n_bytes, dtype=torch.uint8)
+        self._write_all(flat)
+        return flat
+
+    def _obstacle(self, n_bytes: int, folder: Path) -> str:
+        if n_bytes > self.store.spill_mib * MIB:
+            return f"store_mib is {self.store.limit_mib}, spill_mib {self.store.spill_mib}"
+        if is_in_memory(folder):
+            return f"{folder} is in memory; set TMPDIR to a folder on a disk"
+        free = shutil.disk_usage(folder).free
+        enough = free > n_bytes + 1024 * MIB
+        return "" if enough else f"{folder} has {free / 2**30:.0f} GiB; set TMPDIR to a larger disk"
+
+    def expect(self, rows: NDArray[np.int64]) -> None:
+        """Have the states of these cells read from disk meanwhile: they are asked for next."""
+        if self._spilled is None:
+            return
+        size = self.encoder.config.dim * self.dtype.itemsize
+        stops = np.cumsum(self.lengths + 1)
+        for row in np.sort(rows):
+            length = size * (self.lengths[row] + 1)
+            start = 4 * stops[-1] + size * stops[row] - length
+            os.posix_fadvise(self._spilled, int(start), int(length), os.POSIX_FADV_WILLNEED)
 
     def _cut(self, flat: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
         """Places of the cells' states among the bytes: gene ids of all cells, then what the layers made."""
         stops = np.cumsum(self.lengths + 1)
         gene_ids = flat[: 4 * stops[-1]].view(torch.int32)
-        x = flat[4 * stops[-1] :].view(self.store.dtype).view(-1, self.encoder.config.dim)
+        x = flat[4 * stops[-1] :].view(self.dtype).view(-1, self.encoder.config.dim)
         places = zip(stops - self.lengths - 1, stops, strict=True)
         return {row: (x[start:stop], gene_ids[start:stop]) for row, (start, stop) in enumerate(places)}
 
@@ -149,7 +209,7 @@ class FrozenStates:
             "encoder": self.encoder.config.model_dump(),
             "tokeniser": self.tokeniser.to_json(),
             "n_frozen": self.n_frozen,
-            "computed": [str(self.store.dtype), self.device.type, self.store.token_budget],
+            "computed": [str(self.dtype), self.device.type, self.store.token_budget],
         }
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
         for name, tensor in sorted(self.encoder.state_dict().items()):
@@ -177,7 +237,7 @@ class FrozenStates:
             for i, (row, length) in enumerate(
                 zip(rows[chunk].tolist(), batch.mask.sum(1).tolist(), strict=True)
             ):
-                states = x[i, :length].to(self.store.dtype, copy=True), batch.gene_ids[i, :length].int()
+                states = x[i, :length].to(self.dtype, copy=True), batch.gene_ids[i, :length].int()
                 yield row, states
         self.n_computed += len(rows)
 
@@ -186,6 +246,15 @@ class FrozenStates:
         if size <= self._room:
             self._room -= size
             kept[row] = states
+
+
+def is_in_memory(folder: Path) -> bool:
+    """Whether files there take memory, as in many a /tmp: Linux's list of mounts says so."""
+    mounts = Path("/proc/mounts")
+    lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines() if mounts.exists() else []
+    kinds = {line.split()[1]: line.split()[2] for line in lines}
+    place = folder.resolve()
+    return next((kinds[str(p)] for p in (place, *place.parents) if str(p) in kinds), "") in ("tmpfs", "ramfs")
 
 
 class FrozenSettings(Protocol):
@@ -201,7 +270,7 @@ class FrozenSettings(Protocol):
 
     @property
     def store_dtype(self) -> str:
-        """Name of a floating-point type."""
+        """Name of a floating-point type, or auto."""
 
     @property
     def token_budget(self) -> int:
@@ -214,6 +283,10 @@ class FrozenSettings(Protocol):
     @property
     def cache_mib(self) -> int:
         """Its size at most."""
+
+    @property
+    def spill_mib(self) -> int:
+        """See :class:`Store`."""
 
 
 def freeze(embedder: Embedder, cells: Cells, settings: FrozenSettings, n_above: int = 0) -> FrozenStates:
@@ -228,8 +301,9 @@ def freeze(embedder: Embedder, cells: Cells, settings: FrozenSettings, n_above: 
     if not -1 <= wanted <= depth - n_above:
         raise UserError(f"settings.trainable_layers: expected -1 to {depth - n_above}, got {wanted}")
     token_budget = settings.token_budget or default_budget(embedder.device)
-    dtype = getattr(torch, settings.store_dtype)
-    store = Store(settings.store_mib, dtype, token_budget, settings.cache, settings.cache_mib)
+    dtype = None if settings.store_dtype == "auto" else getattr(torch, settings.store_dtype)
+    folder = settings.cache, settings.cache_mib, settings.spill_mib
+    store = Store(settings.store_mib, dtype, token_budget, *folder)
     return FrozenStates(embedder, cells, 0 if wanted == -1 else depth - n_above - wanted, store)
 
 

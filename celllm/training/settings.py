@@ -106,12 +106,18 @@ class _FrozenSettings(Settings):
     """Time and memory of the frozen layers. Only a bfloat16 store changes a number, in its third digit."""
 
     store_mib: int = setting(
-        4096,
-        "for the output of the frozen layers; cells beyond it are computed again; 0: none",
+        4096, "memory for the output of the frozen layers, on the device; 0: none", ge=0, resource=True
+    )
+    spill_mib: int = setting(
+        65536,
+        "disk for it where that is too small, in TMPDIR while the job lasts; beyond it, cells are computed "
+        "again in every epoch; 0: none",
         ge=0,
         resource=True,
     )
-    store_dtype: Literal["float32", "bfloat16"] = setting("float32", "of that output")
+    store_dtype: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", "of that output; auto: float32 up to 8 GiB of it, bfloat16 above"
+    )
     cache: str = setting("", "folder that keeps that output from run to run; empty: none", resource=True)
     cache_mib: int = setting(
         20480, "size of that folder at most; what was used longest ago makes room", ge=0, resource=True

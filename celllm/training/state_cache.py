@@ -108,7 +108,8 @@ def _read(path: Path, n_bytes: int) -> Tensor | None:
 def _write(path: Path, n_bytes: int, fill: Callable[[Tensor], None]) -> Tensor:
     """Fill a new file and put it in place, whole; return it mapped."""
     with atomic(path) as partial:
-        os.truncate(partial, n_bytes)
+        with open(partial, "r+b") as handle:
+            os.posix_fallocate(handle.fileno(), 0, n_bytes)  # a full disk is an error here, not a crash later
         mapped = _map(partial, n_bytes, shared=True)
         fill(mapped)
         with open(partial, "ab") as handle:

@@ -162,7 +162,7 @@ def test_cancerscem_needs_addresses_or_a_mirror(cancer: dict[str, Path], tmp_pat
     [
         ("baron", {}, "baron: has no samples"),
         ("pangloadb", {}, "unknown data set 'pangloadb'"),
-        ("panglaodb", {"samples": "some"}, "expected all, mirrored or a list of names, got 'some'"),
+        ("panglaodb", {"samples": "some"}, "expected all, mirrored, a number or names, got 'some'"),
         ("panglaodb", {"tumor_samples": "keep"}, "unknown key 'tumor_samples'"),
         ("panglaodb", {"tumour_samples": "maybe"}, r"panglaodb\.tumour_samples: expected"),
     ],

@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -148,3 +149,60 @@ def test_processes_that_write_the_same_at_once(tmp_path: Path) -> None:
         process.join(120)
     assert [process.exitcode for process in started] == [0, 0]
     assert [path.name for path in tmp_path.iterdir()] == ["key.states"]
+
+
+def test_states_that_memory_does_not_hold_are_read_from_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bits in either number type, no file with a name, and each cell computed once."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    order = np.random.default_rng(0).permutation(ROWS)[:50]
+    for dtype in (torch.float32, torch.bfloat16):
+        wanted = states(None, dtype=dtype).take(order)
+        made = states(None, dtype=dtype, limit_mib=0, spill_mib=100)
+        made.expect(order)
+        for _ in range(2):
+            found = made.take(order)
+            made.expect(order)
+            assert torch.equal(found.x, wanted.x)
+            assert torch.equal(found.gene_ids, wanted.gene_ids)
+        assert made.n_computed == 120
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("spill_mib", "free", "in_memory", "reason"),
+    [
+        (0, 2**40, False, "store_mib is 0, spill_mib 0"),
+        (100, 2**30, False, "has 1 GiB; set TMPDIR to a larger disk"),
+        (100, 2**40, True, "is in memory; set TMPDIR to a folder on a disk"),
+    ],
+)
+def test_what_cannot_be_kept_is_said_with_its_cost(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    spill_mib: int,
+    free: int,
+    in_memory: bool,
+    reason: str,
+) -> None:
+    monkeypatch.setattr("celllm.training.frozen.is_in_memory", lambda _: in_memory)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    caplog.set_level(logging.WARNING)
+    made = states(None, limit_mib=0, spill_mib=spill_mib)
+    assert torch.allclose(made.take(ROWS[:3]).x, states(None).take(ROWS[:3]).x, atol=1e-5)
+    [said] = caplog.messages
+    assert reason in said
+    assert "2 layers run again for each cell in each epoch, which takes some" in said
+
+
+def test_the_number_type_depends_on_the_size_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers must not depend on the room that a machine has."""
+    assert states(None).dtype == states(None, limit_mib=0, spill_mib=5).dtype == torch.float32
+    monkeypatch.setattr("celllm.training.frozen.FLOAT32_MIB", 0)
+    kept, spilled, neither = (
+        states(None, **room) for room in ({}, {"limit_mib": 0, "spill_mib": 50}, {"limit_mib": 0})
+    )
+    assert kept.dtype == spilled.dtype == neither.dtype == torch.bfloat16
+    assert torch.equal(kept.take(ROWS).x, spilled.take(ROWS).x)
+    assert (kept.take(ROWS).x - neither.take(ROWS).x).abs().max() < 0.05

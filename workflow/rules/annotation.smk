@@ -25,7 +25,7 @@ rule annotation_splits:
 rule annotate:
     input:
         encoder_of,
-        per(plan.row_files, "{model}", "{data_set}"),
+        per(plan.method_file, "{model}"),
         cells=results("prepared/{data_set}.h5ad"),
         genes=rules.genes.output.genes,
         splits=rules.annotation_splits.output,
@@ -45,7 +45,7 @@ rule annotate:
     params:
         data_set="{data_set}",
         responses=[],
-        model=per(plan.scored_row, "{model}", "{data_set}"),
+        model=per(plan.scored_row, "{model}"),
         settings=unwatched(plan.settings, "annotation", "{model}"),
         science=per(plan.science, "annotation", "{model}"),
         protocols=config["annotation"]["protocols"],

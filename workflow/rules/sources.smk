@@ -7,11 +7,6 @@ def mirror_flags(wildcards):
     return ["--mirror", plan.mirror] if plan.mirror else []
 
 
-def catalogue_files(wildcards, resources):
-    """Not watched, like a resource: what decides of them is in the parameters `row`, `options` and `table`."""
-    return [str(ROOT / "config/data_sets.yaml"), *config.get("data_set_files", [])]
-
-
 rule toy_mirror:
     output:
         results("mirror/SHA256SUMS"),
@@ -31,7 +26,6 @@ rule toy_mirror:
 rule fetch:
     input:
         MIRROR_SUMS if plan.embedded else [],
-        per(plan.local_file, "{path}"),
     output:
         plan.raw + "/{path}",
     log:
@@ -47,7 +41,7 @@ rule fetch:
         downloads=1,
     params:
         row=per(plan.catalogue_rows, "{path}"),
-        catalogue=catalogue_files,
+        catalogue=ROOT / "config/data_sets.yaml",
         raw=plan.raw,
         mirror=mirror_flags,
     shell:
@@ -73,7 +67,7 @@ checkpoint samples:
         options=per(plan.options, "{source}"),
         mirror=mirror_flags,
         table=per(plan.sample_table, "{source}"),
-        catalogue=catalogue_files,
+        catalogue=ROOT / "config/data_sets.yaml",
     shell:
         "exec python -m celllm samples {wildcards.source:q} --files {params.files:q} {params.mirror:q}"
         " --catalogue {params.catalogue:q}"

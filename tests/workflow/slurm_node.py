@@ -1,0 +1,140 @@
+"""A real SLURM on one node, from Debian's packages, without systemd or cgroups; for root on its own machine.
+
+python tests/workflow/slurm_node.py            starts one and leaves it running until Enter
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+# The executor's job step drops SLURM_CONF and asks the compiled-in place.
+CONF = Path("/etc/slurm/slurm.conf")
+# Declared with more processors and memory than there are: what is tested is the scheduler. Jobs in "low" give
+# way to those in "high" after GraceTime, where memory is short. KillWait is SLURM's default.
+# A requeued job waits until its credential has expired: cred_expire shortens two minutes.
+SETTINGS = """\
+ClusterName=single
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={munge},cred_expire=10
+SlurmctldPort=16817
+SlurmdPort=16818
+SlurmctldPidFile={root}/slurmctld.pid
+SlurmdPidFile={root}/slurmd.pid
+SlurmctldLogFile={root}/slurmctld.log
+SlurmdLogFile={root}/slurmd.log
+StateSaveLocation={root}/ctld
+SlurmdSpoolDir={root}/slurmd
+SlurmdParameters=config_overrides
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+MinJobAge=3600
+SchedulerParameters=batch_sched_delay=1,sched_interval=5,bf_interval=5
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+DefMemPerCPU=100
+ReturnToService=2
+KillWait=30
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+GresTypes=gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs=16 RealMemory=200000 Gres=gpu:1 State=UNKNOWN
+PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP PreemptMode=OFF PriorityTier=20
+PartitionName=low Nodes={host} MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=30
+PartitionName=high Nodes={host} MaxTime=INFINITE State=UP PriorityTier=10
+"""
+
+
+def why_not() -> str | None:
+    """Why this machine cannot have a SLURM of its own, after trying to install one; None where it can."""
+    if os.getuid() != 0:
+        return "starting SLURM needs root"
+    if CONF.exists():
+        return f"{CONF} exists: this machine belongs to a cluster"
+    if not all(map(shutil.which, ("slurmctld", "slurmd", "munged"))):
+        environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        commands = ["apt-get update -qq", "apt-get install -y -qq --no-install-recommends slurm-wlm munge"]
+        for command in commands:
+            if shutil.which("apt-get") is None:
+                return "no slurmctld, and no apt-get to install slurm-wlm and munge with"
+            done = subprocess.run(command.split(), env=environ, capture_output=True, text=True, check=False)
+            if done.returncode:
+                return f"'{command}' failed: {done.stderr.strip()[-200:]}"
+    return None
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Wait for a condition."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(what)
+        time.sleep(0.3)
+
+
+def told(*command: str) -> str:
+    """What a command prints; nothing where it fails."""
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def has_ended(pid: int) -> bool:
+    """Gone, or a zombie in a container whose first process collects none."""
+    status = Path(f"/proc/{pid}/status")
+    return not status.exists() or "State:\tZ" in status.read_text()
+
+
+@contextmanager
+def node(root: Path) -> Iterator[None]:
+    """SLURM while the block lasts; its state and logs go to ``root``."""
+    host, munge = socket.gethostname().partition(".")[0], root / "munge.socket"
+    for name in ("ctld", "slurmd"):
+        (root / name).mkdir(parents=True)
+    root.chmod(0o755)
+    (root / "munge.key").write_bytes(os.urandom(128))
+    (root / "munge.key").chmod(0o600)
+    CONF.parent.mkdir(exist_ok=True)
+    gres = CONF.with_name("gres.conf")
+    started: list[str] = []
+
+    def start(name: str, *command: str) -> None:
+        subprocess.run(command, check=True, capture_output=True)
+        started.append(name)
+
+    try:
+        CONF.write_text(SETTINGS.format(host=host, root=root, munge=munge))
+        gres.write_text(f"NodeName={host} Name=gpu File=/dev/null\n")
+        own = [f"--{key}-file={root}/munge.{key}" for key in ("key", "pid", "log", "seed")]
+        start("munge", "munged", "--force", f"--socket={munge}", *own)
+        start("slurmctld", "slurmctld")
+        until(lambda: "UP" in told("scontrol", "ping"), "slurmctld does not answer")
+        start("slurmd", "slurmd", "-N", host)
+        until(lambda: told("sinfo", "-h", "-p", "main", "-o", "%T") == "idle", "the node is not idle")
+        yield
+    finally:
+        told("scancel", "--user=root")
+        CONF.unlink(missing_ok=True)
+        gres.unlink(missing_ok=True)
+        for name in reversed(started):
+            pid = int((root / f"{name}.pid").read_text())
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+            until(lambda pid=pid: has_ended(pid), f"{name} does not end")
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    print(why_not())
+    with tempfile.TemporaryDirectory() as folder, node(Path(folder)):
+        input(told("sinfo"))
