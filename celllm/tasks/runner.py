@@ -158,7 +158,7 @@ def run_task(
     protocols: Sequence[str],
     out: str | Path,
     folder: str = "",
-) -> None:
+) -> bool:
     """Go through all folds of a data set and write scores and predictions.
 
     Scores go to ``<out>/<name>/<data set>/<folder>/<protocol>.csv``, predictions beside them to
@@ -180,16 +180,22 @@ def run_task(
     folder : str
         Of this row in it; without one, the name of its model.
 
+    Returns
+    -------
+    Whether all fits came to their end.
+
     Raises
     ------
     LeakError
         When test rows are offered where a protocol forbids it.
     """
+    complete = True
     for name, drawn in folds.items():
         rows: dict[str, list[Score]] = {protocol: [] for protocol in protocols}
         predicted: dict[str, list[tuple[str, ...]]] = {protocol: [] for protocol in protocols}
         for number, fold in enumerate(drawn):
             found = runner.outcomes(task, fold, number, protocols, name)
+            complete &= all(outcome.status in (scores.OK, scores.NOT_APPLICABLE) for outcome in found)
             for protocol, outcome in zip(protocols, found, strict=True):
                 table = "table_s3" if name in HELD_OUT else base.table
                 here = dataclasses.replace(base, table=table, task=name, protocol=protocol, split=str(number))
@@ -199,6 +205,7 @@ def run_task(
         for protocol in protocols:
             scores.write_predictions(place / f"{protocol}.predictions.csv", predicted[protocol])
             scores.write(place / f"{protocol}.csv", rows[protocol])
+    return complete
 
 
 def _scored(data: Task, fold: Parts, outcome: Fitted, base: Score) -> list[Score]:

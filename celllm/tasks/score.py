@@ -104,7 +104,8 @@ def run_score(
         and its finished fits are kept for the next attempt.
     killed_by
         The signal that ended an attempt, the last one: what it did not finish is not fitted, but a row with
-        the status ``out-of-memory`` (``failed`` after a crash).
+        the status ``out-of-memory`` (``failed`` after a crash). The finished fits stay, for who forces the
+        row to be scored again with more memory.
 
     Raises
     ------
@@ -119,7 +120,8 @@ def run_score(
     inputs = {"cells": cells, "genes": genes, "responses": responses, **files_of(row)}
     what = {"row": row, "settings": runner.settings.science(), "seed": seed, "data set": data_set}
     lost = None if killed_by is None else _lost(killed_by)
-    store = FitStore(Path(out, ".fits", kind.table, data_set, row["name"]), identity(inputs, what), lost)
+    tasks = "+".join(sorted(splits.task for splits in saved.values()))
+    store = FitStore(Path(out, ".fits", tasks, data_set, row["name"]), identity(inputs, what), lost)
     if lost and attempts_left:
         raise UserError(f"{lost.reason}; {store.n_kept} finished fits are kept for the next attempt")
     if store.n_kept and not lost:
@@ -128,8 +130,8 @@ def run_score(
     folds = {drawn.task: places(path, drawn, task.ids.tolist()) for path, drawn in saved.items()}
     runner = dataclasses.replace(runner if lost else runner.prepared(task, row), store=store)
     base = scores.of_row(task.table, data_set, row.get("replicate_of", row["name"]), seed)
-    run_task(task, folds, runner, base, protocols, out, row["name"])
-    store.clear()
+    if run_task(task, folds, runner, base, protocols, out, row["name"]):
+        store.clear()
 
 
 def _lost(killed_by: int) -> Fitted:

@@ -125,6 +125,11 @@ def test_the_last_attempt_writes_down_what_was_lost(
     kept = frame[frame["split"].astype(str) == "0"].reset_index(drop=True)
     pd.testing.assert_frame_equal(kept, whole[0].head(len(kept)))
     assert (tmp_path / "fits").read_text().count("fit") == 2, "nothing is fitted to write it down"
+    again = start(files, tmp_path)  # forced, with more memory: what is missing
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "fits").read_text().count("fit") == 4
+    pd.testing.assert_frame_equal(results(tmp_path)[0], whole[0])
+    assert results(tmp_path)[1] == whole[1] and not list(tmp_path.rglob("*.npz"))
 
 
 def wait_for(path: Path) -> None:
