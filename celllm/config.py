@@ -27,7 +27,7 @@ from celllm.graph.settings import GraphMAESettings, NetworkSettings
 from celllm.io import read_yaml, sha256
 from celllm.methods import outside
 from celllm.methods.settings import CELL_SETTINGS, PAIR_SETTINGS
-from celllm.model.settings import AttentionKind, EncoderSize
+from celllm.model.settings import AttentionKind, ClsVector, EncoderSize
 from celllm.probes.settings import EmbeddingMapSettings, InterpretationSettings, MemorySettings
 from celllm.scores.columns import Protocol
 from celllm.settings import Changes, Reserved, Settings, as_settings, setting, unknown, wrong
@@ -281,6 +281,9 @@ class Leakage(Settings):
 class Config(Settings):
     """A run of the benchmark: config/paper.yaml, laid over by the files given with `--configfile`."""
 
+    over: str | None = setting(
+        None, "file beside this one (or in config/) that it is laid over; without it, paper.yaml alone"
+    )
     run: str = setting(description="name of the run; everything it makes stands under results/<run>/")
     toy: bool = setting(False, "label every table, figure and verdict of the run as a toy")
     mirror: str | None = setting(
@@ -296,6 +299,10 @@ class Config(Settings):
     counts: Counts = setting(Counts(), "when other counts than the paper's end the run")
     leakage: Leakage = setting(Leakage(), "cells of the tasks among those of pre-training")
     tokens: RunTokens = setting(RunTokens(), "which genes of a cell enter the encoders")
+    cls_vector: ClsVector = setting(
+        "trained",
+        "gene vector of [CLS] beside GraphMAE's frozen ones: trained, or ones that are not (released)",
+    )
     network: NetworkSettings = setting(NetworkSettings(), "the protein network")
     graphmae: Annotated[GraphMAESettings, Reserved("dim", "seed")] = setting(
         GraphMAESettings(), "gene embeddings; their size is that of the encoder"
@@ -357,16 +364,42 @@ def read_config(path: str | Path) -> dict[str, Any]:
 def load(
     *configfiles: str | Path, changes: Mapping[str, Any] | None = None, folder: Path | None = None
 ) -> dict[str, Any]:
-    """Read a run's configuration, completed: the files in turn, then changes, over paper.yaml.
+    """Read a run's configuration, completed: see :func:`merged` and :func:`complete`."""
+    folder = folder or Path(configfiles[0]).parent
+    return complete(merged(*configfiles, changes=changes, folder=folder), folder)
+
+
+def merged(
+    *configfiles: str | Path, changes: Mapping[str, Any] | None = None, folder: Path | None = None
+) -> dict[str, Any]:
+    """Lay files over paper.yaml in turn, each over the one that its key ``over`` names, and changes over all.
 
     ``folder`` holds paper.yaml, models.yaml and data_sets.yaml; without it, they stand beside the first file.
     """
-    given = [read_config(path) for path in configfiles]
     folder = folder or Path(configfiles[0]).parent
+    changes = dict(changes or {})
+    below = changes.pop("over", None)  # of a file below, where Snakemake has merged them
+    files = configfiles or ([folder / below] if below else [])
     config = read_config(folder / "paper.yaml")
-    for over in given:
-        config = lay_over(config, over)
-    return complete(lay_over(config, changes), folder)
+    layers = {path: values for file in files for path, values in _chain(Path(file), folder)}
+    for values in layers.values():
+        config = lay_over(config, values)
+    return lay_over(config, changes)
+
+
+def _chain(file: Path, folder: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
+    """A file and those it lies over, the lowest first."""
+    values, place = read_config(file), file.resolve()
+    name = values.pop("over", None)
+    if name is None:
+        return [(place, values)]
+    if not isinstance(name, str):
+        raise UserError(f"{file}: over: expected the name of a file, as corrected.yaml, got {name!r}")
+    below = next((f for f in (file.parent / name, folder / name) if f.is_file()), None)
+    if below is None or below.resolve() in (place, *above):
+        why = "no such file" if below is None else "lies over this file itself"
+        raise UserError(f"{file}: over: {name}: {why}; name another one beside it or in {folder}")
+    return [*_chain(below, folder, (place, *above)), (place, values)]
 
 
 def complete(

@@ -186,6 +186,8 @@ class Plan:
         if "size" in row:
             row["size"] = self.config["sizes"][row["size"]]
             row["tokens"] = row["tokens"] | self.config["tokens"]
+            if row.get("gene_embeddings") == "graphmae":
+                row["cls_vector"] = self.config["cls_vector"]
         return row | {"name": model}
 
     def scored_row(self, model: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from celllm.config import complete, lay_over
+from celllm.config import complete, lay_over, merged
 from celllm.io import read_yaml
 from celllm.plan import CELLS, FACT_TABLES, SCREEN, SUPPLEMENT, Plan
 from celllm.report.captions import CAPTIONS
@@ -16,7 +16,7 @@ from tests.places import CONFIG
 
 
 def planned(overlay: dict[str, Any] | None = None) -> Plan:
-    base = lay_over(read_yaml(CONFIG / "paper.yaml"), read_yaml(CONFIG / "toy.yaml"))
+    base = merged(CONFIG / "toy.yaml")
     return Plan(complete(lay_over(base, overlay), CONFIG, environ={}))
 
 

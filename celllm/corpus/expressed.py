@@ -211,10 +211,10 @@ def concatenate(parts: Sequence[Ragged]) -> Ragged:
     )
 
 
-def truncate(ragged: Ragged, max_length: int, keep: Literal["highest", "first"]) -> Ragged:
-    """Keep at most ``max_length`` genes of each cell, the highest expressed or the first, in their order."""
+def truncate(ragged: Ragged, n_genes: int, keep: Literal["highest", "first"]) -> Ragged:
+    """Keep at most ``n_genes`` genes of each cell, the highest expressed or the first, in their order."""
     lengths = ragged.lengths
-    long = lengths > max_length
+    long = lengths > n_genes
     if not long.any():
         return ragged
     cell = np.repeat(np.arange(len(ragged)), lengths)
@@ -224,6 +224,6 @@ def truncate(ragged: Ragged, max_length: int, keep: Literal["highest", "first"])
     ends = np.cumsum(lengths[long])
     rank = np.arange(len(order)) - np.repeat(ends - lengths[long], lengths[long])
     kept = np.ones(len(cell), dtype=bool)
-    kept[order[rank >= max_length]] = False
-    indptr = np.concatenate([[0], np.cumsum(np.minimum(lengths, max_length))])
+    kept[order[rank >= n_genes]] = False
+    indptr = np.concatenate([[0], np.cumsum(np.minimum(lengths, n_genes))])
     return Ragged(indptr, ragged.gene_ids[kept], ragged.expression[kept])

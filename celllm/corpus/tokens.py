@@ -82,7 +82,7 @@ class Tokeniser:
     n_genes : int
         Size of the vocabulary; gene id ``n_genes`` is [CLS] and ``n_genes + 1`` is [PAD].
     max_length : int
-        Genes that a cell keeps at most ([CLS] comes on top); without effect when ``zeros`` is set.
+        Tokens that a cell has at most, [CLS] counted; without effect when ``zeros`` is set.
     keep : {"highest", "first"}
         Which ones: the highest expressed (of equals the first), or the first in gene order as in the
         released code.
@@ -103,8 +103,8 @@ class Tokeniser:
     log_base: LogBase = "e"
 
     def __post_init__(self) -> None:
-        if self.max_length < 1:
-            raise UserError(f"tokens.max_length: expected at least 1, got {self.max_length}")
+        if self.max_length < 2:
+            raise UserError(f"tokens.max_length: expected at least 2, got {self.max_length}")
         if self.keep not in ("highest", "first"):
             raise UserError(f"tokens.keep: expected 'highest' or 'first', got {self.keep!r}")
         if not 2 <= self.n_bins <= N_BINS:
@@ -124,14 +124,14 @@ class Tokeniser:
         """Genes that each cell will take in a batch, (n_cells,); what :func:`length_buckets` wants."""
         if self.zeros:
             return np.full(cells.n_cells, len(self._columns()), dtype=np.int64)
-        return np.minimum(cells.lengths, self.max_length)
+        return np.minimum(cells.lengths, self.max_length - 1)
 
     def __call__(self, ragged: Ragged) -> CellBatch:
         """Tokens of these cells."""
         return self._full_vectors(ragged) if self.zeros else self._expressed(ragged)
 
     def _expressed(self, ragged: Ragged) -> CellBatch:
-        ragged = truncate(ragged, self.max_length, self.keep)
+        ragged = truncate(ragged, self.max_length - 1, self.keep)
         lengths = torch.from_numpy(ragged.lengths)
         width = 1 + int(lengths.max()) if len(lengths) else 1
         mask = torch.arange(width) <= lengths.unsqueeze(1)

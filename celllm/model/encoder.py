@@ -17,8 +17,8 @@ from celllm.model.settings import EncoderConfig
 class Embedding(nn.Module):
     """Gene embedding + expression embedding of a token.
 
-    The gene table is frozen when it is given (one trainable row for [CLS] stands beside it) and trained as a
-    whole when it is not. [PAD] has a gene vector of zeros.
+    The gene table is frozen when it is given and trained when it is not; the vector of [CLS] beside it is
+    trained, or ones that are not. [PAD] has a gene vector of zeros.
     """
 
     def __init__(self, config: EncoderConfig, gene_embeddings: Tensor | None) -> None:
@@ -27,7 +27,8 @@ class Embedding(nn.Module):
         self.n_genes = n
         self.genes = nn.Embedding(n + 1, dim, padding_idx=n)  # the last row: zeros, for [CLS] and [PAD]
         self.expression = nn.Embedding(config.n_tokens, dim)
-        self.cls = nn.Parameter(torch.randn(dim) * 0.02)
+        fixed = config.cls_vector == "ones"
+        self.cls = nn.Parameter(torch.ones(dim) if fixed else torch.randn(dim) * 0.02, not fixed)
         if gene_embeddings is not None:
             self.genes.weight.data[:n] = _checked_table(gene_embeddings, n, dim)
         self.genes.weight.requires_grad_(gene_embeddings is None)

@@ -9,6 +9,7 @@ AttentionKind = Literal["favor", "softmax", "released"]
 ENCODER_FILE = "celllm-encoder-2"
 """Kind of the file of an encoder, :mod:`celllm.tensors`."""
 
+ClsVector = Literal["trained", "ones"]
 Activation = Literal["relu", "leaky_relu", "elu"]
 PoolingActivation = Literal["relu", "none"]
 # What celllm.model.anisotropy measures.
@@ -40,6 +41,7 @@ class EncoderConfig(Settings):
     attention: AttentionKind = setting(
         "favor", "favor (padding-exact FAVOR+), softmax (exact), released (performer-pytorch as it is)"
     )
+    cls_vector: ClsVector = setting("trained", "gene vector of [CLS]; ones: not trained (released)")
     n_features: int | None = setting(
         None, "random features of a head; null: int(dim_head * ln(dim_head)), as in performer-pytorch", ge=1
     )

@@ -9,7 +9,14 @@ from pydantic import create_model, model_validator
 
 from celllm.corpus.settings import TokenSettings
 from celllm.errors import UserError
-from celllm.model.settings import SIZES, Activation, AttentionKind, EncoderConfig, PoolingActivation
+from celllm.model.settings import (
+    SIZES,
+    Activation,
+    AttentionKind,
+    ClsVector,
+    EncoderConfig,
+    PoolingActivation,
+)
 from celllm.settings import Count, Settings, as_settings, setting, unknown, wrong
 from celllm.training.columns import OBJECTIVES
 
@@ -246,6 +253,7 @@ class ModelRow(Settings):
     tumour_task: bool = setting(True, "the tumour/normal task on [CLS]")
     cells: Literal["all", "normal"] = setting("all", "which pre-training cells")
     attention: AttentionKind = setting("favor", "kind of attention")
+    cls_vector: ClsVector = setting("trained", "gene vector of [CLS]; ones: not trained (released)")
     tokens: TokenSettings = setting(TokenSettings(), "how cells become tokens")
     name: str = setting("model", "name of the row")
     title: str = setting("", "as printed in tables")
@@ -256,8 +264,8 @@ class ModelRow(Settings):
 
     def science(self) -> dict[str, Any]:
         """What decides about the training, defaults spelled out."""
-        names = ("contrast", "contrast_on", "temperature", "views", "tumour_task", "cells", "attention")
-        fields = {name: getattr(self, name) for name in names}
+        names = ("contrast", "contrast_on", "temperature", "views", "tumour_task", "cells")
+        fields = {name: getattr(self, name) for name in (*names, "attention", "cls_vector")}
         return {"size": self.encoder_size, **fields, "tokens": self.tokens.model_dump()}
 
     @model_validator(mode="after")
@@ -284,5 +292,6 @@ class ModelRow(Settings):
 
     def encoder_config(self, n_genes: int) -> EncoderConfig:
         """Shape of the row's encoder over a vocabulary of ``n_genes``."""
-        values = {"attention": self.attention, **self.encoder_size, "n_genes": n_genes}
+        chosen = {"attention": self.attention, "cls_vector": self.cls_vector}
+        values = chosen | self.encoder_size | {"n_genes": n_genes}
         return as_settings(EncoderConfig, values, "model.size")

@@ -54,6 +54,15 @@ def test_batches_have_cls_first_and_are_padded() -> None:
     assert str(batch.gene_ids.dtype) == str(batch.bins.dtype) == "torch.int64"
 
 
+@pytest.mark.parametrize(("keep", "genes"), [("first", [0, 1]), ("highest", [0, 3])])
+def test_the_longest_sequence_counts_cls(keep: str, genes: list[int]) -> None:
+    """As in the released code: [CLS] takes one of the places."""
+    ragged = from_csr(csr_matrix(COUNTS), np.arange(4)).ragged
+    tokeniser = Tokeniser(4, max_length=3, keep=keep)  # type: ignore[arg-type]
+    assert tokeniser(ragged).gene_ids[3].tolist() == [4, *genes]
+    assert tokeniser.lengths(CellsInMemory(ragged)).tolist() == [2, 2, 0, 2]
+
+
 def test_full_vectors_hold_the_zeros() -> None:
     ragged = from_csr(csr_matrix(COUNTS), np.arange(4)).ragged
     tokeniser = Tokeniser(4, zeros=True, genes=np.array([3, 1]), log_base="2")
@@ -80,6 +89,6 @@ def test_no_cell_makes_an_empty_batch() -> None:
 
 
 def test_settings_out_of_range_are_told() -> None:
-    for settings in ({"max_length": 0}, {"keep": "last"}, {"n_bins": 7}):
+    for settings in ({"max_length": 1}, {"keep": "last"}, {"n_bins": 7}):
         with pytest.raises(UserError, match=f"tokens.{next(iter(settings))}"):
             Tokeniser(4, **settings)  # type: ignore[arg-type]

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from celllm.config import complete, lay_over
+from celllm.config import complete, lay_over, merged
 from celllm.errors import UserError
-from celllm.io import read_yaml
 from celllm.methods import CELLS, look_up, outside
 from celllm.methods.method import Method
 from celllm.plan import Plan
@@ -43,7 +42,7 @@ def row(method: str, **more: Any) -> dict[str, Any]:
 
 
 def configured(changes: dict[str, Any], method: dict[str, Any]) -> dict[str, Any]:
-    base = lay_over(read_yaml(CONFIG / "paper.yaml"), read_yaml(CONFIG / "toy.yaml"))
+    base = merged(CONFIG / "toy.yaml")
     mine = {"title": "Mine", "kind": "baseline", "group": "added"} | method
     return complete(lay_over(base, {"models": {"mine": mine}} | changes), CONFIG, environ={})
 

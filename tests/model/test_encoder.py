@@ -90,6 +90,16 @@ def test_embedding_is_gene_plus_expression_and_cls_has_its_own_row() -> None:
     assert torch.equal(got[2], expression[7])
 
 
+def test_the_vector_of_cls_can_be_ones_that_are_not_trained() -> None:
+    config = CONFIG.changed(cls_vector="ones")
+    model = Encoder(config, torch.randn(40, 32))
+    model(*cells([9, 6])).square().sum().backward()
+    assert torch.equal(model.embedding.cls, torch.ones(32)) and model.embedding.cls.grad is None
+    assert count_parameters(Encoder(CONFIG, torch.randn(40, 32)))[1] - count_parameters(model)[1] == 32
+    got = model.eval().embed(torch.tensor([[40]]), torch.tensor([[6]]))[0, 0]
+    assert torch.equal(got, 1 + model.embedding.expression.weight[6])
+
+
 def test_given_gene_embeddings_are_frozen_and_a_table_of_its_own_is_trained() -> None:
     frozen, own = encoder(), Encoder(CONFIG)
     for model, trained in ((frozen, False), (own, True)):

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from celllm import methods
 from celllm.cells.settings import OPTIONS
-from celllm.config import SECTION_OF, complete, lay_over, layers_of, load
+from celllm.config import SECTION_OF, complete, lay_over, layers_of, load, merged
 from celllm.corpus.settings import PairSplitSettings, RunTokens, SplitSettings
 from celllm.errors import UserError
 from celllm.graph.settings import GraphMAESettings, NetworkSettings
@@ -23,7 +23,7 @@ from tests.places import CONFIG, ROOT
 
 
 def completed(overlay: dict, environ: dict[str, str] | None = None) -> dict:
-    base = lay_over(read_yaml(ROOT / "config/paper.yaml"), read_yaml(ROOT / "config/toy.yaml"))
+    base = merged(CONFIG / "toy.yaml")
     return complete(lay_over(base, overlay), CONFIG, environ=environ or {})
 
 
@@ -38,7 +38,7 @@ def overlay(path: str, value: Any) -> dict[str, Any]:
     [
         ({"seeed": 1}, ["unknown key 'seeed'", "seed"]),
         ({"seed": "one"}, ["config: seed: expected an integer", '"one"']),
-        ({"tokens": {"max_length": 0}}, ["config: tokens.max_length: expected at least 1, got 0"]),
+        ({"tokens": {"max_length": 0}}, ["config: tokens.max_length: expected at least 2, got 0"]),
         ({"tokens": {"keep": "last"}}, ["config: tokens.keep: expected 'highest' or 'first', got \"last\""]),
         (
             {"data_sets": {"annotation": ["zheng"]}},

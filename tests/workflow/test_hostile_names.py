@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from celllm.config import complete, lay_over
+from celllm.config import complete, lay_over, merged
 from celllm.errors import UserError
-from celllm.io import read_yaml
 from celllm.toy import run_toy_mirror
 from tests.places import CONFIG, ROOT
 
@@ -32,7 +31,7 @@ def test_clone_mirror_config_and_run_folder_with_hostile_names(tmp_path: Path) -
     environment["CELLLM_MIRROR"] = str(clone / f"mirror {HOSTILE} {{x}}")
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--snakefile", str(clone / "Snakefile")]
     command += ["--workflow-profile", str(clone / "profiles/default"), "--configfile", str(config)]
-    place = lay_over(read_yaml(ROOT / "config/paper.yaml"), read_yaml(config))
+    place = merged(config, folder=CONFIG)
     results = complete(place, CONFIG, environ=environment)["results"]
     targets = [f"{results}/prepared/{name}" for name in ("zheng68k.h5ad", "gdsc.responses.csv")]
     targets += [f"{results}/graph/network.npz", f"{results}/splits/annotation/zheng68k.json"]
@@ -54,7 +53,7 @@ def test_names_of_runs_models_and_sizes_are_plain(name: str, kind: str) -> None:
     row = {"kind": "baseline", "method": "majority", "title": "T", "group": "added"}
     size = {"dim": 8, "depth": 1, "heads": 1, "dim_head": 8}
     overlay = {"models": {name: row}, "sizes": {name: size}, "run": name}
-    base = lay_over(read_yaml(ROOT / "config/paper.yaml"), read_yaml(ROOT / "config/toy.yaml"))
+    base = merged(CONFIG / "toy.yaml")
     with pytest.raises(UserError) as caught:
         complete(lay_over(base, {kind: overlay[kind]}), CONFIG, environ={})
     assert repr(name) in str(caught.value) and kind in str(caught.value)
@@ -62,7 +61,7 @@ def test_names_of_runs_models_and_sizes_are_plain(name: str, kind: str) -> None:
 
 
 def test_two_mirrors_never_share_a_run(tmp_path: Path) -> None:
-    base = lay_over(read_yaml(ROOT / "config/paper.yaml"), read_yaml(ROOT / "config/toy.yaml"))
+    base = merged(CONFIG / "toy.yaml")
     names = ["a b", "a;b", "a_b", "ü"]
     for name in names:
         (tmp_path / name).mkdir()

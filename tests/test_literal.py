@@ -1,0 +1,126 @@
+"""The literal run, the corrected one over it, and the toy over that."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from celllm.config import load, merged
+from celllm.errors import UserError
+from celllm.plan import Plan
+from tests.places import CONFIG
+
+# Key -> as the paper or its released code has it, as we would.
+CORRECTED = {
+    "run": ("paper", "corrected"),
+    "tokens.keep": ("first", "highest"),
+    "reader_options.cancerscem.label": ("all_tumour", "sample_type"),
+    "reader_options.panglaodb.tumour_samples": ("keep", "as_tumour"),
+    "drug_response.splits.response_warm.keep_repeats_together": (False, True),
+    "drug_response.splits.response_cold.keep_repeats_together": (False, True),
+    "pretraining.settings.held_out_cells": (None, 512),
+    "pretraining.settings.geometry_steps": (None, 500),
+}
+SHARED = {
+    "tokens.max_length": 6000,
+    "cls_vector": "ones",
+    "interpretation.layer": "all",
+    "annotation.finetuning.class_weights": "released",
+    "annotation.finetuning.select_by": "accuracy",
+}
+# A source, or that there is none.
+SOURCE = re.compile(r"paper[,:]|released[,:]|\bours\b")
+
+
+def leaves(values: dict[str, Any], path: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        within = leaves(value, f"{path}{key}.") if isinstance(value, dict) and value else {path + key: value}
+        found |= within
+    return found
+
+
+def test_the_corrected_run_differs_in_our_corrections_and_in_nothing_else() -> None:
+    paper, corrected = (leaves(merged(CONFIG / name)) for name in ("paper.yaml", "corrected.yaml"))
+    changed = {k for k in paper.keys() | corrected.keys() if paper.get(k) != corrected.get(k)}
+    assert {key: (paper.get(key), corrected.get(key)) for key in changed} == CORRECTED
+    assert {key: paper[key] for key in SHARED} == SHARED
+
+
+def test_the_toy_is_a_size_of_the_corrected_run() -> None:
+    toy, corrected = (leaves(merged(CONFIG / name)) for name in ("toy.yaml", "corrected.yaml"))
+    decided = {*CORRECTED, *SHARED} - {
+        "run",
+        "tokens.max_length",
+        "pretraining.settings.held_out_cells",
+        "pretraining.settings.geometry_steps",
+    }
+    assert {key: toy[key] for key in decided} == {key: corrected[key] for key in decided}
+
+
+def test_every_key_of_the_literal_run_names_its_source() -> None:
+    """On its own line; a list of rows on that of the list."""
+    lines = (CONFIG / "paper.yaml").read_text().splitlines()
+    missing: list[str] = []
+
+    def visit(node: yaml.Node) -> None:
+        if isinstance(node, yaml.MappingNode) and not node.flow_style:
+            for key, value in node.value:
+                line = lines[key.start_mark.line]
+                parts = isinstance(value, yaml.MappingNode) and not value.flow_style
+                if not SOURCE.search(line.partition("#")[2]) and (not parts or key.value == "accept"):
+                    missing.append(line.strip())
+                if key.value != "accept":  # other numbers that a count may have, all of them ours
+                    visit(value)
+
+    document = yaml.compose((CONFIG / "paper.yaml").read_text())
+    assert document is not None
+    visit(document)
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", ["paper", "corrected"])
+def test_the_literal_and_the_corrected_run_can_be_planned(snakemake, tmp_path: Path, name: str) -> None:
+    done = snakemake(tmp_path, "-n", "--quiet", "--configfile", str(CONFIG / f"{name}.yaml"), "--", "all")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def test_the_vector_of_cls_goes_to_rows_with_frozen_gene_vectors() -> None:
+    plan = Plan(load(CONFIG / "paper.yaml"))
+    assert plan.row("celllm")["cls_vector"] == plan.row("random_init")["cls_vector"] == "ones"
+    assert "cls_vector" not in plan.row("scbert")
+
+
+def put(folder: Path, **files: str) -> Path:
+    for name, text in files.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
+
+
+def test_a_file_lies_over_the_one_that_it_names(tmp_path: Path) -> None:
+    put(tmp_path, low="seed: 3\nrun: low\n", mid="over: low.yaml\nrun: mid\n", own="over: corrected.yaml\n")
+    assert merged(tmp_path / "mid.yaml", folder=CONFIG)["seed"] == 3
+    assert merged(tmp_path / "own.yaml", folder=CONFIG)["run"] == "corrected"
+    # Each once, at its first place: what stands between is not undone.
+    assert merged(tmp_path / "low.yaml", tmp_path / "mid.yaml", folder=CONFIG)["run"] == "mid"
+    between = put(tmp_path, between="seed: 4\n") / "between.yaml"
+    assert merged(tmp_path / "low.yaml", between, tmp_path / "mid.yaml", folder=CONFIG)["seed"] == 4
+    assert merged(changes={"over": "corrected.yaml"}, folder=CONFIG)["run"] == "corrected"
+    assert "over" not in load(CONFIG / "toy.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("over: corected.yaml", r"own.yaml: over: corected.yaml: no such file; name another one"),
+        ("over: own.yaml", r"own.yaml: over: own.yaml: lies over this file itself"),
+        ("over: [a, b]", r"own.yaml: over: expected the name of a file, as corrected.yaml, got \['a', 'b'\]"),
+        ("over: loop.yaml", r"loop.yaml: over: own.yaml: lies over this file itself"),
+    ],
+)
+def test_a_file_that_lies_over_nothing(tmp_path: Path, text: str, message: str) -> None:
+    put(tmp_path, own=text, loop="over: own.yaml")
+    with pytest.raises(UserError, match=message):
+        merged(tmp_path / "own.yaml", folder=CONFIG)
