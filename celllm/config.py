@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
+from celllm.cells.embeddings import files_of
 from celllm.cells.settings import OPTIONS, H5adOptions, NoOptions
 from celllm.corpus.settings import (
     GroupSplitSettings,
@@ -26,7 +27,7 @@ from celllm.errors import UserError
 from celllm.graph.settings import GraphMAESettings, NetworkSettings
 from celllm.io import read_yaml, sha256
 from celllm.methods import outside
-from celllm.methods.settings import CELL_SETTINGS, PAIR_SETTINGS
+from celllm.methods.settings import CELL_SETTINGS, HEAD_SETTINGS, PAIR_SETTINGS
 from celllm.model.settings import AttentionKind, ClsVector, EncoderSize
 from celllm.probes.settings import EmbeddingMapSettings, InterpretationSettings, MemorySettings
 from celllm.scores.columns import Protocol
@@ -65,6 +66,9 @@ HELD_OUT_OF = {
     "response_tissue": "drug_response",
     "response_drug": "drug_response",
 }
+_SCORED = ("annotation", "single_cell_drug")
+# The one screen of drug response, named as in the paper's tables whichever release of GDSC it is from.
+SCREEN = "gdsc_ccle"
 # Section -> settings of each method that it can have.
 METHODS_OF = {
     "annotation": CELL_SETTINGS,
@@ -100,7 +104,9 @@ class Row(Settings):
     """A row of the tables, as config/models.yaml and the run's changes to it describe it."""
 
     title: str = setting(description="as printed in tables")
-    kind: Literal["encoder", "baseline"] = setting(description="encoder: pre-trained, then fine-tuned")
+    kind: Literal["encoder", "baseline", "embedding", "scores"] = setting(
+        description="encoder: pre-trained, then fine-tuned; baseline: a method; the others: from elsewhere"
+    )
     group: Literal["paper", "control", "ablation", "added"] = setting(
         description="of the paper; without an encoder of ours; an encoder of ours changed; added"
     )
@@ -113,6 +119,12 @@ class Row(Settings):
     conda: str | None = setting(
         None, "environment of the method's jobs: a file, or the name of one that exists (kind: baseline)"
     )
+    file: dict[str, str] | None = setting(
+        None,
+        "by data set: kind embedding: FILE.h5ad#obsm/KEY, or FILE.npy + NAMES.txt; kind scores: SCORES.csv + "
+        "SPLITS.json",
+    )
+    head: Literal["knn", "linear", "paper"] = setting("linear", "classifier on the vectors (kind: embedding)")
     size: str | None = setting(None, "name of a size (kind: encoder)")
     contrast: Contrast | None = setting(None, "how the contrast of a batch is computed")
     contrast_on: ContrastOn = setting("pooled", "what the contrast compares")
@@ -142,20 +154,28 @@ class Row(Settings):
         for key in self.needed():
             if getattr(self, key) is None:
                 raise wrong(key, f"a value, as the row is of kind {self.kind}", None)
-        if self.kind == "baseline" and self.finetuning is not None:
+        if not is_finetuned(vars(self)) and self.finetuning is not None:
             raise wrong("finetuning", "none in a baseline; its settings are `baselines` of the task", "some")
-        if self.kind == "encoder" and self.conda is not None:
-            raise wrong("conda", "none in a row of kind encoder", self.conda)
+        for key, kinds in (("conda", ("baseline",)), ("file", ("embedding", "scores"))):
+            if getattr(self, key) is not None and self.kind not in kinds:
+                raise wrong(key, f"none in a row of kind {self.kind}", getattr(self, key))
         return self
 
     def needed(self) -> Iterable[str]:
         """Keys that a row of this kind must have."""
         if self.kind == "baseline":
             return ("method",)
+        if self.kind != "encoder":
+            return ("file",)
         if self.encoder is not None:
             return ()
         shape = ("size", "tokens")
         return shape if self.pretrained is False else (*shape, *_TRAINING)
+
+
+def is_finetuned(row: Mapping[str, Any]) -> bool:
+    """Whether a row's settings are `finetuning` of the task, not `baselines`."""
+    return row["kind"] == "encoder" or (row["kind"] == "embedding" and row.get("head") == "paper")
 
 
 _TRAINING = ("contrast", "tumour_task", "cells", "gene_embeddings")
@@ -293,6 +313,9 @@ class Config(Settings):
     )
     seed: int = setting(0, "of the splits, of pre-training and of fine-tuning", ge=0)
     data_sets: DataSets = setting(description="which data sets the run takes")
+    data_set_files: Unlike[str] = setting(
+        (), "files like data_sets.yaml with data sets of your own, or changes to those there"
+    )
     reader_options: dict[str, dict[str, Any]] = setting(
         {}, "over the `options` of data_sets.yaml, by data set"
     )
@@ -424,7 +447,7 @@ def complete(
     for part in ("sizes", "models"):
         done[part] = lay_over(rows[part], config.get(part))
     _filled(Rows, {part: done[part] for part in ("sizes", "models")}, "config: ")
-    done["catalogue"] = _catalogue(folder, config.get("reader_options", {}))
+    done["catalogue"] = _catalogue(folder, config)
     _check_names(done)
     _check_methods(done)
     done["models"] |= _replicates(done)
@@ -446,25 +469,53 @@ def _filled(kind: type[S], values: Any, prefix: str) -> S:
 def _check_methods(config: Mapping[str, Any]) -> None:
     """Fill the settings of every row in every section, layer over layer."""
     for name, changes in config["pretraining"].get("by_model", {}).items():
-        _row_of(config, name, "encoder", f"pretraining.by_model.{name}")
+        if _row_of(config, name, f"pretraining.by_model.{name}")["kind"] != "encoder":
+            raise UserError(f"config: pretraining.by_model.{name}: '{name}' is no encoder")
         layers = {"pretraining.settings": config["pretraining"]["settings"]}
         _check_layers(PretrainSettings, layers | {f"pretraining.by_model.{name}": changes}, ("seed",))
     for section, methods in METHODS_OF.items():
         task = config[section]
-        for key, kind in (("finetuning_by_model", "encoder"), ("baselines", "baseline")):
+        for key, finetuned in (("finetuning_by_model", True), ("baselines", False)):
             for name in task.get(key, {}):
-                _row_of(config, name, kind, f"{section}.{key}.{name}")
+                row = _row_of(config, name, f"{section}.{key}.{name}")
+                if is_finetuned(row) != finetuned or row["kind"] == "scores":
+                    other = "encoder" if finetuned else "baseline"
+                    raise UserError(f"config: {section}.{key}.{name}: '{name}' is no {other}")
         for name in dict.fromkeys(
             (*task["models"], *task.get("finetuning_by_model", {}), *task["baselines"])
         ):
-            row = config["models"][name]
-            method = "encoder" if row["kind"] == "encoder" else row["method"]
-            chosen = methods.get(method) or _settings_outside(name, row, methods)
+            chosen = _settings_of(config, section, name, methods)
             if chosen is not None:
                 _check_layers(chosen, layers_of(config, section, name))
     for name, row in config["models"].items():
         if row.get("finetuning") is not None and not any(name in config[s]["models"] for s in METHODS_OF):
             _check_layers(FinetuneSettings, {f"models.{name}.finetuning": row["finetuning"]})
+
+
+def _settings_of(
+    config: Mapping[str, Any], section: str, name: str, methods: Mapping[str, type[Settings]]
+) -> type[Settings] | None:
+    """Settings class of a row in a section; None where it has none."""
+    row = config["models"][name]
+    if row["kind"] == "encoder":
+        return methods["encoder"]
+    if row["kind"] == "baseline":
+        return methods.get(row["method"]) or _settings_outside(name, row, methods)
+    if row["kind"] == "embedding" and section == "drug_response":
+        raise UserError(f"config: drug_response.models: '{name}' is an embedding of cells; leave it out here")
+    for data_set, place in row["file"].items():
+        _check_place(config, f"config: models.{name}.file", data_set, files_of(place))
+    return HEAD_SETTINGS[row.get("head", "linear")] if row["kind"] == "embedding" else None
+
+
+def _check_place(config: Mapping[str, Any], where: str, data_set: str, paths: Iterable[str]) -> None:
+    """Files that a row has of a data set are there when a run begins."""
+    known = [name for name, row in config["catalogue"].items() if row["role"] in _SCORED] + [SCREEN]
+    if data_set not in known:
+        raise UserError(f"{where}: {unknown(data_set, known, 'data set')}")
+    for path in paths:
+        if not Path(path).is_file():
+            raise UserError(f"{where}.{data_set}: {path}: no such file (looked for in {os.getcwd()})")
 
 
 def _settings_outside(name: str, row: Mapping[str, Any], known: Iterable[str]) -> type[Settings] | None:
@@ -516,7 +567,7 @@ def layers_of(config: Mapping[str, Any], section: str, name: str) -> dict[str, M
     """Settings of a row in a section by where they stand in the config, each over those before it."""
     task, row = config[section], config["models"][name]
     name = row.get("replicate_of", name)
-    if row["kind"] != "encoder":
+    if not is_finetuned(row):
         return {f"{section}.baselines.{name}": task["baselines"].get(name, {})}
     return {
         f"{section}.finetuning": task["finetuning"],
@@ -525,11 +576,11 @@ def layers_of(config: Mapping[str, Any], section: str, name: str) -> dict[str, M
     }
 
 
-def _row_of(config: Mapping[str, Any], name: str, kind: str, where: str) -> None:
+def _row_of(config: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
     if name not in config["models"]:
         raise UserError(f"config: {where}: {unknown(name, config['models'], 'model')}")
-    if config["models"][name]["kind"] != kind:
-        raise UserError(f"config: {where}: '{name}' is no {kind}")
+    row: Mapping[str, Any] = config["models"][name]
+    return row
 
 
 def _check_layers(
@@ -565,18 +616,51 @@ def check_catalogue(rows: Any, where: str) -> None:
         _filled(_options_of(name, row), source.options, f"{where}: {name}.options.")
 
 
-def _catalogue(folder: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    rows = read_config(folder / "data_sets.yaml")
-    check_catalogue(rows, "config/data_sets.yaml")
+def read_catalogue(paths: Iterable[str | Path]) -> tuple[dict[str, Any], dict[str, Path]]:
+    """Read files like config/data_sets.yaml, each laid over those before it, and check them.
+
+    Returns
+    -------
+    The rows by data set, and the last file that has each; sample tables stand beside it.
+
+    Raises
+    ------
+    UserError
+        In one line with file, data set and key.
+    """
+    rows: dict[str, Any] = {}
+    places: dict[str, Path] = {}
+    for path in map(Path, paths):
+        given = read_yaml(path)
+        if not isinstance(given, Mapping) or not given:
+            raise UserError(f"{path}: expected data sets by name, got {type(given).__name__}")
+        merged = {name: _with_files(name, lay_over(rows.get(name, {}), row)) for name, row in given.items()}
+        check_catalogue(merged, str(path))
+        rows |= merged
+        places |= dict.fromkeys(merged, path)
+    return rows, places
+
+
+def _with_files(name: str, row: dict[str, Any]) -> dict[str, Any]:
+    """The short form of a data set in one file, written out."""
+    if row.get("files") or not isinstance(row.get("file"), str):
+        return row
+    file = {"path": f"{name}/{Path(row['file']).name}", "local": row["file"]}
+    return {key: value for key, value in row.items() if key != "file"} | {"files": {"cells": file}}
+
+
+def _catalogue(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    options = config.get("reader_options", {})
+    rows, places = read_catalogue([folder / "data_sets.yaml", *config.get("data_set_files", ())])
     for name in options:
         if name not in rows:
             raise UserError(f"config: reader_options: {unknown(name, rows, 'data set')}")
         rows[name]["options"] = lay_over(rows[name].get("options", {}), options[name])
         kind = _options_of(name, rows[name])
         _filled(kind, rows[name]["options"], f"config: reader_options.{name}.")
-    for row in rows.values():
+    for name, row in rows.items():
         if table := (row.get("sample") or {}).get("table"):
-            row["sample"]["table_sha256"] = sha256(folder / table)
+            row["sample"]["table_sha256"] = sha256(places[name].parent / table)
     return {name: row | {"files": _files(name, row, rows)} for name, row in rows.items()}
 
 

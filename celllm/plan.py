@@ -12,7 +12,18 @@ from itertools import product
 from pathlib import PurePosixPath
 from typing import Any
 
-from celllm.config import HELD_OUT_OF, METHODS_OF, NEEDS, SECTION_OF, Config, lay_over, layers_of
+from celllm.cells.embeddings import files_of
+from celllm.config import (
+    HELD_OUT_OF,
+    METHODS_OF,
+    NEEDS,
+    SCREEN,
+    SECTION_OF,
+    Config,
+    is_finetuned,
+    lay_over,
+    layers_of,
+)
 from celllm.methods import outside
 from celllm.report import published
 from celllm.report.captions import CAPTIONS, kind_of
@@ -21,8 +32,6 @@ from celllm.settings import without_resources
 from celllm.training.settings import PretrainSettings
 
 FACT_TABLES = ("tablec1", "tabled1", "tabled2", "tabled3", "tablef1")
-# The one screen of drug response, named as in the paper's tables whichever release of GDSC it is from.
-SCREEN = "gdsc_ccle"
 # Files of a pre-trained encoder, of a prepared data set and of a screen's responses, below the run's folder.
 ENCODER = "checkpoints/{name}/encoder.safetensors"
 METRICS = "checkpoints/{name}/metrics.csv"
@@ -97,6 +106,11 @@ class Plan:
     def raw_flags(self, data_set: str, sample: str | None = None) -> list[str]:
         """The same as NAME=FILE for the command line."""
         return [f"{name}={path}" for name, path in self.raw_by_name(data_set, sample).items()]
+
+    def local_file(self, path: str) -> list[str]:
+        """The file of the user's that a file in the raw folder is a copy of."""
+        rows = [row for each in self.config["catalogue"].values() for row in each.get("files", {}).values()]
+        return [row["local"] for row in rows if row["path"] == path and row.get("local")]
 
     def catalogue_rows(self, path: str) -> dict[str, Any]:
         """The rows of the catalogue that a downloaded file can belong to; a change fetches it again."""
@@ -190,11 +204,16 @@ class Plan:
                 row["cls_vector"] = self.config["cls_vector"]
         return row | {"name": model}
 
-    def scored_row(self, model: str) -> dict[str, Any]:
-        """The same with the file that its encoder is made from, and the row whose replicate it is."""
+    def scored_row(self, model: str, data_set: str = "") -> dict[str, Any]:
+        """The same with what its encoder is made from, and what it has of a data set from elsewhere.
+
+        A replicate names the row that it is one of.
+        """
         row, of = self.row(model), self.config["models"][model].get("replicate_of")
         for path in self.encoder_files(model):
             row["encoder" if self.pretrained(model) else "gene_embeddings"] = path
+        if "file" in row:
+            row[row["kind"]] = row.pop("file").get(data_set)
         return row | ({"replicate_of": of} if of else {})
 
     def encoder_files(self, model: str) -> list[str]:
@@ -202,10 +221,11 @@ class Plan:
         name = self.pretrained(model)
         return self.paths(ENCODER, [name]) if name else self.gene_embeddings(model)
 
-    def method_file(self, model: str) -> list[str]:
-        """The file of a method from outside the package: editing it runs the row again."""
-        path = outside.file_of(self.config["models"][model].get("method") or "")
-        return [path] if path else []
+    def row_files(self, model: str, data_set: str) -> list[str]:
+        """Files of a row that are not the run's: that of its method, vectors or scores of a data set."""
+        row = self.config["models"][model]
+        path, place = outside.file_of(row.get("method") or ""), row.get("file", {}).get(data_set)
+        return ([path] if path else []) + (files_of(place) if place else [])
 
     def environment(self, model: str) -> str:
         """Conda environment of a row's jobs, from the folder of the rules; a file of the user is absolute."""
@@ -290,12 +310,10 @@ class Plan:
         if section == "pretraining":
             return without_resources(PretrainSettings, self.pretraining(model))
         if model:
-            settings, row = self.settings(section, model), self.config["models"][model]
-            return (
-                without_resources(METHODS_OF[section]["encoder"], settings)
-                if row["kind"] == "encoder"
-                else settings
-            )
+            settings = self.settings(section, model)
+            if not is_finetuned(self.config["models"][model]):
+                return settings
+            return without_resources(METHODS_OF[section]["encoder"], settings)
         decisive: dict[str, Any] = without_resources(Config, {section: self.seeded(section)})[section]
         return decisive
 

@@ -98,7 +98,7 @@ def test_the_encoder_of_a_row(plan: Plan, model: str, encoder: str | None) -> No
     files = [f"results/toy/checkpoints/{encoder}/encoder.safetensors"] if encoder else []
     assert plan.pretrained(model) == encoder
     assert plan.encoder_files(model) == (files or plan.gene_embeddings(model))
-    assert plan.scored_row(model).get("encoder") == (files[0] if files else None)
+    assert plan.scored_row(model, "baron").get("encoder") == (files[0] if files else None)
 
 
 def test_only_rows_of_the_tables_are_pre_trained() -> None:

@@ -24,6 +24,8 @@ CELLS = {
     "scanpy_ingest": "ingest",
     "encoder": "celllm_labels",
 }
+# Heads on embeddings made elsewhere: the key ``head`` of a row of kind ``embedding``.
+HEADS = dict.fromkeys(("knn", "linear", "paper"), "embedded")
 PAIRS = {
     "drug_mean": "response_controls",
     "drug_mean_line_mean": "response_controls",

@@ -36,11 +36,16 @@ class CellTypistSettings(Settings):
     max_iterations: int = setting(1000, "passes over the cells at most", ge=1)
 
 
-class NeighbourSettings(Settings):
-    """Of k-NN on PCA; both numbers shrink where there are fewer training cells or genes."""
+class NearestSettings(Settings):
+    """Of k-NN; the number shrinks where there are fewer training cells."""
+
+    k: int = setting(15, "neighbours", ge=1)
+
+
+class NeighbourSettings(NearestSettings):
+    """Of k-NN on PCA; components shrink too where there are fewer training cells or genes."""
 
     n_components: int = setting(50, "principal components", ge=1)
-    k: int = setting(15, "neighbours", ge=1)
 
 
 class IngestSettings(Settings):
@@ -105,6 +110,12 @@ CELL_SETTINGS: dict[str, type[Settings]] = {
     "celltypist": CellTypistSettings,
     "scanpy_ingest": IngestSettings,
     "encoder": FinetuneSettings,
+}
+# Head on an embedding made elsewhere -> its settings; those of the paper's head are the task's `finetuning`.
+HEAD_SETTINGS: dict[str, type[Settings]] = {
+    "knn": NearestSettings,
+    "linear": LinearSettings,
+    "paper": FinetuneSettings,
 }
 PAIR_SETTINGS: dict[str, type[Settings]] = {
     "drug_mean": NoSettings,

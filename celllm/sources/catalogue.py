@@ -8,9 +8,8 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from celllm.config import check_catalogue, is_wanted
+from celllm.config import is_wanted, read_catalogue
 from celllm.errors import UserError
-from celllm.io import read_yaml
 from celllm.sources.settings import Content
 
 MAX_BYTES = 2**36
@@ -45,6 +44,7 @@ class InputFile:
     content: Content
     browser: bool = False
     supply: str | None = None
+    local: str | None = None
     sample: str | None = None
     wanted: bool = True
     at_least: int = 0
@@ -64,22 +64,21 @@ class Catalogue:
     ----------
     sources
         The content of config/data_sets.yaml, already checked (:meth:`read` does).
-    where
-        The file it was read from; sample tables stand beside it.
+    places
+        The file that each was read from; sample tables stand beside it.
     """
 
-    def __init__(self, sources: Mapping[str, Any], where: Path) -> None:
-        self.sources, self.where = sources, where
+    def __init__(self, sources: Mapping[str, Any], places: Mapping[str, Path]) -> None:
+        self.sources, self.places = sources, places
+        self.where = ", ".join(dict.fromkeys(map(str, places.values())))
         self._tables: dict[str, dict[str, dict[str, str]]] = {}
 
     @classmethod
-    def read(cls, path: "str | Path | Catalogue") -> "Catalogue":
-        """Read and check a catalogue; the first slip is a one-line :class:`UserError` naming the key."""
-        if isinstance(path, Catalogue):
-            return path
-        sources = read_yaml(path)
-        check_catalogue(sources, str(path))
-        return cls(sources, Path(path))
+    def read(cls, given: "str | Path | Sequence[str | Path] | Catalogue") -> "Catalogue":
+        """Read and check a file, or several; the first slip is a one-line :class:`UserError` with the key."""
+        if isinstance(given, Catalogue):
+            return given
+        return cls(*read_catalogue([given] if isinstance(given, str | Path) else given))
 
     def source(self, name: str) -> Mapping[str, Any]:
         """Return the entry of one source; an unknown name is a :class:`UserError` with the known ones."""
@@ -141,7 +140,7 @@ class Catalogue:
         if name is None:
             return {}
         if source not in self._tables:
-            self._tables[source] = _read_table(self.where.parent / name)
+            self._tables[source] = _read_table(self.places[source].parent / name)
         return self._tables[source]
 
     def _samples_of(self, source: str, path: str) -> Iterator[tuple[str, str]]:
@@ -156,16 +155,18 @@ class Catalogue:
 
 def _input(row: Mapping[str, Any], key: str, fields: Mapping[str, str], wanted: bool = True) -> InputFile:
     path = row["path"].format_map(fields) if fields else row["path"]
-    urls = [_filled(url, fields) for url in row["urls"]] if fields else row["urls"]
+    given = row.get("urls", ())
+    urls = [_filled(url, fields) for url in given] if fields else given
     return InputFile(
         key=key,
         path=path,
         urls=tuple(url for url in urls if url),
-        sha256=_filled(row["sha256"], fields) if row["sha256"] else None,
-        bytes=row["bytes"],
+        sha256=_filled(row["sha256"], fields) if row.get("sha256") else None,
+        bytes=row.get("bytes"),
         content=row.get("content") or _CONTENT_OF.get(Path(path).suffix, "text"),
         browser=row.get("user_agent") == "browser",
         supply=row.get("supply"),
+        local=_filled(row["local"], fields) if fields and row.get("local") else row.get("local"),
         sample=fields.get("sample"),
         wanted=wanted,
         at_least=row.get("at_least", 0),

@@ -101,7 +101,9 @@ def _bring(file: InputFile, store: Store) -> Path:
     place = store.place(file)
     with held(store.raw / LOCKS / f"{file.path}.lock", waiting_for=f"another process fetching {file.path}"):
         entry = _entry(file, place, store)
-        if store.mirror is not None:
+        if file.local is not None:
+            _from_local(file, file.local, place, entry, store)
+        elif store.mirror is not None:
             _from_mirror(file, place, entry, store, store.mirror)
         elif place.exists():
             _verify(file, place, entry, store)
@@ -113,7 +115,11 @@ def _bring(file: InputFile, store: Store) -> Path:
 def _entry(file: InputFile, place: Path, store: Store) -> Entry | None:
     """Return what data.lock has; a mirror's stand-in and the real file are never taken for one another."""
     entry = store.lock.read().get(file.path)
-    if entry is None or entry.url.startswith("mirror:") == (store.mirror is not None):
+    if (
+        entry is None
+        or file.local is not None
+        or entry.url.startswith("mirror:") == (store.mirror is not None)
+    ):
         return entry
     if not place.exists():
         return None
@@ -165,6 +171,19 @@ def _from_mirror(file: InputFile, place: Path, entry: Entry | None, store: Store
         raise UserError(
             f"{origin}: sha256 is {found.sha256}, SHA256SUMS of the mirror has {expected}; copy it again"
         )
+    if not place.exists() or sha256(place) != found.sha256:
+        with atomic(place) as partial:
+            shutil.copyfile(origin, partial)
+    if entry is None or entry.sha256 != found.sha256:
+        store.lock.write(file.path, found)
+
+
+def _from_local(file: InputFile, origin: str, place: Path, entry: Entry | None, store: Store) -> None:
+    """Copy a file of the user's; a changed one is taken anew, for it is the user's to change."""
+    if not Path(origin).is_file():
+        raise UserError(f"{origin}: no such file ({file.key}); mend its path there")
+    _look_at(file, Path(origin))
+    found = Entry.of(Path(origin), f"local:{origin}")
     if not place.exists() or sha256(place) != found.sha256:
         with atomic(place) as partial:
             shutil.copyfile(origin, partial)
@@ -248,6 +267,8 @@ class Standing:
     @property
     def origin(self) -> str:
         """The first address, or what a user has to put there."""
+        if self.file.local is not None:
+            return self.file.local
         address = next(iter(self.file.urls), "{url}")
         return f"user: {self.file.supply}" if address == "{url}" else address
 
@@ -284,7 +305,7 @@ def table(lines: Sequence[Standing]) -> str:
 
 
 def run_fetch(
-    catalogue: str | Path = "config/data_sets.yaml",
+    catalogue: Sequence[str | Path] = ("config/data_sets.yaml",),
     raw: str | Path = "data/raw",
     path: Sequence[str] = (),
     only: Sequence[str] = (),
@@ -299,7 +320,7 @@ def run_fetch(
     Parameters
     ----------
     catalogue
-        The list of all inputs.
+        The lists of all inputs, each laid over those before it.
     raw
         Folder the files go to.
     mirror

@@ -30,7 +30,7 @@ def run_samples(
     out: str | Path,
     settings: str | Mapping[str, Any] | None = None,
     mirror: str | Path | None = None,
-    catalogue: str | Path = "config/data_sets.yaml",
+    catalogue: Sequence[str | Path] = ("config/data_sets.yaml",),
 ) -> None:
     """List the samples of a pre-training source, as a TSV with the columns :data:`COLUMNS`.
 
@@ -45,7 +45,7 @@ def run_samples(
     mirror
         Folder taken in place of the internet.
     catalogue
-        The list of all inputs.
+        The lists of all inputs, each laid over those before it.
     """
     found = list_samples(Catalogue.read(catalogue), source, files, settings, mirror)
     log.info("%s: %d samples, %d of them tumours", source, len(found), found["tumour"].sum())
@@ -138,7 +138,7 @@ def _mirrored(catalogue: Catalogue, source: str, mirror: Path | None) -> list[st
 def _tabled(catalogue: Catalogue, source: str) -> list[str]:
     names = list(catalogue.table(source))
     if not names:
-        where = catalogue.where.parent / catalogue.source(source)["sample"]["table"]
+        where = catalogue.places[source].parent / catalogue.source(source)["sample"]["table"]
         raise UserError(f"{where}: lists no sample of {source}; its first lines say how to fill it")
     return names
 

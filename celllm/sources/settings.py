@@ -20,12 +20,13 @@ class FileRow(Settings):
         description="place under the raw folder and under a mirror; relative, never upwards", pattern=_PATH
     )
     urls: tuple[Annotated[str, Field(pattern=r"^https?://[^ ]+$")], ...] = setting(
-        description="addresses, tried in order; none for a file that a user has to supply"
+        (), "addresses, tried in order; none for a file that a user has to supply"
     )
+    local: str | None = setting(None, "a file of yours that is copied from there, also beside a mirror")
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = setting(
-        description="SHA-256 of the file; null: locked on the first download"
+        None, "SHA-256 of the file; null: locked on the first download"
     )
-    bytes: int | None = setting(description="size; null: unknown", ge=1)
+    bytes: int | None = setting(None, "size; null: unknown", ge=1)
     at_least: int | None = setting(
         None, "smallest plausible size in bytes, where sha256 and bytes are not known", ge=1
     )
@@ -46,7 +47,7 @@ class FileRow(Settings):
     def _stays_below(self) -> Self:
         if {".", ".."} & set(self.path.split("/")):
             raise wrong("path", "a path that does not leave the folder", self.path)
-        if (not self.urls or "{url}" in self.urls) and not self.supply:
+        if (not self.urls or "{url}" in self.urls) and not (self.supply or self.local):
             raise wrong("supply", "a sentence on what to put there, as there is no address", self.supply)
         return self
 
@@ -58,10 +59,10 @@ class SampleFileRow(FileRow):
         description="place of a sample's file, with {sample} in it", pattern=r"^[A-Za-z0-9_][^\\]*\{sample\}"
     )
     urls: tuple[Annotated[str, Field(pattern=r"^(https?://[^ ]+|\{url\})$")], ...] = setting(
-        description="templates of addresses; a field that the sample's row leaves empty takes one away"
+        (), "templates of addresses; a field that the sample's row leaves empty takes one away"
     )
     sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64}|\{sha256\})$")] | None = setting(
-        description="SHA-256, or the field of the sample table that holds it; null: locked when first seen"
+        None, "SHA-256, or the field of the sample table that holds it; null: locked when first seen"
     )
 
 
@@ -78,18 +79,21 @@ class SourceRow(Settings):
 
     title: str = setting(description="as printed in tables")
     role: Role = setting(description="what the workflow uses it for")
-    licence: str = setting(description="terms of use as far as they are known")
-    citation: str = setting(description="what to cite")
-    note: str = setting(description="what a user of these data should know")
+    licence: str = setting("not given", "terms of use as far as they are known")
+    citation: str = setting("not given", "what to cite")
+    note: str = setting("", "what a user of these data should know")
     reader: Literal["h5ad"] | None = setting(None, "for a data set of one's own in a file of cells")
-    files: dict[str, FileRow] = setting(description="its files by name", min_length=1)
+    file: str | None = setting(None, "its only file, one of yours, in place of `files` (reader: h5ad)")
+    files: dict[str, FileRow] = setting({}, "its files by name")
     sample_files: dict[str, SampleFileRow] = setting({}, "its files that exist once per sample")
     sample: SampleNames | None = setting(None, "names of its samples")
     uses: dict[str, str] = setting({}, "files that stand under another data set: name -> that data set")
     options: dict[str, Any] = setting({}, "options of its reader")
 
     @model_validator(mode="after")
-    def _has_samples(self) -> Self:
+    def _has_files(self) -> Self:
+        if bool(self.file) == bool(self.files) or (self.file and self.reader is None):
+            raise wrong("files", "files, or for reader: h5ad one file", self.file)
         if self.role == "pretraining" and (self.sample is None or "matrix" not in self.sample_files):
             raise wrong("sample_files", "a matrix, and sample, for a pre-training source", "none")
         return self

@@ -1,10 +1,12 @@
 """What became of a fit, and finished fits on disk, after which an interrupted row goes on."""
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
 import json
 import logging
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -64,8 +66,8 @@ def identity(inputs: Mapping[str, str | Path | None], settings: Mapping[str, Any
 class FitStore:
     """Finished fits of one row of a table on one data set, a file each.
 
-    A file is read back only where its name, which is the digest of what decided the fit, and the checksums of
-    its content are right; anything else is fitted anew.
+    A file is read back only where the digest of what decided the fit, in its name and in it, and the
+    checksums of its content are right; anything else is fitted anew.
 
     Attributes
     ----------
@@ -94,6 +96,8 @@ class FitStore:
             with np.load(place, allow_pickle=False) as stored:
                 arrays = dict(stored)  # all of it, each array held to its checksum
             facts: dict[str, Any] = json.loads(str(arrays.pop("facts")))
+            if facts.pop("key") != place.stem:
+                raise ValueError("the fit of another row")
             return Fitted(**facts, predicted=_predicted(arrays, "predicted"), last=_predicted(arrays, "last"))
         except FileNotFoundError:
             return self.lost
@@ -105,9 +109,8 @@ class FitStore:
         """Keep a fit, if it succeeded: another attempt may do better than a failed one."""
         if fitted.status != scores.OK:
             return
-        facts = {
-            name: getattr(fitted, name) for name in ("status", "reason", "seconds", "peak_mib", "chosen")
-        }
+        names = ("status", "reason", "seconds", "peak_mib", "chosen")
+        facts = {"key": place.stem} | {name: getattr(fitted, name) for name in names}
         arrays = {"facts": np.array(json.dumps(facts))}
         for name in ("predicted", "last"):
             predicted: Predicted | None = getattr(fitted, name)
@@ -127,6 +130,8 @@ class FitStore:
     def clear(self) -> None:
         """Remove the fits of a row whose scores are written."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # of another row there may be some
+            os.removedirs(self.folder.parent)
 
 
 def _predicted(arrays: Mapping[str, NDArray[Any]], name: str) -> Predicted | None:

@@ -30,6 +30,9 @@ from celllm.tasks.task import Task, Values
 
 log = logging.getLogger(__name__)
 
+KINDS = ("encoder", "baseline", "embedding", "scores")
+"""Kinds of rows: our encoders, methods, embeddings and scores made elsewhere."""
+
 
 @dataclass(frozen=True)
 class Runner:
@@ -53,8 +56,13 @@ class Runner:
         UserError
             For an unknown method, wrong settings, or an encoder that is missing or of other genes.
         """
-        name = row.get("method", "encoder" if row["kind"] == "encoder" else row["name"])
-        method = methods.look_up(name, task.methods)
+        if row["kind"] == "embedding":
+            if task.methods is not methods.CELLS:
+                raise UserError(f"model {row['name']}: embeddings are of cells; drug response takes none")
+            method = methods.look_up(row.get("head", "linear"), methods.HEADS)
+        else:
+            name = row.get("method", "encoder" if row["kind"] == "encoder" else row["name"])
+            method = methods.look_up(name, task.methods)
         return cls(method, as_settings(method.settings, settings), seed)
 
     def prepared(self, task: Task, row: Mapping[str, Any]) -> Self:
@@ -286,8 +294,8 @@ def read_row(model: Mapping[str, Any] | str) -> dict[str, Any]:
         row = json.loads(model) if isinstance(model, str) else dict(model)
     except json.JSONDecodeError as error:
         raise UserError(f"model: not valid JSON ({error})") from error
-    if not isinstance(row, dict) or "name" not in row or row.get("kind") not in ("encoder", "baseline"):
-        raise UserError("model: expected a row with the keys 'name' and 'kind' (encoder or baseline)")
+    if not isinstance(row, dict) or "name" not in row or row.get("kind") not in KINDS:
+        raise UserError(f"model: expected a row with the keys 'name' and 'kind' (one of {', '.join(KINDS)})")
     return row
 
 

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from celllm.cells import embeddings
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.splits import write_splits
 from celllm.errors import UserError
 from celllm.methods.outside import file_of
 from celllm.scores import scores
+from celllm.tasks.elsewhere import take_scores
 from celllm.tasks.fits import FitStore, Fitted, identity
 from celllm.tasks.folds import places, saved_splits
 from celllm.tasks.runner import Runner, check_protocols, read_row, run_task
@@ -86,7 +88,7 @@ def run_score(
     model
         The model's row with its ``name``, as mapping or JSON; that of a pre-trained encoder has the path of
         its file as ``encoder``. The scores of a row with ``replicate_of`` bear the name of that row, and
-        their seed tells them from its own.
+        their seed tells them from its own. What is made elsewhere stands under ``embedding`` or ``scores``.
     protocols
         Some of ``strict``, ``no_refit`` and ``paper``, see :mod:`celllm.tasks.protocols`. A fit that two of
         them share is made once; all share what the method prepared for the data set.
@@ -116,6 +118,9 @@ def run_score(
     check_protocols(protocols)
     saved = saved_splits(splits, data_set)
     kind = task_of(next(iter(saved.values())).task)
+    base = scores.of_row(kind.table, data_set, row.get("replicate_of", row["name"]), seed)
+    if row["kind"] == "scores":
+        return take_scores(row, list(saved.values()), kind.metrics, base, protocols, out)
     runner = Runner.of_row(row, settings, seed, kind)
     inputs = {"cells": cells, "genes": genes, "responses": responses, **files_of(row)}
     what = {"row": row, "settings": runner.settings.science(), "seed": seed, "data set": data_set}
@@ -129,7 +134,6 @@ def run_score(
     task = kind.read(cells, responses, Vocabulary.read(genes))
     folds = {drawn.task: places(path, drawn, task.ids.tolist()) for path, drawn in saved.items()}
     runner = dataclasses.replace(runner if lost else runner.prepared(task, row), store=store)
-    base = scores.of_row(task.table, data_set, row.get("replicate_of", row["name"]), seed)
     if run_task(task, folds, runner, base, protocols, out, row["name"]):
         store.clear()
 
@@ -150,4 +154,7 @@ def files_of(row: Mapping[str, Any]) -> dict[str, str]:
     """Files that a model's row names, by their keys; of a method from outside, the file that it is in."""
     words = {key: value for key, value in row.items() if isinstance(value, str)}
     files = {key: file_of(value) or value if key == "method" else value for key, value in words.items()}
+    if "embedding" in files:
+        parts = embeddings.files_of(files.pop("embedding"))
+        files |= {f"embedding {number}": part for number, part in enumerate(parts)}
     return {key: file for key, file in files.items() if "." in file and Path(file).is_file()}

@@ -224,13 +224,13 @@ class Finetuner:
                     break
         return ChosenEpoch(best, model, self.probabilities)
 
-    def _model(self) -> FineTuned:
+    def _model(self) -> nn.Module:
         model = FineTuned(self.encoder, self.n_frozen, self.genes, self.n_classes, self.settings)
         return model.to(self.states.device)
 
     def epochs(
         self,
-        model: FineTuned,
+        model: nn.Module,
         train: tuple[NDArray[np.int64], NDArray[np.int64]],
         n: int,
         order: np.random.Generator,
@@ -248,7 +248,7 @@ class Finetuner:
 
     def epoch(
         self,
-        model: FineTuned,
+        model: nn.Module,
         optimiser: torch.optim.Optimizer,
         train: tuple[NDArray[np.int64], NDArray[np.int64]],
         weights: Tensor,
@@ -271,7 +271,7 @@ class Finetuner:
         return float(np.mean(losses))
 
     def backward(
-        self, model: FineTuned, rows: NDArray[np.int64], targets: NDArray[np.int64], weights: Tensor
+        self, model: nn.Module, rows: NDArray[np.int64], targets: NDArray[np.int64], weights: Tensor
     ) -> float:
         """Add the gradient of the weighted mean cross entropy of these cells; return that loss.
 
@@ -288,12 +288,12 @@ class Finetuner:
             loss += part.item()
         return loss
 
-    def probabilities(self, model: FineTuned, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    def probabilities(self, model: nn.Module, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Probabilities of the classes of cells, (n, n_classes), in their order."""
         return torch.softmax(torch.from_numpy(self.logits(model, rows)).double(), dim=1).numpy()
 
     @torch.no_grad()
-    def logits(self, model: FineTuned, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def logits(self, model: nn.Module, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Logits of cells, (n, n_classes), in their order."""
         model.eval()
         out = np.empty((len(rows), self.n_classes), dtype=np.float32)

@@ -91,19 +91,22 @@ def test_a_row_that_does_not_fit_the_file_is_one_line(
 
 
 def test_the_rows_of_the_example_go_from_the_raw_folder_to_prepared_files(
-    tmp_path: Path, gene_files: Any
+    tmp_path: Path, gene_files: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    catalogue, raw = tmp_path / "data_sets.yaml", tmp_path / "raw"
-    catalogue.write_text(yaml.safe_dump(yaml.safe_load((ROOT / "config/data_sets.yaml").read_text()) | ROWS))
-    _cellxgene(raw / "my_atlas/cells.h5ad")
+    monkeypatch.chdir(tmp_path)
+    catalogue, raw = (
+        [ROOT / "config/data_sets.yaml", ROOT / "examples/own_data/data_sets.yaml"],
+        tmp_path / "raw",
+    )
+    _cellxgene(tmp_path / "my_atlas.h5ad")
     for sample in ("a", "b"):
-        _cellxgene(raw / f"my_tumours/{sample}.h5ad")
-    (raw / "my_tumours/samples.tsv").write_text("sample\ttumour\na\t1\nb\t0\n")
+        _cellxgene(tmp_path / f"tumours/{sample}.h5ad")
+    (tmp_path / "tumours/samples.tsv").write_text("sample\ttumour\na\t1\nb\t0\n")
     run_fetch(catalogue, raw, only=["my_atlas", "my_tumours"])
     assert len(json.loads((raw / "data.lock").read_text())["files"]) == 4
     read = Catalogue.read(catalogue)
     options = dict(read.source("my_atlas")["options"])
-    made = _prepare({"cells": raw / "my_atlas/cells.h5ad"}, gene_files, tmp_path / "atlas.h5ad", options)
+    made = _prepare({"cells": raw / "my_atlas/my_atlas.h5ad"}, gene_files, tmp_path / "atlas.h5ad", options)
     assert h5ad.label_counts(tmp_path / "atlas.h5ad") == {"T": 2, "B": 1}
     assert made.obs["sample"].nunique() == 2
     table = tmp_path / "samples.tsv"

@@ -124,8 +124,9 @@ def test_a_row_is_added_and_its_file_is_an_input(tmp_path: Path) -> None:
     config = configured(IN_TABLE1, {"method": path})
     assert config["annotation"]["models"][-1] == "mine" and "celllm" in config["annotation"]["models"]
     plan = Plan(config)
-    assert plan.method_file("mine") == [path.removesuffix(":METHOD")]
-    assert plan.method_file("majority") == plan.method_file("celllm") == []
+    assert plan.row_files("mine", "baron") == [path.removesuffix(":METHOD")]
+    assert plan.row_files("majority", "baron") == []
+    assert plan.row_files("celllm", "baron") == []
     again = {"annotation": {"models": {"add": ["celllm", "mine", "mine"]}}}
     with pytest.raises(UserError, match=r"annotation.models: 'mine' stands twice"):
         configured(again, {"method": path})

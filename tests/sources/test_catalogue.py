@@ -155,7 +155,7 @@ def _edited(sources: dict[str, Any], keys: str, value: Any) -> dict[str, Any]:
     ("keys", "value", "message"),
     [
         ("baron.licens", "MIT", "baron.licens: unknown key 'licens'"),
-        ("baron.licence", None, "baron.licence: is missing"),
+        ("baron.title", None, "baron.title: is missing"),
         ("baron.role", "cells", "baron.role: expected 'genes'"),
         ("baron.files.matrix.url", ["https://x"], r"baron\.files\.matrix\.url: unknown key 'url'"),
         ("baron.files.matrix.urls", "https://x", r"baron\.files\.matrix\.urls: expected a list"),

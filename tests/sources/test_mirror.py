@@ -180,7 +180,7 @@ def test_a_file_is_fetched_only_under_the_options_that_read_it(tmp_path: Path, s
     files = sources["zheng68k"]["files"]
     (small / files["matrix"]["path"]).write_bytes(gzip.compress(b"x"))
     (small / files["gene_list"]["path"]).write_text("A1BG\n")
-    catalogue = Catalogue(sources, CATALOGUE)
+    catalogue = Catalogue(sources, dict.fromkeys(sources, CATALOGUE))
     run_fetch(catalogue, tmp_path / "raw", mirror=small, only=["zheng68k"])
     brought = tmp_path / "raw" / "zheng68k" / "gene_list.txt"
     assert not brought.exists()

@@ -281,7 +281,7 @@ def test_an_encoder_of_other_genes_is_refused(files: Files, tmp_path: Path) -> N
         ({"model": "{"}, "model: not valid JSON"),
         ({"model": {"name": "x"}}, "keys 'name' and 'kind'"),
         ({"model": baseline("svm")}, "unknown method 'svm'"),
-        ({"settings": '{"neighbours": 5}'}, "unknown key 'neighbours'; known are n_components, k"),
+        ({"settings": '{"neighbours": 5}'}, "unknown key 'neighbours'; known are k, n_components"),
         ({"protocol": "loose"}, "protocols: expected some of strict, no_refit, paper, got 'loose'"),
         ({"data_set": "baron"}, "splits of 'planted', expected those of 'baron'"),
         ({"model": UNTRAINED, "settings": {"epoch": 5}}, "unknown key 'epoch'"),

@@ -85,7 +85,7 @@ def whole(files: Files, tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.Da
     done = start(files, folder)
     assert done.returncode == 0, done.stderr
     assert (folder / "fits").read_text().count("fit") == 3
-    assert not list(folder.rglob("*.npz")), "the store goes when the scores are there"
+    assert not list(folder.rglob(".fits")), "the store goes when the scores are there"
     return results(folder)
 
 
@@ -222,14 +222,17 @@ def test_a_fit_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert found is not None and same(found, FITTED)
 
 
-@pytest.mark.parametrize("spoil", ["cut", "flip", "empty", "text"])
+@pytest.mark.parametrize("spoil", ["cut", "flip", "empty", "text", "renamed"])
 def test_a_damaged_fit_is_made_again(tmp_path: Path, spoil: str) -> None:
     store, file = FitStore(tmp_path, "id"), tmp_path / "f.npz"
     store.write(file, FITTED)
+    if spoil == "renamed":
+        file = file.rename(tmp_path / "g.npz")
     content = bytearray(file.read_bytes())
     where = bytes(content).index(np.array([0.25, 0.75]).tobytes())
     content[where] ^= 1
-    file.write_bytes({"cut": content[:-40], "flip": content, "empty": b"", "text": b"hello"}[spoil])
+    if spoil != "renamed":
+        file.write_bytes({"cut": content[:-40], "flip": content, "empty": b"", "text": b"hello"}[spoil])
     assert store.read(file) is None
 
 

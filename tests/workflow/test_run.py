@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from urllib.parse import unquote
 
+import anndata
 import pandas as pd
 import pytest
 
@@ -221,6 +222,33 @@ def test_a_method_from_outside_stands_in_tables_1_and_2(toy: Path, snakemake, tm
     method.write_text(method.read_text().replace("min(20,", "min(10,"))
     again = snakemake(folder, "-n", *words)
     assert planned(again.stdout + again.stderr) == rules
+
+
+def test_cells_from_outside_are_a_column_of_table_1(toy: Path, snakemake, tmp_path: Path) -> None:
+    """On a copy of the run, with the example's config and three rows: nothing there is made again."""
+    folder = tmp_path / "copy"
+    shutil.copytree(toy, folder)
+    shutil.copytree(ROOT / "examples/own_data", folder / "examples/own_data")
+    cells = anndata.read_h5ad(folder / "results/toy/prepared/baron.h5ad")
+    obs = cells.obs.rename(columns={"label": "cell_type", "sample": "donor_id"})
+    anndata.AnnData(cells.X, obs=obs, var=cells.var).write_h5ad(folder / "my_atlas.h5ad")
+    (folder / "rows.yaml").write_text("annotation: {models: [majority, logistic_regression, celllm]}\n")
+    words = ("--configfile", str(ROOT / "config/toy.yaml"), "examples/own_data/config.yaml", "rows.yaml")
+    plan = snakemake(folder, "-n", *words, "--", "results/toy/tables/table1.csv")
+    new = {
+        "fetch": 1,
+        "prepare": 1,
+        "annotation_splits": 1,
+        "annotate": 3 + 1,
+        "table": 1,
+    }  # 1: a further seed
+    assert planned(plan.stdout + plan.stderr) == new
+    done = snakemake(folder, *words, "--", "results/toy/tables/table1.csv")
+    assert done.returncode == 0, done.stderr[-3000:]
+    frame = frame_of(folder / "results/toy/tables/table1.csv", "macro_f1")
+    assert list(frame.index) == ["baron", "my_atlas", "zheng68k"]
+    # The same cells, genes and folds: the same scores as the column that they were taken from.
+    assert frame.loc["my_atlas"].round(9).to_dict() == frame.loc["baron"].round(9).to_dict()
 
 
 def frame_of(table: Path, metric: str) -> pd.DataFrame:

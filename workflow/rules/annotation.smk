@@ -25,7 +25,7 @@ rule annotation_splits:
 rule annotate:
     input:
         encoder_of,
-        per(plan.method_file, "{model}"),
+        per(plan.row_files, "{model}", "{data_set}"),
         cells=results("prepared/{data_set}.h5ad"),
         genes=rules.genes.output.genes,
         splits=rules.annotation_splits.output,
@@ -45,7 +45,7 @@ rule annotate:
     params:
         data_set="{data_set}",
         responses=[],
-        model=per(plan.scored_row, "{model}"),
+        model=per(plan.scored_row, "{model}", "{data_set}"),
         settings=unwatched(plan.settings, "annotation", "{model}"),
         science=per(plan.science, "annotation", "{model}"),
         protocols=config["annotation"]["protocols"],

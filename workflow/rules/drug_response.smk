@@ -33,7 +33,7 @@ use rule annotation_splits as pair_splits with:
 use rule annotate as drug_response with:
     input:
         encoder_of,
-        per(plan.method_file, "{model}"),
+        per(plan.row_files, "{model}", SCREEN),
         PAIRS,
         cells=LINES,
         genes=rules.genes.output.genes,
@@ -52,6 +52,7 @@ use rule annotate as drug_response with:
     params:
         data_set=SCREEN,
         responses=["--responses", *PAIRS],
+        model=per(plan.scored_row, "{model}", SCREEN),
         settings=unwatched(plan.settings, "drug_response", "{model}"),
         science=per(plan.science, "drug_response", "{model}"),
         protocols=config["drug_response"]["protocols"],

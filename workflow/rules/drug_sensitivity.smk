@@ -19,7 +19,7 @@ use rule annotation_splits as drug_splits with:
 use rule annotate as drug_sensitivity with:
     input:
         encoder_of,
-        per(plan.method_file, "{model}"),
+        per(plan.row_files, "{model}", "{data_set}"),
         cells=results("prepared/{data_set}.h5ad"),
         genes=rules.genes.output.genes,
         splits=expand(

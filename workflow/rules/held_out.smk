@@ -26,7 +26,7 @@ use rule annotation_splits as held_out_splits with:
 use rule annotate as held_out with:
     input:
         per(plan.encoder_files, "{model}"),
-        per(plan.method_file, "{model}"),
+        per(plan.row_files, "{model}", "{held_set}"),
         per(plan.responses, "{held_set}"),
         cells=per(plan.cells, "{held_set}"),
         genes=rules.genes.output.genes,
@@ -41,5 +41,6 @@ use rule annotate as held_out with:
     params:
         data_set="{held_set}",
         responses=per(plan.response_flags, "{held_set}"),
+        model=per(plan.scored_row, "{model}", "{held_set}"),
         settings=per(plan.held_out_settings, "{held_out}", "{model}"),
         protocols=["strict"],

@@ -7,6 +7,11 @@ def mirror_flags(wildcards):
     return ["--mirror", plan.mirror] if plan.mirror else []
 
 
+def catalogue_files(wildcards, resources):
+    """Not watched, like a resource: what decides of them is in the parameters `row`, `options` and `table`."""
+    return [str(ROOT / "config/data_sets.yaml"), *config.get("data_set_files", [])]
+
+
 rule toy_mirror:
     output:
         results("mirror/SHA256SUMS"),
@@ -26,6 +31,7 @@ rule toy_mirror:
 rule fetch:
     input:
         MIRROR_SUMS if plan.embedded else [],
+        per(plan.local_file, "{path}"),
     output:
         plan.raw + "/{path}",
     log:
@@ -41,7 +47,7 @@ rule fetch:
         downloads=1,
     params:
         row=per(plan.catalogue_rows, "{path}"),
-        catalogue=ROOT / "config/data_sets.yaml",
+        catalogue=catalogue_files,
         raw=plan.raw,
         mirror=mirror_flags,
     shell:
@@ -67,7 +73,7 @@ checkpoint samples:
         options=per(plan.options, "{source}"),
         mirror=mirror_flags,
         table=per(plan.sample_table, "{source}"),
-        catalogue=ROOT / "config/data_sets.yaml",
+        catalogue=catalogue_files,
     shell:
         "exec python -m celllm samples {wildcards.source:q} --files {params.files:q} {params.mirror:q}"
         " --catalogue {params.catalogue:q}"
