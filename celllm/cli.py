@@ -39,6 +39,7 @@ STAGES = {
     "Your own cells": {
         "embed": "celllm.tl:run_embed",
         "annotate": "celllm.tl:run_annotate",
+        "convert-released": "celllm.model.released:run_convert_released",
     },
     "Pre-training corpus": {
         "shard": "celllm.corpus.shards:run_shard",

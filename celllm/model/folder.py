@@ -2,17 +2,23 @@
 
 import os
 import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from celllm import __version__
 from celllm.cells.genes import SymbolMap, Vocabulary, gene_list_of
 from celllm.errors import UserError
-from celllm.io import read_json, sha256
+from celllm.io import read_json, sha256, write_json
 from celllm.model.embedder import Embedder
 
 WEIGHTS = ("model.safetensors", "encoder.safetensors")
+FORMAT = "celllm-model-1"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -71,3 +77,32 @@ def _from_hub(name: str) -> Path | None:
     revision = branch.read_text().strip() if branch.is_file() else ""
     folder = cache / "snapshots" / revision
     return folder if revision and folder.is_dir() else None
+
+
+@contextmanager
+def new_folder(out: str | Path) -> Iterator[Path]:
+    """Yield a folder to fill, which then stands at ``out``, complete; one that exists is refused."""
+    out = Path(out)
+    if out.exists():
+        raise UserError(f"{out}: exists already; remove it or choose another name")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=out.parent) as name:
+        partial = Path(name) / out.name
+        partial.mkdir()
+        yield partial
+        partial.rename(out)
+
+
+def describe(folder: Path, embedder: Embedder) -> dict[str, Any]:
+    """Write ``config.json``: shape, tokeniser, training, and the digests of the model's other files."""
+    files = [folder / name for name in ("aliases.tsv", "genes.tsv", "model.safetensors")]
+    config = {
+        "format": FORMAT,
+        "celllm": __version__,
+        "encoder": embedder.encoder.config.model_dump(),
+        "tokeniser": embedder.tokeniser.to_json(),
+        "training": dict(embedder.meta),
+        "sha256": {file.name: sha256(file) for file in files if file.is_file()},
+    }
+    write_json(folder / "config.json", config)
+    return config

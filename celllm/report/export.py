@@ -1,7 +1,6 @@
 """A pre-trained model as one folder that says everything about itself, for others to load and cite."""
 
 import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +8,8 @@ from typing import Any
 
 from celllm import __version__
 from celllm.errors import UserError
-from celllm.io import read_csv, read_json, sha256, write_json, write_text
+from celllm.io import read_csv, read_json, write_text
 
-FORMAT = "celllm-model-1"
 PAPER = (
     "Zhao S, Zhang J, Nie Z (2023). Large-Scale Cell Representation Learning via Divide-and-Conquer "
     "Contrastive Learning. arXiv:2306.04371. https://doi.org/10.48550/arXiv.2306.04371"
@@ -45,6 +43,7 @@ def run_export(run: str | Path, /, model: str, out: str | Path) -> None:
         For a run without that model, and a folder that is there already.
     """
     from celllm.model.embedder import Embedder
+    from celllm.model.folder import describe, new_folder
 
     run, out = Path(run), Path(out)
     weights = run / "checkpoints" / model / "encoder.safetensors"
@@ -53,27 +52,13 @@ def run_export(run: str | Path, /, model: str, out: str | Path) -> None:
             ", ".join(sorted(p.parent.name for p in run.glob("checkpoints/*/encoder.safetensors"))) or "none"
         )
         raise UserError(f"{run}: no trained model '{model}'; there are {there}")
-    if out.exists():
-        raise UserError(f"{out}: exists already; remove it or choose another name")
     embedder = Embedder.read(weights, device="cpu")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=out.parent) as name:
-        partial = Path(name) / out.name
-        partial.mkdir()
-        shutil.copyfile(weights, partial / "model.safetensors")
+    with new_folder(out) as folder:
+        shutil.copyfile(weights, folder / "model.safetensors")
         for part in ("genes.tsv", "aliases.tsv"):
-            shutil.copyfile(run / "prepared" / part, partial / part)
-        config = {
-            "format": FORMAT,
-            "celllm": __version__,
-            "encoder": embedder.encoder.config.model_dump(),
-            "tokeniser": embedder.tokeniser.to_json(),
-            "training": dict(embedder.meta),
-            "sha256": {part.name: sha256(part) for part in sorted(partial.iterdir())},
-        }
-        write_json(partial / "config.json", config)
-        write_text(partial / "README.md", "\n".join(_card(run, model, embedder.meta, config)) + "\n")
-        partial.rename(out)
+            shutil.copyfile(run / "prepared" / part, folder / part)
+        config = describe(folder, embedder)
+        write_text(folder / "README.md", "\n".join(_card(run, model, embedder.meta, config)) + "\n")
 
 
 def _card(run: Path, model: str, meta: Any, config: dict[str, Any]) -> Iterator[str]:
