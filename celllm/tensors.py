@@ -3,9 +3,12 @@
 The seal is the SHA-256 of the file as it would be with zeros in the place of the seal.
 """
 
+import ctypes
 import hashlib
 import json
 import mmap
+import os
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,10 +118,11 @@ def _digest(path: str | Path) -> str:
 
 
 def mapped(path: str | Path) -> "dict[str, NDArray[Any]]":
-    """The arrays of a file that has passed :func:`read_header`, read from disk when they are looked at."""
-    import numpy as np
+    """The arrays of a file that has passed :func:`read_header`, read from disk when they are looked at.
 
-    content = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
+    The file is closed again: a corpus has more of them than a process may hold open.
+    """
+    content = _mapped_bytes(path)
     # A safetensors file: 8 bytes with the size of the header, the header in JSON, the tensors.
     body = 8 + int(content[:8].view("<u8")[0])
     places = json.loads(content[8:body].tobytes())
@@ -129,6 +133,27 @@ def mapped(path: str | Path) -> "dict[str, NDArray[Any]]":
             kind = _dtype(place["dtype"])
             found[name] = content[body + start : body + stop].view(kind).reshape(place["shape"])
     return found
+
+
+def _mapped_bytes(path: str | Path) -> "NDArray[np.uint8]":
+    """The bytes of a file; Python's own mmap would keep a descriptor of the file for itself (before 3.13)."""
+    import numpy as np
+
+    library = ctypes.CDLL(None, use_errno=True)
+    library.mmap.restype = ctypes.c_void_p
+    library.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_longlong]
+    library.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    with open(path, "rb") as handle:
+        size = os.fstat(handle.fileno()).st_size
+        place = library.mmap(None, size, mmap.PROT_READ, mmap.MAP_PRIVATE, handle.fileno(), 0)
+    if place in (None, ctypes.c_void_p(-1).value):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(path))
+    # Arrays made from the buffer keep it; with the last of them the mapping goes.
+    buffer = (ctypes.c_ubyte * size).from_address(place)
+    weakref.finalize(buffer, library.munmap, place, size).atexit = False
+    content: NDArray[np.uint8] = np.ctypeslib.as_array(buffer)
+    content.flags.writeable = False
+    return content
 
 
 def _dtype(name: str) -> "np.dtype[Any]":

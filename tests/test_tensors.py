@@ -103,3 +103,24 @@ def test_numbers_that_are_not_finite_are_never_written(tmp_path: Path, make: Any
     with pytest.raises(UserError, match="not written, b is not finite; lower the learning rate"):
         tensors.write(path, "kind", {"a": make([1, 2]), "b": make([1.0, bad])})
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_more_files_are_mapped_than_may_be_open(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.safetensors")
+    code = (
+        "import resource, sys; from celllm import tensors;"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40));"
+        "maps = [tensors.mapped(sys.argv[1]) for _ in range(200)];"
+        "print(sum(int(one['genes'].sum()) for one in maps), maps[0]['genes'].flags.writeable)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == [str(200 * 21), "False"], done.stderr
+
+
+def test_a_view_outlives_its_mapping_and_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.safetensors")
+    genes = tensors.mapped(path)["genes"][2:5]
+    path.unlink()
+    assert genes.tolist() == [2, 3, 4]

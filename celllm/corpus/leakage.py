@@ -19,7 +19,7 @@ from celllm.corpus.expressed import blocks
 from celllm.corpus.hashes import cell_hashes
 from celllm.corpus.libraries import FEWEST, SHARE, common
 from celllm.corpus.settings import LeakageSettings
-from celllm.corpus.shards import Shard
+from celllm.corpus.shards import Shard, of_samples
 from celllm.errors import UserError
 from celllm.io import write_json, write_text
 from celllm.settings import as_settings
@@ -87,13 +87,14 @@ def run_leakage(
     settings: str | Mapping[str, Any] | None,
     out: str | Path,
     prepared: Sequence[str | Path] = (),
+    samples: Mapping[str, str | Path] | None = None,
 ) -> None:
     """Cells of the tasks that are among the cells of pre-training, as JSON, CSV and Markdown.
 
     Parameters
     ----------
     shards
-        Shards of pre-training.
+        Shards of pre-training; or with ``samples`` their pattern.
     cells
         Prepared ``.h5ad`` of the tasks by data set.
     genes
@@ -101,7 +102,11 @@ def run_leakage(
     settings
         :class:`LeakageSettings` as mapping or JSON.
     prepared
-        Prepared ``.h5ad`` of the samples of pre-training, for their barcodes and accession numbers.
+        Prepared ``.h5ad`` of the samples of pre-training, for their barcodes and accession numbers; or their
+        pattern.
+    samples
+        Tables that ``celllm samples`` wrote, by source: ``{source}`` and ``{sample}`` in ``shards`` and
+        ``prepared`` stand for each of their samples.
 
     Raises
     ------
@@ -112,7 +117,7 @@ def run_leakage(
 
     chosen = as_settings(LeakageSettings, settings, "leakage: settings")
     vocabulary = Vocabulary.read(genes)
-    pretraining = Pretraining(shards, vocabulary.sha256)
+    pretraining = Pretraining(of_samples(shards, samples), vocabulary.sha256)
     pairs: list[tuple[str, str, str, str, int]] = []
     data_sets = {}
     for name, path in cells.items():
@@ -121,7 +126,7 @@ def run_leakage(
         pairs += found
     table = pd.DataFrame(pairs, columns=list(COLUMNS))
     numbers = chosen.model_dump() | {"pretraining": pretraining.summary(), "data_sets": data_sets}
-    numbers["libraries"] = common(cells, prepared)
+    numbers["libraries"] = common(cells, of_samples(prepared, samples))
     write_text(f"{out}.csv", table.to_csv(index=False, lineterminator="\n"))
     write_json(f"{out}.json", numbers)
     write_text(f"{out}.md", markdown(numbers, table))

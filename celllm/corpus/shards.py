@@ -1,8 +1,9 @@
 """The pre-training corpus: token shards on disk, one per sample, read as one table of cells."""
 
+import csv
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -181,13 +182,41 @@ def _origin(data: "AnnData", path: str | Path) -> tuple[str, str, NDArray[np.boo
     return str(data.uns["celllm"]["source"]), sample, data.obs["tumour"].to_numpy(dtype=bool)
 
 
-def run_index(shards: Sequence[str | Path], out: str | Path, exclude: str | Path | None = None) -> None:
+def of_samples(paths: Sequence[str | Path], samples: Mapping[str, str | Path] | None) -> Sequence[str | Path]:
+    """Paths with ``{source}`` and ``{sample}`` filled in for every sample in the tables of some sources.
+
+    Thousands of paths are too long for a command line. Without tables, the paths as they are.
+    """
+    if samples is None:
+        return paths
+    found: list[str | Path] = []
+    for source, table in samples.items():
+        try:
+            with open(table, newline="", encoding="utf-8") as handle:
+                names = [row["sample"] for row in csv.DictReader(handle, delimiter="\t")]
+        except (OSError, KeyError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"{table}: expected the table that 'celllm samples' writes ({error!r})"
+            ) from error
+        found += [str(path).format(source=source, sample=name) for path in paths for name in names]
+    return found
+
+
+def run_index(
+    shards: Sequence[str | Path],
+    out: str | Path,
+    exclude: str | Path | None = None,
+    samples: Mapping[str, str | Path] | None = None,
+) -> None:
     """Token shards -> the index that makes them one corpus.
 
     Parameters
     ----------
     shards : paths
-        One per sample.
+        One per sample; or with ``samples`` their pattern.
+    samples : mapping, optional
+        Tables that ``celllm samples`` wrote, by source: ``{source}`` and ``{sample}`` in the shards stand for
+        each of their samples.
     out : path
         The index, ``index.json``.
     exclude : path, optional
@@ -199,6 +228,7 @@ def run_index(shards: Sequence[str | Path], out: str | Path, exclude: str | Path
         When there is no cell at all, two shards have different vocabularies or the same sample, or a cell to
         leave out is in none of them.
     """
+    shards = of_samples(shards, samples)
     if not shards:
         raise UserError(f"{out}: no shard to make a corpus of; choose a pre-training data set")
     folder = Path(out).resolve().parent

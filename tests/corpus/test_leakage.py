@@ -70,6 +70,21 @@ def report(
     return json.loads(out.with_suffix(".json").read_text()), pd.read_csv(out.with_suffix(".csv"))
 
 
+def test_samples_are_named_by_their_tables(shards: list[Path], genes: Path, tmp_path: Path) -> None:
+    (tmp_path / "samples.tsv").write_text("sample\ttumour\nS1\t0\nS2\t1\nS3\t0\n")
+    tables = {"cancerscem": tmp_path / "samples.tsv"}
+    found = []
+    for given, table in ((shards, None), ([tmp_path / "{sample}.safetensors"], tables)):
+        prepared = [path.with_suffix(".h5ad") for path in given]
+        run_leakage(given, {}, genes, {"run": "x"}, tmp_path / "leakage", prepared, table)
+        run_index(given, tmp_path / "index.json", samples=table)
+        found.append([(tmp_path / name).read_text() for name in ("leakage.json", "leakage.md", "index.json")])
+    assert found[0] == found[1]
+    (tmp_path / "samples.tsv").write_text("name\nS1\n")
+    with pytest.raises(UserError, match=r"samples\.tsv: expected the table that 'celllm samples' writes"):
+        run_index([tmp_path / "{sample}.safetensors"], tmp_path / "index.json", samples=tables)
+
+
 @pytest.fixture
 def task(tmp_path: Path) -> dict[str, Path]:
     """A task with three planted cells (one of them three times in pre-training), and one without."""

@@ -1,5 +1,6 @@
 # Names of files and settings of commands; nothing here knows how anything is computed.
 import atexit
+import csv
 import json
 import os
 import re
@@ -99,6 +100,15 @@ def per(method, *arguments):
     def answer(wildcards):
         value = method(*(argument.format(**wildcards) for argument in arguments))
         return as_json(value) if isinstance(value, dict) else value
+
+    return answer
+
+
+def plain(value):
+    """A value as a function: in a plain text Snakemake would read braces as wildcards."""
+
+    def answer(wildcards):
+        return value
 
     return answer
 

@@ -1,31 +1,23 @@
-# Prepared samples -> token shards, one per sample, and the index that makes them one corpus.
-import csv
-
-
-def sample_paths(pattern):
-    """A file of every sample of the pre-training sources."""
-    paths = []
-    for source in config["data_sets"]["pretraining"]:
-        with open(checkpoints.samples.get(source=source).output[0]) as table:
-            names = [row["sample"] for row in csv.DictReader(table, delimiter="\t")]
-        paths += [pattern.format(source=source, sample=name) for name in names]
-    return paths
+# Prepared samples -> token shards, one per sample, and the index that makes them one corpus. Commands are given the
+# tables of samples and the pattern of their files: thousands of names are too long for a command line.
+SHARDS = results("corpus/{source}/{sample}.safetensors")
+PREPARED = results("prepared/{source}/{sample}.h5ad")
 
 
 def corpus_shards(wildcards):
-    return sample_paths(results("corpus/{source}/{sample}.safetensors"))
+    return each_sample(SHARDS.format)
 
 
 def prepared_samples(wildcards):
-    return sample_paths(results("prepared/{source}/{sample}.h5ad"))
+    return each_sample(PREPARED.format)
 
 
 rule shard:
     input:
-        cells=results("prepared/{source}/{sample}.h5ad"),
+        cells=PREPARED,
         genes=rules.genes.output.genes,
     output:
-        results("corpus/{source}/{sample}.safetensors"),
+        SHARDS,
     log:
         log_of("shard/{source}/{sample}"),
     benchmark:
@@ -64,11 +56,14 @@ rule leakage:
     threads: 1
     params:
         cells=plan.by_name(CELLS, plan.cell_sets),
+        shards=plain(SHARDS),
+        prepared=plain(PREPARED),
+        samples=plan.by_name(SAMPLES, config["data_sets"]["pretraining"]),
         settings=as_json(plan.label | config["leakage"]),
         out=results("leakage"),
     shell:
-        "exec python -m celllm leakage --shards {input.shards:q} --cells {params.cells:q} --genes {input.genes:q}"
-        " --prepared {input.prepared:q} --settings {params.settings:q} --out {params.out:q} >> {log:q} 2>&1"
+        "exec python -m celllm leakage --samples {params.samples:q} --shards {params.shards:q}"
+        " --prepared {params.prepared:q} --cells {params.cells:q} --genes {input.genes:q} --settings {params.settings:q} --out {params.out:q} >> {log:q} 2>&1"
 
 
 rule corpus:
@@ -85,6 +80,8 @@ rule corpus:
         "../../envs/cpu.yaml"
     threads: 1
     params:
+        shards=plain(SHARDS),
+        samples=plan.by_name(SAMPLES, config["data_sets"]["pretraining"]),
         exclude=["--exclude", *LEFT_OUT] if LEFT_OUT else [],
     shell:
-        "exec python -m celllm corpus --shards {input.shards:q} {params.exclude:q} --out {output:q} >> {log:q} 2>&1"
+        "exec python -m celllm corpus --samples {params.samples:q} --shards {params.shards:q} {params.exclude:q} --out {output:q} >> {log:q} 2>&1"

@@ -1,10 +1,16 @@
 # Files from their servers, or from a mirror laid out like them.
 MIRROR_SUMS = [f"{plan.mirror}/SHA256SUMS"] if plan.mirror else []
+MIRROR_FLAGS = plain(["--mirror", plan.mirror] if plan.mirror else [])
 
 
-def mirror_flags(wildcards):
-    """A function, for Snakemake would read braces of a plain text as wildcards."""
-    return ["--mirror", plan.mirror] if plan.mirror else []
+def each_sample(paths):
+    """A file, or a list of files, of every sample of the pre-training sources; `paths` gives them of one."""
+    found = []
+    for source in config["data_sets"]["pretraining"]:
+        with open(checkpoints.samples.get(source=source).output[0]) as table:
+            names = [row["sample"] for row in csv.DictReader(table, delimiter="\t")]
+        found += [paths(source=source, sample=name) for name in names]
+    return found
 
 
 def catalogue_files(wildcards, resources):
@@ -49,7 +55,7 @@ rule fetch:
         row=per(plan.catalogue_rows, "{path}"),
         catalogue=catalogue_files,
         raw=plan.raw,
-        mirror=mirror_flags,
+        mirror=MIRROR_FLAGS,
     shell:
         "exec python -m celllm fetch --catalogue {params.catalogue:q} --raw {params.raw:q} {params.mirror:q}"
         " --path {wildcards.path:q} >> {log:q} 2>&1"
@@ -71,7 +77,7 @@ checkpoint samples:
     params:
         files=per(plan.raw_flags, "{source}"),
         options=per(plan.options, "{source}"),
-        mirror=mirror_flags,
+        mirror=MIRROR_FLAGS,
         table=per(plan.sample_table, "{source}"),
         catalogue=catalogue_files,
     shell:
