@@ -93,6 +93,12 @@ class Plan:
         """Data sets of the tasks whose cells have labels."""
         return [*self.data_sets["annotation"], *self.data_sets["single_cell_drug"]]
 
+    @property
+    def downloads(self) -> list[str]:
+        """Downloaded files of all data sets of the run, without those of samples."""
+        names = ["hgnc", "string", *(name for role in self.data_sets.values() for name in role)]
+        return list(dict.fromkeys(path for name in names for path in self.raw_files(name)))
+
     def raw_by_name(self, data_set: str, sample: str | None = None) -> dict[str, str]:
         """Downloaded files of a data set, and of one of its samples, by their names in the catalogue."""
         row = self.config["catalogue"][data_set]

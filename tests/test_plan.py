@@ -61,6 +61,13 @@ def test_a_sample_adds_its_own_file_to_those_of_its_source(plan: Plan) -> None:
     assert plan.raw_flags("cancerscem") == [f"{name}={path}" for name, path in of_source.items()]
 
 
+def test_downloads_are_those_of_the_data_sets_of_the_run() -> None:
+    plan = planned({"data_sets": {"annotation": ["baron"], "single_cell_drug": []}, "tables": ["table1"]})
+    assert len(set(plan.downloads)) == len(plan.downloads)
+    assert set(plan.raw_files("baron")) | set(plan.raw_files("string")) < set(plan.downloads)
+    assert not any("zheng68k" in path or "gse149383" in path for path in plan.downloads)
+
+
 def test_the_choice_of_samples_changes_no_sample() -> None:
     plan = planned({"reader_options": {"panglaodb": {"samples": "3"}}})
     options = plan.options("panglaodb")

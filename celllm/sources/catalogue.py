@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
@@ -122,6 +122,15 @@ class Catalogue:
                 row = self.source(source)["sample_files"][name]
                 return _input(row, f"{source}.sample_files.{name}", self.fields(source, sample))
         raise UserError(f"{path}: no row of {self.where} has this path; `celllm fetch --list` shows all")
+
+    def to_supply(self, raw: str | Path, paths: Iterable[str]) -> dict[str, str]:
+        """What a user has to put at those places in the raw folder that are empty and have no address."""
+        files = {path: self.resolve(path) for path in paths if not (Path(raw) / path).exists()}
+        return {
+            path: f"{file.supply} ({file.key})"
+            for path, file in files.items()
+            if not (file.urls or file.local)
+        }
 
     def fields(self, source: str, sample: str) -> dict[str, str]:
         """Return what fills the templates of a sample: parts of its name and its row of the sample table."""

@@ -195,3 +195,19 @@ def test_the_options_are_those_of_the_readers_with_their_defaults() -> None:
             # The mirror has samples none of whose barcodes is a cell; whoever runs the command is told so.
             exception = {"allow_empty": True} if name == "panglaodb" else {}
             assert given == module.Options(**exception), name
+
+
+def test_what_has_no_address_is_to_be_supplied_unless_it_is_there(
+    tmp_path: Path, sources: dict[str, Any]
+) -> None:
+    table = "sample,url,sha256\nAML-001-01-1A,,\nLGG-001-01-1A,https://example.org/a.gz,\n"
+    catalogue = Catalogue.read(_write(tmp_path, sources, table))
+    without = "cancerscem/AML-001-01-1A.counts.matrix.tsv.gz"
+    paths = ["cancerscem/CancerSCEM.metadata.xlsx", without, without.replace("AML", "LGG")]
+    found = catalogue.to_supply(tmp_path / "raw", paths)
+    assert list(found) == paths[:2]
+    assert found[without].startswith("the counts matrix of the sample")
+    assert found[without].endswith("(cancerscem.sample_files.matrix)")
+    (tmp_path / "raw/cancerscem").mkdir(parents=True)
+    (tmp_path / "raw" / without).write_text("")
+    assert list(catalogue.to_supply(tmp_path / "raw", paths)) == paths[:1]

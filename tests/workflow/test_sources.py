@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.places import ROOT
+
+META = "data/raw/gse149383/erl_total_2K_meta.csv"  # has no address
 
 
 def planned(text: str) -> dict[str, int]:
@@ -76,3 +78,51 @@ def test_the_corpus_waits_for_the_leakage_report_only_to_drop(plan, drop: bool) 
     text = plan("results/toy/corpus/index.json", overlay=f"leakage: {{drop: {str(drop).lower()}}}\n")
     assert ("rule leakage:" in text) == drop
     assert ("--exclude results/toy/leakage.csv" in text) == drop
+
+
+@pytest.fixture
+def real(snakemake, tmp_path: Path):
+    """Run a target with downloads from the internet, in a folder of its own."""
+    overlay = tmp_path / "real.yaml"
+    overlay.write_text("{mirror: null, run: real}\n")
+
+    def run(*arguments: str):
+        files = ["--configfile", str(ROOT / "config/toy.yaml"), str(overlay)]
+        return snakemake(tmp_path, *arguments[1:], *files, "--", arguments[0])
+
+    return run
+
+
+def test_fetched_brings_every_file_and_needs_nothing_else(plan) -> None:
+    text = plan("fetched")
+    assert set(planned(text)) == {"toy_mirror", "fetch", "samples", "fetched"}
+    assert planned(text)["fetch"] == planned(plan("all"))["fetch"]
+
+
+def test_what_a_user_has_to_supply_is_listed_before_the_first_job(real, tmp_path: Path) -> None:
+    dry = real("fetched", "-n")
+    assert dry.returncode == 0
+    refused = real("fetched")
+    assert refused.returncode == 1
+    for done in (dry, refused):
+        assert "3 files have no address; put there" in done.stderr
+        assert f"{META}: data/GSE149383/erl_total_2K_meta.csv of scDEAL.zip" in done.stderr
+        assert "cancerscem/CancerSCEM.metadata.xlsx: the sample table" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_nothing_deletes_a_file_that_a_user_supplied(real, tmp_path: Path) -> None:
+    place = tmp_path / META
+    place.parent.mkdir(parents=True)
+    for content, status in (("cell,label\nA,1\n", 0), ("<!DOCTYPE html><html></html>\n", 1)):
+        place.write_text(content)
+        for _ in range(2):
+            done = real(META, "--forcerun", "fetch", "--forceall")
+            assert (done.returncode, place.read_text()) == (status, content)
+        (tmp_path / "data/raw/data.lock").unlink(missing_ok=True)
+
+
+def test_a_run_without_a_shared_file_system_is_refused(snakemake, tmp_path: Path) -> None:
+    done = snakemake(tmp_path, "-n", "--shared-fs-usage", "none", "--", "all")
+    assert done.returncode == 1
+    assert "the jobs of this workflow share one file system: leave --default-storage" in done.stdout

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import SharedFSUsage
 
 try:
     ROOT = Path(workflow.current_basedir).resolve().parents[1]
@@ -31,12 +32,23 @@ from celllm.plan import CELLS, ENCODER, METRICS, RESPONSES, SAMPLES, SCREEN, Pla
 from celllm.plan import FACT_TABLES, SUPPLEMENT
 from celllm.report.gate import last_words
 from celllm.settings import without_resources
+from celllm.sources.catalogue import Catalogue
 
 try:
     # The files are read again: Snakemake takes the last of equal keys without a word, and knows no `add`.
     config = load(*workflow.configfiles, changes=config, folder=ROOT / "config")
 except UserError as error:
     raise WorkflowError(str(error)) from None
+
+FILES = workflow.storage_settings
+if (
+    FILES.default_storage_provider
+    or SharedFSUsage.INPUT_OUTPUT not in FILES.shared_fs_usage
+):
+    raise WorkflowError(
+        "the jobs of this workflow share one file system: leave --default-storage-provider out, and input-output in "
+        "--shared-fs-usage; on a machine without one, copy config/ and data/raw/ there and run all of it there"
+    )
 
 remove_stale()
 STARTED = time.time()

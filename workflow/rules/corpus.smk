@@ -5,11 +5,11 @@ PREPARED = results("prepared/{source}/{sample}.h5ad")
 
 
 def corpus_shards(wildcards):
-    return each_sample(SHARDS.format)
+    return [SHARDS.format(source=s, sample=name) for s, name in each_sample()]
 
 
 def prepared_samples(wildcards):
-    return each_sample(PREPARED.format)
+    return [PREPARED.format(source=s, sample=name) for s, name in each_sample()]
 
 
 rule shard:
