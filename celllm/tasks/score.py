@@ -11,6 +11,7 @@ from celllm.cells import embeddings
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.splits import write_splits
 from celllm.errors import UserError
+from celllm.interruption import EXIT_INTERRUPTED, Interrupted, StopRequest
 from celllm.methods.outside import file_of
 from celllm.scores import scores
 from celllm.tasks.elsewhere import take_scores
@@ -18,6 +19,7 @@ from celllm.tasks.fits import FitStore, Fitted, identity
 from celllm.tasks.folds import places, saved_splits
 from celllm.tasks.runner import Runner, check_protocols, read_row, run_task
 from celllm.tasks.task import task_of
+from celllm.training.attempts import Attempts
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ def run_score(
     seed: int = 0,
     attempts_left: int = 0,
     killed_by: int | None = None,
-) -> None:
+) -> int:
     """One method on all splits of a data set -> scores and predictions.
 
     Parameters
@@ -109,6 +111,10 @@ def run_score(
         the status ``out-of-memory`` (``failed`` after a crash). The finished fits stay, for who forces the
         row to be scored again with more memory.
 
+    Returns
+    -------
+    0, or :data:`EXIT_INTERRUPTED` when a signal asked to stop: the fits finished by then are kept.
+
     Raises
     ------
     UserError
@@ -120,7 +126,8 @@ def run_score(
     kind = task_of(next(iter(saved.values())).task)
     base = scores.of_row(kind.table, data_set, row.get("replicate_of", row["name"]), seed)
     if row["kind"] == "scores":
-        return take_scores(row, list(saved.values()), kind.metrics, base, protocols, out)
+        take_scores(row, list(saved.values()), kind.metrics, base, protocols, out)
+        return 0
     runner = Runner.of_row(row, settings, seed, kind)
     inputs = {"cells": cells, "genes": genes, "responses": responses, **files_of(row)}
     what = {"row": row, "settings": runner.settings.science(), "seed": seed, "data set": data_set}
@@ -131,11 +138,21 @@ def run_score(
         raise UserError(f"{lost.reason}; {store.n_kept} finished fits are kept for the next attempt")
     if store.n_kept and not lost:
         log.info("%d fits of an earlier attempt are kept", store.n_kept)
-    task = kind.read(cells, responses, Vocabulary.read(genes))
-    folds = {drawn.task: places(path, drawn, task.ids.tolist()) for path, drawn in saved.items()}
-    runner = dataclasses.replace(runner if lost else runner.prepared(task, row), store=store)
-    if run_task(task, folds, runner, base, protocols, out, row["name"]):
+    with Attempts(store.folder, unit="fit") as attempts, StopRequest() as stop:
+        attempts.started(store.n_kept)
+        try:
+            with stop.at_once():
+                task = kind.read(cells, responses, Vocabulary.read(genes))
+                folds = {drawn.task: places(path, drawn, task.ids.tolist()) for path, drawn in saved.items()}
+                runner = dataclasses.replace(runner if lost else runner.prepared(task, row), store=store)
+                complete = run_task(task, folds, runner, base, protocols, out, row["name"])
+        except Interrupted as asked:
+            log.warning("%s: stopped with %d finished fits; the same command resumes", asked, store.n_kept)
+            attempts.interrupted(store.n_kept)
+            return EXIT_INTERRUPTED
+    if complete:
         store.clear()
+    return 0
 
 
 def _lost(killed_by: int) -> Fitted:

@@ -1,4 +1,4 @@
-"""The starts of one training, in ``attempts.csv`` beside its checkpoints: where, how long, how they ended."""
+"""The starts of one job, in ``attempts.csv`` beside what it keeps: where, how long, how they ended."""
 
 import csv
 import os
@@ -15,15 +15,17 @@ PATIENCE = 3
 
 
 class Attempts:
-    """The present start of a training, among those before it.
+    """The present start of a training, or of the fits of a row, among those before it.
 
     Parameters
     ----------
     folder
-        Of the checkpoints.
+        Of the checkpoints, or of the finished fits.
     attempt
         Number of times that a workflow has begun this job, this time included. Beyond the first, what failed
         by its input, and not by an interruption or a kill, is not tried again.
+    unit
+        What it counts: steps of a training, fits of a row.
 
     Raises
     ------
@@ -31,8 +33,8 @@ class Attempts:
         With the reason of the last failure, for such a repetition.
     """
 
-    def __init__(self, folder: Path, attempt: int = 1) -> None:
-        self.path = folder / "attempts.csv"
+    def __init__(self, folder: Path, attempt: int = 1, unit: str = "step") -> None:
+        self.path, self.unit = folder / "attempts.csv", unit
         self.rows = read(self.path)
         last = self.rows[-1]["status"] if self.rows else ""
         if attempt > 1 and last.startswith("failed: "):
@@ -54,8 +56,8 @@ class Attempts:
         self.row["first_step"] = self.row["last_step"] = str(step)
         self._write()
 
-    def interrupted(self) -> None:
-        """Write that down.
+    def interrupted(self, step: int | None = None) -> None:
+        """A signal has ended it, after this step (that of the last checkpoint).
 
         Raises
         ------
@@ -63,14 +65,16 @@ class Attempts:
             When the last attempts have got nowhere: the job would go through the queue for ever.
         """
         self.row["status"] = "interrupted"
+        if step is not None:
+            self.row["last_step"] = str(step)
         self._write()
         last = self.rows[-PATIENCE:]
         if len(last) == PATIENCE and all(
             row["status"] == "interrupted" and row["first_step"] == row["last_step"] for row in last
         ):
             raise UserError(
-                f"interrupted {PATIENCE} times before a step was finished: ask for more time, or take "
-                "a smaller batch_size"
+                f"interrupted {PATIENCE} times before a {self.unit} was finished: ask for more time, or make "
+                f"a {self.unit} shorter"
             )
 
     def __enter__(self) -> "Attempts":
