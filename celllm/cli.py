@@ -50,6 +50,7 @@ STAGES = {
     "Gene network": {
         "network": "celllm.graph.network:run_network",
         "graphmae": "celllm.graph.graphmae:run_graphmae",
+        "gene2vec": "celllm.graph.gene2vec:run_gene2vec",
     },
     "Training": {
         "pretrain": "celllm.training.pretrain:run_pretrain",

@@ -136,8 +136,10 @@ class Row(Settings):
     )
     tumour_task: bool | None = setting(None, "the tumour/normal task on [CLS]")
     cells: Literal["all", "normal"] | None = setting(None, "which pre-training cells")
-    gene_embeddings: Literal["graphmae", "trained"] | None = setting(
-        None, "GraphMAE's, frozen, or trained; of an encoder without pre-training: GraphMAE's, or random"
+    sources: Some[str] | None = setting(None, "of which pre-training data sets; without it, of all")
+    gene_embeddings: Literal["graphmae", "gene2vec", "trained"] | None = setting(
+        None,
+        "frozen ones, GraphMAE's or those of the run's `gene2vec`; or trained (without pre-training: random)",
     )
     encoder: str | None = setting(None, "the row whose pre-trained encoder this one takes")
     pretrained: Literal[False] | None = setting(None, "false: the encoder starts from random numbers")
@@ -326,6 +328,11 @@ class Config(Settings):
         "trained",
         "gene vector of [CLS] beside GraphMAE's frozen ones: trained, or ones that are not (released)",
     )
+    gene2vec: str | None = setting(
+        None,
+        "Gene2vec's vectors as text, a file of yours, for rows with `gene_embeddings: gene2vec`; without it "
+        "they train their own, and their titles say so",
+    )
     network: NetworkSettings = setting(NetworkSettings(), "the protein network")
     graphmae: Annotated[GraphMAESettings, Reserved("dim", "seed")] = setting(
         GraphMAESettings(), "gene embeddings; their size is that of the encoder"
@@ -450,6 +457,7 @@ def complete(
     done["catalogue"] = _catalogue(folder, config)
     _check_names(done)
     _check_methods(done)
+    _settle_gene2vec(done)
     done["models"] |= _replicates(done)
     _settle_mirror(done, environ)
     return done
@@ -701,6 +709,7 @@ def _check_names(config: Mapping[str, Any]) -> None:
                     raise UserError(f"config: held_out.{task}.{key}: {unknown(name, known, key[:-1])}")
     _check_tables(config)
     _check_encoders(config["models"], config["sizes"])
+    _check_sources(config)
 
 
 def check_name(name: Any, where: str) -> None:
@@ -723,6 +732,19 @@ def _check_encoders(models: Mapping[str, Any], sizes: Mapping[str, Any]) -> None
         _filled(ModelRow, row | {"size": dict(sizes[row["size"]])}, f"config: models.{name}.")
 
 
+def _check_sources(config: Mapping[str, Any]) -> None:
+    """An encoder of the run must find cells in the run's data sets of pre-training."""
+    known, models = config["data_sets"]["pretraining"], config["models"]
+    for name in dict.fromkeys(name for section in NEEDS for name in config[section]["models"]):
+        of = models[name].get("encoder", name)
+        if not set(models[of].get("sources") or known) & set(known):
+            wanted = ", ".join(models[of]["sources"])
+            raise UserError(
+                f"config: models.{of}.sources: {wanted} is not in data_sets.pretraining "
+                f"({', '.join(known)}); change one of them, or leave '{name}' out of the models"
+            )
+
+
 def _check_tables(config: Mapping[str, Any]) -> None:
     """A table needs data sets of its roles; drug response is one screen: one expression, one response."""
     for table in config["tables"]:
@@ -734,6 +756,24 @@ def _check_tables(config: Mapping[str, Any]) -> None:
                     f"config: tables: {table} needs {wanted} in data_sets.{role}, which has {n_given}; "
                     f"name {wanted} there or leave {table} out"
                 )
+
+
+def _settle_gene2vec(config: dict[str, Any]) -> None:
+    """Rows with Gene2vec's vectors: without a file they train their own, and their titles say so.
+
+    Where the file is not there they get the key ``missing``: they are not trained, and their scores are not
+    applicable for that reason.
+    """
+    given, models = config.get("gene2vec"), config["models"]
+    of = {name: models.get(row.get("encoder"), row).get("gene_embeddings") for name, row in models.items()}
+    for row in (models[name] for name, kind in of.items() if kind == "gene2vec"):
+        if given is None:
+            row["paper_row"] = row.get("paper_row") or row["title"]
+            row["title"] += " without gene2vec"
+            if "gene_embeddings" in row:
+                row["gene_embeddings"] = "trained"
+        elif not Path(given).is_file():
+            row["missing"] = f"gene2vec: {given}: no such file (looked for in {os.getcwd()})"
 
 
 def _settle_mirror(config: dict[str, Any], environ: Mapping[str, str]) -> None:

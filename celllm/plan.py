@@ -175,7 +175,7 @@ class Plan:
     def pretrained(self, model: str) -> str | None:
         """The row whose pre-training gives a row its encoder; None for baselines and untrained encoders."""
         row = self.config["models"][model]
-        if row["kind"] != "encoder" or "pretrained" in row:
+        if row["kind"] != "encoder" or "pretrained" in row or "missing" in row:
             return None
         return str(row.get("encoder", model))
 
@@ -243,9 +243,10 @@ class Plan:
     def gene_embeddings(self, model: str) -> list[str]:
         """The gene embeddings that a row starts with, where it does not train its own or draws them."""
         row = self.config["models"][model]
-        if row.get("gene_embeddings") != "graphmae":
+        name = {"graphmae": "gene_embeddings", "gene2vec": "gene2vec"}.get(row.get("gene_embeddings", ""))
+        if name is None or "missing" in row:
             return []
-        return [self.path(f"graph/gene_embeddings_{self.config['sizes'][row['size']]['dim']}.safetensors")]
+        return [self.path(f"graph/{name}_{self.config['sizes'][row['size']]['dim']}.safetensors")]
 
     def gene_digests(self, model: str) -> list[str]:
         """Hashes of their vectors: what a row depends on, whenever they were made."""
@@ -264,6 +265,11 @@ class Plan:
     def seeded(self, section: str) -> dict[str, Any]:
         """Settings of a section with the seed of the run."""
         return self.config[section] | {"seed": self.config["seed"]}
+
+    @property
+    def gene2vec(self) -> list[str]:
+        """The file of Gene2vec's vectors, where the run has one."""
+        return [self.config["gene2vec"]] if self.config.get("gene2vec") else []
 
     def graphmae(self, dim: str) -> dict[str, Any]:
         """Settings of GraphMAE for encoders of a width."""

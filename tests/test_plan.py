@@ -4,11 +4,13 @@ import copy
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from celllm.config import complete, lay_over, merged
+from celllm.errors import UserError
 from celllm.io import read_yaml
 from celllm.plan import CELLS, FACT_TABLES, SCREEN, SUPPLEMENT, Plan
 from celllm.report.captions import CAPTIONS
@@ -326,3 +328,43 @@ def test_held_out_groups_are_those_of_the_runs_tables_data_sets_and_rows(plan: P
     assert other.held_out == {"annotation_donor": []} and other.held_out_scores == []
     none = planned({"held_out": dict.fromkeys(plan.held_out)})
     assert none.held_out == {} and none.held_out_scores == []
+
+
+def test_without_a_file_of_gene2vec_scbert_trains_its_own_and_its_title_says_so(plan: Plan) -> None:
+    row = plan.config["models"]["scbert"]
+    assert (row["gene_embeddings"], row["title"], row["paper_row"]) == (
+        "trained", "scBERT without gene2vec", "scBERT"
+    )  # fmt: skip
+    assert plan.config["models"]["scbert_own"]["title"] == "scBERT, its own recipe without gene2vec"
+    assert plan.gene_embeddings("scbert") == plan.gene2vec == []
+    assert row["sources"] == ["panglaodb"]
+    assert plan.row("scbert")["size"]["dropout"] == 0
+
+
+def test_a_file_of_gene2vec_is_what_scbert_is_trained_with(tmp_path: Path) -> None:
+    (tmp_path / "vectors.txt").write_text("TP53 1 2\n")
+    plan = planned({"gene2vec": str(tmp_path / "vectors.txt")})
+    assert plan.config["models"]["scbert"]["title"] == "scBERT"
+    assert plan.gene_embeddings("scbert") == ["results/toy/graph/gene2vec_24.safetensors"]
+    assert plan.gene_digests("scbert") == ["results/toy/graph/gene2vec_24.sha256"]
+    assert plan.gene2vec == [str(tmp_path / "vectors.txt")]
+
+
+def test_a_lost_file_of_gene2vec_leaves_its_rows_without_encoder_and_with_a_reason() -> None:
+    plan = planned({"gene2vec": "nowhere/vectors.txt", "pretraining": {"seeds": [0, 1]}})
+    for name in ("scbert", "scbert_own"):
+        assert "gene2vec: nowhere/vectors.txt: no such file" in plan.scored_row(name)["missing"]
+        assert plan.encoder_files(name) == []
+    assert not [name for name in plan.all_encoders if name.startswith("scbert")]
+    assert "celllm" in plan.encoders
+    assert not [path for paths in plan.figure_files.values() for path in paths.values() if "scbert" in path]
+    assert [path for path in plan.table_scores() if "/scbert/" in path], (
+        "its rows are scored as not applicable"
+    )
+
+
+def test_an_encoder_needs_cells_of_its_sources_in_the_run() -> None:
+    with pytest.raises(
+        UserError, match=r"models\.scbert\.sources: panglaodb is not in data_sets\.pretraining"
+    ):
+        planned({"data_sets": {"pretraining": ["cancerscem"]}})

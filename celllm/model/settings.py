@@ -17,26 +17,25 @@ MEASURES = ("mean_cosine", "uniformity", "alignment", "effective_rank")
 
 
 class EncoderSize(Settings):
-    """The four numbers that a row of ``sizes`` gives."""
+    """What a row of ``sizes`` gives."""
 
     dim: int = setting(512, "token width (paper, Table F.1)", ge=1)
     depth: int = setting(10, "layers (paper, Table F.1)", ge=1)
     heads: int = setting(16, "attention heads (paper, Table F.1)", ge=1)
     dim_head: int = setting(64, "size of a head; heads x dim_head is the inner size (released code)", ge=1)
+    dropout: float = setting(
+        0.1,
+        "on the embedding, in the feed-forward part and on each attention's output (paper, Table F.1)",
+        ge=0,
+        lt=1,
+    )
 
 
-class EncoderConfig(Settings):
+class EncoderConfig(EncoderSize):
     """Shape of an encoder over a vocabulary; gene id ``n_genes`` is [CLS], ``n_genes + 1`` is [PAD]."""
 
     n_genes: int = setting(description="size of the vocabulary", ge=1)
-    dim: int = setting(512, "token width (paper, Table F.1)", ge=1)
-    depth: int = setting(10, "layers (paper, Table F.1)", ge=1)
-    heads: int = setting(16, "attention heads (paper, Table F.1)", ge=1)
-    dim_head: int = setting(64, "size of a head (released code)", ge=1)
     ff_mult: int = setting(4, "width of the feed-forward part, in multiples of dim", ge=1)
-    dropout: float = setting(
-        0.1, "on the embedding, in the feed-forward part and on each attention's output", ge=0, lt=1
-    )
     n_tokens: int = setting(8, "expression tokens: the bins, [CLS], and [PAD] that is also [MASK]", ge=1)
     attention: AttentionKind = setting(
         "favor", "favor (padding-exact FAVOR+), softmax (exact), released (performer-pytorch as it is)"

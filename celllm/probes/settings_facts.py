@@ -29,7 +29,6 @@ FIXED = {"optimiser": "Adam"}
 
 FIXED_IN_PRETRAINING = {
     "similarity": "Cosine similarity",
-    "schedule": "Cosine annealing",
     "accumulation": 1,  # a step is one logical batch
 }
 
@@ -131,6 +130,7 @@ def of_pretraining(settings: Json, config: EncoderConfig) -> dict[str, Any]:
         "pooling_convolution": pooling(config),
         "pooling_dim": CONTRAST_SIZE,
         **FIXED,
+        "schedule": {"cosine": "Cosine annealing"}.get(chosen.schedule, "Cosine annealing with restarts"),
         **FIXED_IN_PRETRAINING,
     }
 

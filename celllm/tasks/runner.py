@@ -66,7 +66,9 @@ class Runner:
         return cls(method, as_settings(method.settings, settings), seed)
 
     def prepared(self, task: Task, row: Mapping[str, Any]) -> Self:
-        """With what the method prepares once for a data set."""
+        """With what the method prepares once for a data set; ``missing`` says why a row does not apply."""
+        if "missing" in row:
+            return dataclasses.replace(self, failure=NotApplicableError(row["missing"]))
         if self.method.prepare is None:
             return self
         try:

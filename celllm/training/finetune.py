@@ -23,6 +23,7 @@ from celllm.optimiser import adam
 from celllm.training.best_epoch import BestEpoch, ChosenEpoch, finite
 from celllm.training.frozen import States, freeze, genes_read
 from celllm.training.randomness import seeded
+from celllm.training.schedule import cosine_restarts
 from celllm.training.settings import FinetuneSettings
 from celllm.training.trainer import resolve_precision
 
@@ -242,6 +243,9 @@ class Finetuner:
         weights = weights.to(self.states.device)
         for epoch in range(n):
             start = time.perf_counter()
+            if chosen.schedule == "cosine_restarts":
+                for group in optimiser.param_groups:
+                    group["lr"] = cosine_restarts(epoch, chosen.learning_rate)
             loss = finite(self.epoch(model, optimiser, train, weights, order), "the loss", epoch)
             log.info("epoch %d: %.0f cells/s", epoch + 1, len(train[0]) / (time.perf_counter() - start))
             yield loss

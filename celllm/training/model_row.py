@@ -21,19 +21,32 @@ from celllm.training.settings import ModelRow
 
 def training_cells(row: ModelRow, corpus: Corpus) -> NDArray[np.int64]:
     """The cells of the corpus that the model is trained on."""
-    chosen = np.ones(corpus.n_cells, dtype=bool) if row.cells == "all" else corpus.tumour == 0
+    sources = row.sources or {entry.source for entry in corpus.entries}
+    chosen = np.repeat([e.source in sources for e in corpus.entries], [e.n_cells for e in corpus.entries])
+    if row.cells == "normal":
+        chosen &= corpus.tumour == 0
     if not chosen.any():
-        raise UserError(f"model {row.name}: the corpus has no normal cell; add a source of normal cells")
+        kind = "normal cell" if row.cells == "normal" else "cell"
+        of = f" of {' or '.join(row.sources)}" if row.sources else ""
+        raise UserError(f"model {row.name}: the corpus has no {kind}{of}; add a source of such cells")
     return np.flatnonzero(chosen)
 
 
-def row_tokeniser(row: ModelRow, n_genes: int, corpus: Corpus) -> Tokeniser:
-    """The row's tokeniser; a subset of genes is chosen by the cells that the model is trained on."""
-    tokens = row.tokens
-    genes = None
-    if tokens.n_genes is not None and tokens.n_genes < n_genes:
-        genes = commonest_genes(corpus, training_cells(row, corpus), n_genes, tokens.n_genes)
-    return Tokeniser(**(tokens.model_dump() | {"n_genes": n_genes, "genes": genes}))
+def row_tokeniser(
+    row: ModelRow, n_genes: int, corpus: Corpus, gene_embeddings: torch.Tensor | None = None
+) -> Tokeniser:
+    """The row's tokeniser.
+
+    A full gene vector has the genes that have ``gene_embeddings``; a smaller subset is chosen by the cells
+    that the model is trained on.
+    """
+    tokens, genes = row.tokens, np.arange(n_genes)
+    if tokens.zeros and gene_embeddings is not None:
+        genes = np.flatnonzero(gene_embeddings.any(dim=1).numpy())
+    if tokens.n_genes is not None and tokens.n_genes < len(genes):
+        genes = commonest_genes(corpus, training_cells(row, corpus), genes, tokens.n_genes)
+    chosen = genes if len(genes) < n_genes else None
+    return Tokeniser(**(tokens.model_dump() | {"n_genes": n_genes, "genes": chosen}))
 
 
 def untrained(row: ModelRow, n_genes: int, gene_embeddings: torch.Tensor | None = None) -> Embedder:
@@ -50,16 +63,17 @@ def untrained(row: ModelRow, n_genes: int, gene_embeddings: torch.Tensor | None 
 
 
 def commonest_genes(
-    corpus: Corpus, rows: NDArray[np.int64], n_genes: int, n_kept: int, block: int = 8192
+    corpus: Corpus, rows: NDArray[np.int64], genes: NDArray[np.int64], n_kept: int, block: int = 8192
 ) -> NDArray[np.int64]:
-    """Vocabulary indices of the genes expressed in most of the cells, ascending; of equals the first.
+    """Those of ``genes`` (vocabulary indices) expressed in most of the cells, ascending; of equals the first.
 
     Reads the cells once, ``block`` at a time.
     """
-    counts = np.zeros(n_genes, dtype=np.int64)
+    counts = np.zeros(int(genes.max()) + 1, dtype=np.int64)
     for start in range(0, len(rows), block):
-        counts += np.bincount(corpus.take(rows[start : start + block]).gene_ids, minlength=n_genes)
-    return np.sort(np.argsort(-counts, kind="stable")[:n_kept])
+        found = np.bincount(corpus.take(rows[start : start + block]).gene_ids, minlength=len(counts))
+        counts += found[: len(counts)]
+    return np.sort(genes[np.argsort(-counts[genes], kind="stable")[:n_kept]])
 
 
 def read_embedder(

@@ -44,7 +44,7 @@ from celllm.training.masked_batches import Batch, BatchMaker
 from celllm.training.model_row import row_tokeniser, training_cells
 from celllm.training.progress import Metrics, Progress, peak_mib
 from celllm.training.randomness import Stream, seed_of
-from celllm.training.schedule import cosine
+from celllm.training.schedule import RESTART_EPOCHS, cosine, cosine_restarts
 from celllm.training.settings import ModelRow, PretrainSettings
 from celllm.training.throughput import peak_flops
 from celllm.training.trainer import NotFinite, Trainer
@@ -192,6 +192,14 @@ class Run:
         return self.folder / "metrics.csv"
 
     @property
+    def rate(self) -> float:
+        """Learning rate of the next step."""
+        peak = self.settings.learning_rate
+        if self.settings.schedule == "cosine_restarts":
+            return cosine_restarts(RESTART_EPOCHS * self.step // self.n_steps, peak)
+        return cosine(self.step, self.n_steps, peak, self.warmup_steps)
+
+    @property
     def warmup_steps(self) -> int:
         """Warm-up, at most a tenth of the run."""
         return min(self.settings.warmup_steps, self.n_steps // 10)
@@ -273,7 +281,7 @@ def prepare(
     sampler = EpochSampler(cells.n_cells, settings.batch_size, settings.seed, rows)
     if sampler.batch_size < processes.size:
         raise UserError(f"batch_size: {sampler.batch_size} cells for {processes.size} processes; start fewer")
-    tokeniser = row_tokeniser(row, len(vocabulary), cells)
+    tokeniser = row_tokeniser(row, len(vocabulary), cells, table)
     batches = BatchMaker(cells, tokeniser, sampler, settings, processes.rank, processes.size)
     torch.manual_seed(seed_of(settings.seed, Stream.INITIAL))
     trainer = Trainer(row, settings, Encoder(row.encoder_config(len(vocabulary)), table), processes)
@@ -366,7 +374,7 @@ def _steps(
     coming = maker.submit(run.batches.make, run.step)
     while run.step < run.n_steps:
         began, flops = time.monotonic(), run.trainer.flops
-        rate = cosine(run.step, run.n_steps, run.settings.learning_rate, run.warmup_steps)
+        rate = run.rate
         with stop.at_once():
             batch = coming.result()
             waited = time.monotonic() - began

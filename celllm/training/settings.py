@@ -55,7 +55,11 @@ class PretrainSettings(_Weights):
     )
 
     # The optimiser, Adam with cosine annealing (paper, Table F.1)
-    learning_rate: float = setting(1e-4, "of Adam with cosine annealing (paper, Table F.1)", gt=0)
+    learning_rate: float = setting(1e-4, "of Adam, at its peak (paper, Table F.1)", gt=0)
+    schedule: Literal["cosine", "cosine_restarts"] = setting(
+        "cosine",
+        "cosine annealing (paper, Table F.1), or the restarts of scBERT's 100 epochs, stretched over the run",
+    )
     weight_decay: float = setting(0.0, "of Adam (paper, Table F.1)", ge=0)
     warmup_steps: int = setting(100, "steps of warm-up, at most a tenth of the run (paper: not given)", ge=0)
     adam_beta1: float = setting(0.9, "Adam's default (paper: not given)", ge=0, le=1)
@@ -144,7 +148,10 @@ class FinetuneSettings(_FrozenSettings):
     )
     batch_size: int = setting(32, "cells of a batch (Table F.1)", ge=1)
     accumulation: int = setting(8, "batches of one optimiser step (Table F.1)", ge=1)
-    learning_rate: float = setting(1e-4, "of Adam, constant (Table F.1)", gt=0)
+    learning_rate: float = setting(1e-4, "of Adam, at its peak (Table F.1)", gt=0)
+    schedule: Literal["constant", "cosine_restarts"] = setting(
+        "constant", "of the rate (paper: not given; released: constant; scBERT's code: restarts by epoch)"
+    )
     weight_decay: float = setting(1e-4, "of Adam (Table F.1; released: 0)", ge=0)
     dropout: float = setting(
         0.1, "of the head (Table F.1; released: 0); the trained layers keep that of pre-training", ge=0, lt=1
@@ -252,6 +259,7 @@ class ModelRow(Settings):
     )
     tumour_task: bool = setting(True, "the tumour/normal task on [CLS]")
     cells: Literal["all", "normal"] = setting("all", "which pre-training cells")
+    sources: tuple[str, ...] | None = setting(None, "data sets of pre-training; null: all")
     attention: AttentionKind = setting("favor", "kind of attention")
     cls_vector: ClsVector = setting("trained", "gene vector of [CLS]; ones: not trained (released)")
     tokens: TokenSettings = setting(TokenSettings(), "how cells become tokens")
@@ -266,6 +274,8 @@ class ModelRow(Settings):
         """What decides about the training, defaults spelled out."""
         names = ("contrast", "contrast_on", "temperature", "views", "tumour_task", "cells")
         fields = {name: getattr(self, name) for name in (*names, "attention", "cls_vector")}
+        if self.sources is not None:
+            fields["sources"] = list(self.sources)
         return {"size": self.encoder_size, **fields, "tokens": self.tokens.model_dump()}
 
     @model_validator(mode="after")

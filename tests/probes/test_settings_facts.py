@@ -12,8 +12,8 @@ from celllm import optimiser
 from celllm.cells.genes import Vocabulary
 from celllm.config import load
 from celllm.errors import UserError
-from celllm.model import SIZES, Encoder
-from celllm.probes.settings_facts import FIXED, FIXED_IN_PRETRAINING, run_settings_facts
+from celllm.model import SIZES, Encoder, EncoderConfig
+from celllm.probes.settings_facts import FIXED, FIXED_IN_PRETRAINING, of_pretraining, run_settings_facts
 from celllm.report import published
 from celllm.report.tables import run_table
 from celllm.scores.facts import find
@@ -141,7 +141,10 @@ def test_all_training_is_by_the_optimiser_that_is_told(monkeypatch: pytest.Monke
 
 
 class _Pairs(regression.PairModel):
-    def backward(self, lines, drugs, responses) -> float:
+    def forward(self, lines, drugs):
+        raise NotImplementedError
+
+    def backward(self, lines, drugs, responses, size) -> float:
         return 0.0
 
     def predict(self, lines, drugs):
@@ -155,5 +158,7 @@ def test_similarity_and_schedule_are_as_told() -> None:
     assert FIXED_IN_PRETRAINING["similarity"] == "Cosine similarity"
     h, h_plus = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert info_nce(3 * h, h_plus).item() == pytest.approx(info_nce(h, h_plus).item(), rel=1e-12)
-    assert FIXED_IN_PRETRAINING["schedule"] == "Cosine annealing"
+    assert of_pretraining({}, EncoderConfig(n_genes=5))["schedule"] == "Cosine annealing"
+    restarts = of_pretraining({"schedule": "cosine_restarts"}, EncoderConfig(n_genes=5))["schedule"]
+    assert restarts == "Cosine annealing with restarts"
     assert [cosine(step, 4, 1.0) for step in (0, 2, 4)] == pytest.approx([1.0, 0.5, 0.0])

@@ -268,6 +268,13 @@ def test_an_encoder_without_pretraining(files: Files, tmp_path: Path) -> None:
         run(files, tmp_path, CELLLM, settings=QUICK)
 
 
+def test_a_row_whose_file_is_missing_does_not_apply_and_says_why(files: Files, tmp_path: Path) -> None:
+    row = {**CELLLM, "missing": "gene2vec: vectors.txt: no such file"}
+    frame = run(files, tmp_path, row, settings=QUICK)
+    assert set(frame["status"]) == {"not-applicable"}
+    assert set(frame["reason"]) == {"gene2vec: vectors.txt: no such file"}
+
+
 def test_an_encoder_of_other_genes_is_refused(files: Files, tmp_path: Path) -> None:
     symbols = tuple(f"G{i:02d}" for i in range(61))
     Vocabulary(symbols, ("",) * 61).write(tmp_path / "genes.tsv")

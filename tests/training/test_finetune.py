@@ -14,6 +14,7 @@ from celllm.model.embedder import Embedder
 from celllm.model.settings import PoolingActivation
 from celllm.training.finetune import FineTuned, Finetuner, FinetuneSettings, class_weights
 from celllm.training.frozen import FrozenStates, Store
+from celllm.training.schedule import cosine_restarts
 
 N_GENES = 90  # of the vocabulary
 GENES = np.arange(5, 75)  # of the data set
@@ -319,3 +320,21 @@ def test_bfloat16_products_train_too() -> None:
     _, targets = planted()
     made = tuner(QUICK.changed(precision="bfloat16"))
     assert accuracy(targets[80:], fitted(made)) > 0.9
+
+
+def test_rates_of_the_epochs_follow_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    met: dict[str, list[float]] = {}
+    for schedule in ("constant", "cosine_restarts"):
+        made = tuner(QUICK.changed(epochs=7, schedule=schedule))
+        met[schedule] = rates = []
+
+        def watched(
+            model: object, optimiser: torch.optim.Optimizer, *rest: object, met: list = rates
+        ) -> float:
+            met.append(optimiser.param_groups[0]["lr"])
+            return 0.0
+
+        monkeypatch.setattr(made, "epoch", watched)
+        made.fit(np.arange(10), planted()[1][:10], 7, 0)
+    assert met["constant"] == [3e-3] * 7
+    assert met["cosine_restarts"] == [cosine_restarts(epoch, 3e-3) for epoch in range(7)]

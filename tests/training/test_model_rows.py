@@ -35,6 +35,7 @@ def test_other_encoders_take_that_of_a_row_or_none() -> None:
         "random_init_random_genes": False,
         "frozen": "celllm",
         "scbert_own": "scbert",
+        "celllm_lines_normalised": "celllm",
     }
 
 

@@ -3,7 +3,7 @@ import json
 import math
 import signal
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from celllm.cells.genes import Vocabulary
+from celllm.corpus.settings import TokenSettings
 from celllm.corpus.shards import Corpus
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
@@ -22,8 +23,9 @@ from celllm.model.settings import MEASURES
 from celllm.training import pretrain
 from celllm.training.checkpoints import exclusive
 from celllm.training.distributed import joined
-from celllm.training.model_row import commonest_genes
+from celllm.training.model_row import commonest_genes, row_tokeniser, training_cells
 from celllm.training.pretrain import hold_out, prepare, run_pretrain
+from celllm.training.schedule import cosine_restarts
 from celllm.training.settings import ModelRow, PretrainSettings
 from celllm.training.trainer import Trainer, resolve_precision
 
@@ -180,8 +182,37 @@ def test_commonest_genes(tiny: dict[str, Path]) -> None:
     counts = np.zeros(40, dtype=int)
     for row in rows:
         counts[corpus.take([row]).gene_ids] += 1
-    kept = commonest_genes(corpus, rows, 40, 7, block=10)
+    kept = commonest_genes(corpus, rows, np.arange(40), 7, block=10)
     assert kept.tolist() == sorted(sorted(range(40), key=lambda gene: (-counts[gene], gene))[:7])
+
+
+def test_cells_of_some_sources_and_of_normal_samples(tiny: dict[str, Path]) -> None:
+    """scBERT is trained on normal cells of PanglaoDB: normal cells of another source are not among them."""
+    corpus = Corpus.open(tiny["corpus"])
+    source = np.repeat([e.source for e in corpus.entries], [e.n_cells for e in corpus.entries])
+    first = corpus.entries[0].source
+    for cells, sources in product(("all", "normal"), (None, (first,))):
+        row = ModelRow(size="8m", cells=cells, sources=sources)
+        wanted = np.isin(source, sources or source) & ((corpus.tumour == 0) | (cells == "all"))
+        assert training_cells(row, corpus).tolist() == np.flatnonzero(wanted).tolist()
+    with pytest.raises(UserError, match="the corpus has no cell of elsewhere; add a source of such cells"):
+        training_cells(ModelRow(size="8m", sources=("elsewhere",)), corpus)
+
+
+def test_full_gene_vectors_have_the_genes_of_the_embeddings(tiny: dict[str, Path]) -> None:
+    corpus, table = Corpus.open(tiny["corpus"]), torch.zeros(40, 4)
+    table[[3, 8, 20]] = 1.0
+    row = ModelRow(size="8m", tokens=TokenSettings(zeros=True))
+    assert row_tokeniser(row, 40, corpus, table).genes.tolist() == [3, 8, 20]
+    assert row_tokeniser(row, 40, corpus).genes is None
+    few = ModelRow(size="8m", tokens=TokenSettings(zeros=True, n_genes=2))
+    assert set(row_tokeniser(few, 40, corpus, table).genes.tolist()) < {3, 8, 20}
+
+
+def test_the_rate_follows_the_schedule_of_the_settings(pretrained: Pretrained) -> None:
+    made = pretrained(row={"contrast": "none"}, max_steps=10, learning_rate=1e-3, schedule="cosine_restarts")
+    rates = [float(row["learning_rate"]) for row in read(made["metrics"])]
+    assert rates == pytest.approx([cosine_restarts(10 * step, 1e-3) for step in range(10)])
 
 
 def test_the_encoder_says_how_it_was_made(pretrained: Pretrained, tiny: dict[str, Path]) -> None:

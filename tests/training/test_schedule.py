@@ -3,7 +3,7 @@ import math
 import pytest
 
 from celllm.training.randomness import Stream, seed_of
-from celllm.training.schedule import cosine
+from celllm.training.schedule import cosine, cosine_restarts
 
 
 def test_cosine_without_warmup() -> None:
@@ -41,3 +41,14 @@ def test_streams_never_move() -> None:
         4064374570681395613,
         4633231845053684815,
     ]
+
+
+def test_restarts_are_those_of_scbert() -> None:
+    """Cycles of 15, 25, 45 and 85 epochs, 5 of each warm-up, peaks of 1, 0.9, 0.81; from 0.01 on."""
+    rates = [cosine_restarts(epoch, 1.0) for epoch in range(100)]
+    assert rates[:6] == pytest.approx([0.01, 0.208, 0.406, 0.604, 0.802, 1.0])
+    assert rates[10] == pytest.approx(0.01 + 0.99 * 0.5)
+    assert [epoch for epoch, rate in enumerate(rates) if rate == pytest.approx(0.01)] == [0, 15, 40, 85]
+    assert [rates[epoch] for epoch in (20, 45, 90)] == pytest.approx([0.9, 0.81, 0.729])
+    assert rates[30] == pytest.approx(0.01 + 0.89 * 0.5)
+    assert cosine_restarts(7, 3e-4) == pytest.approx(3e-4 * rates[7])

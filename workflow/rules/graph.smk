@@ -21,6 +21,27 @@ rule network:
         " --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"
 
 
+# A user's file in place of them, for rows with `gene_embeddings: gene2vec`.
+rule gene2vec:
+    input:
+        table=plan.gene2vec,
+        genes=rules.genes.output.genes,
+        aliases=rules.genes.output.aliases,
+    output:
+        embeddings=results("graph/gene2vec_{dim}.safetensors"),
+        digest=results("graph/gene2vec_{dim}.sha256"),
+    log:
+        log_of("gene2vec_{dim}"),
+    benchmark:
+        times_of("gene2vec_{dim}")
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    shell:
+        "exec python -m celllm gene2vec --table {input.table:q} --genes {input.genes:q} --aliases {input.aliases:q}"
+        " --dim {wildcards.dim} --out {output.embeddings:q} --digest {output.digest:q} >> {log:q} 2>&1"
+
+
 rule graphmae:
     input:
         network=rules.network.output,
