@@ -25,7 +25,8 @@ from celllm.cells.genes import Vocabulary
 from celllm.corpus.batches import length_buckets
 from celllm.corpus.expressed import CellsInMemory, blocks, concatenate, tokens_of
 from celllm.corpus.tokens import Tokeniser
-from celllm.model import Encoder, cell_embedding, load_gene_embeddings
+from celllm.graph.embeddings import load_gene_embeddings
+from celllm.model import Encoder, cell_embedding
 from celllm.model.heads import ContrastPooling
 from celllm.training.distributed import joined
 from celllm.training.masked_batches import Batch
