@@ -192,6 +192,9 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def sha256(path: str | Path) -> str:
-    """SHA-256 of a file, as 64 hexadecimal digits."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    """SHA-256 of a file, as 64 hexadecimal digits; one that is missing is a :class:`UserError`."""
+    try:
+        with open(path, "rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error

@@ -28,6 +28,7 @@ from celllm.methods import outside
 from celllm.report import published
 from celllm.report.captions import CAPTIONS, kind_of
 from celllm.report.supplement import TABLES as SUPPLEMENT
+from celllm.scores.scores import probabilities_of
 from celllm.settings import without_resources
 from celllm.training.settings import PretrainSettings
 
@@ -339,6 +340,11 @@ class Plan:
         """Tasks of a section: annotation is one, the others have one for each of their splits."""
         return [section] if section == "annotation" else list(self.config[section]["splits"])
 
+    def row_outputs(self, section: str) -> list[str]:
+        """What scoring a row on one ``{data_set}`` writes: scores, predictions, probabilities of classes."""
+        of_classes = () if section == "drug_response" else ("probabilities.npz",)
+        return self.score_patterns(section, "csv", "predictions.csv", *of_classes)
+
     def score_patterns(self, section: str, *kinds: str) -> list[str]:
         """Files of one row on one ``{data_set}``: for each task under each protocol, one of each kind."""
         return [
@@ -382,6 +388,10 @@ class Plan:
         """Settings of a row, those of the same task with groups mixed."""
         return self.settings(HELD_OUT_OF[task], model)
 
+    def held_out_science(self, task: str, model: str) -> dict[str, Any]:
+        """Those of them that decide about results."""
+        return self.science(HELD_OUT_OF[task], model)
+
     @property
     def held_out_scores(self) -> list[str]:
         """Scores of Table S3, under protocol strict."""
@@ -403,6 +413,13 @@ class Plan:
     def response_flags(self, data_set: str) -> list[str]:
         """The same for the command line."""
         return [word for path in self.responses(data_set) for word in ("--responses", path)]
+
+    @property
+    def prediction_files(self) -> list[str]:
+        """Predictions under protocol strict and, of classes, their probabilities."""
+        found = self.predictions
+        classes = [path for key, path in found.items() if not key.startswith("response")]
+        return [*found.values(), *(str(probabilities_of(path)) for path in classes)]
 
     @property
     def predictions(self) -> dict[str, str]:

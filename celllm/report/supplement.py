@@ -16,14 +16,16 @@ from celllm.report.published import SCALE
 from celllm.report.render import GROUPS, plain_view, render
 from celllm.report.run import Model, read_models
 from celllm.report.settings import RunLabel
+from celllm.scores import metrics
 from celllm.scores import scores as score_files
 from celllm.scores.columns import HELD_OUT
-from celllm.scores.scores import OK, read_predictions
+from celllm.scores.scores import OK, probabilities_of, read_predictions, read_probabilities
 from celllm.settings import as_settings
 
 STRICT = "strict"
 LEAST_PAIRS = 5  # of a drug in a split, for a correlation
 MAIN = {"macro_f1": "percent", "f1": "percent", "pearson": "fraction"}  # what a task is summed up by
+SCENARIOS = {"drug_few_shot": ", few-shot", "drug_full": ", full data"}
 SHOWN = ("celllm", "scbert", "logistic_regression")  # whose classes stand in Table S4
 
 
@@ -48,12 +50,13 @@ class Sources:
         """The title of a model, or its name."""
         return self.models[model].title if model in self.models else model
 
-    def of_task(self, prefix: str) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
-        """Task, data set, model and predictions of the files whose task begins so."""
-        for key, path in self.predictions.items():
-            task, data_set, model = key.split("/")
-            if task.startswith(prefix):
-                yield task, data_set, model, read_predictions(path)
+    def files(self, prefixes: tuple[str, ...]) -> Iterator[tuple[str, str, str, str | Path]]:
+        """Task, data set, model and file of the predictions whose task begins with one of these."""
+        for prefix in prefixes:
+            for key, path in self.predictions.items():
+                task, data_set, model = key.split("/")
+                if task.startswith(prefix):
+                    yield task, data_set, model, path
 
 
 def run_supplement(
@@ -158,7 +161,8 @@ def contrast_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
 def within_drug_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
     """S2: correlation and error inside each drug; means and quartiles over drugs."""
     tasks = {name: task.title for name, task in printed.load().tasks.items()}
-    for task, _, model, frame in given.of_task("response"):
+    for task, _, model, path in given.files(("response",)):
+        frame = read_predictions(path)
         where = (tasks.get(task, task), given.group(model), given.title(model))
         if frame.empty:
             yield _cell(*where, "Pearson", "mean over drugs", float("nan"), "", "no predictions")
@@ -226,22 +230,53 @@ def class_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
     """S4: precision, recall and F1 of each class by some models, all test cells together."""
     from sklearn.metrics import precision_recall_fscore_support
 
-    for task, data_set, model, frame in [*given.of_task("annotation"), *given.of_task("drug")]:
-        if frame.empty or model not in SHOWN:
+    for task, data_set, model, path in given.files(("annotation", "drug")):
+        if model not in SHOWN or (frame := read_predictions(path)).empty:
             continue
         names = printed.load().classes.get(data_set, {})
         classes = [*(c for c in names if c in set(frame["label"])), *sorted(set(frame["label"]) - set(names))]
         measured = precision_recall_fscore_support(
             frame["label"], frame["predicted"], labels=classes, zero_division=0
         )
-        scenario = {"drug_few_shot": ", few-shot", "drug_full": ", full data"}.get(task, "")
-        block = f"{printed.data_set_title(data_set)}{scenario}"
+        block = f"{printed.data_set_title(data_set)}{SCENARIOS.get(task, '')}"
         for row, label in enumerate(classes):
             n_cells = round(measured[3][row] / (1 if task == "annotation" else frame["split"].nunique()))
             title = f"{names.get(label, label)} ({n_cells:,} cells)"
             for column, values in zip(("precision", "recall", "F1"), measured[:3], strict=True):
                 value = 100 * float(values[row])
                 yield _cell(block, "", title, given.title(model), column, value, f"{value:.1f}")
+    yield from calibration_cells(given)
+
+
+def calibration_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
+    """S4: how far the probabilities of every row can be trusted, from what was saved of all test cells."""
+    for task, data_set, model, path in given.files(("annotation", "drug")):
+        frame, (classes, values) = read_predictions(path), read_probabilities(probabilities_of(path))
+        known = ~np.isnan(values).any(axis=1)
+        if len(frame) != len(values):
+            raise UserError(
+                f"{path}: {len(frame)} predictions, {len(values)} rows of probabilities beside it"
+            )
+        if not len(classes) or not known.any():
+            continue
+        frame, values = frame[known], values[known].astype(float)
+        truth = frame["label"].to_numpy(dtype=str)
+        right = truth == frame["predicted"].to_numpy(dtype=str)
+        confidence = values.max(axis=1)
+        of_split = [
+            metrics.calibration_error(right[rows], confidence[rows])
+            for rows in frame.reset_index(drop=True).groupby("split").indices.values()
+        ]
+        block = f"{printed.data_set_title(data_set)}{SCENARIOS.get(task, '')}: calibration"
+        where = (block, given.group(model), given.title(model), "Likeliest class")
+        for column, value in (
+            ("accuracy", right.mean()),
+            ("mean probability", confidence.mean()),
+            ("calibration error", np.mean(of_split)),
+        ):
+            yield _cell(*where, column, 100 * float(value), f"{100 * float(value):.1f}")
+        brier = float(np.square(values - (truth[:, None] == classes)).sum(axis=1).mean())
+        yield _cell(*where[:-1], "All classes", "Brier score", brier, f"{brier:.3f}")
 
 
 def cost_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
@@ -303,10 +338,12 @@ TABLES = {
         ),
     ),
     "table_s4": Supplement(
-        "Table S4: Classes one by one",
+        "Table S4: Classes one by one, and calibration",
         class_cells,
         (
             "Protocol strict, per cent; test cells of all splits together.",
+            "Calibration, of all rows that give probabilities: expected calibration error of the likeliest "
+            "class, 15 bins (Guo et al. 2017), mean over splits; the Brier score sums over classes.",
             "The two labels of GSE149383 are two samples of one cell line: its F1 may measure the batch.",
         ),
     ),

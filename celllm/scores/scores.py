@@ -1,11 +1,14 @@
 """Score files: the only thing that passes from runs to tables and figures.
 
 A score is one number of one model on one split, with what it cost; a failure is a row as well. Tables and
-figures are made from these files and from nothing else. Beside each is a file of predictions.
+figures are made from these files and from nothing else. Beside each is a file of predictions and, where a
+task has classes, one of probabilities.
 """
 
 import dataclasses
 import math
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +16,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from celllm.errors import UserError
-from celllm.io import read_csv, write_csv
+from celllm.io import atomic, read_csv, write_csv
 from celllm.scores.columns import PROTOCOLS
 from celllm.scores.metrics import NAMES
 
@@ -133,6 +137,50 @@ def write_predictions(path: str | Path, rows: Iterable[Sequence[str]]) -> None:
 def read_predictions(path: str | Path) -> pd.DataFrame:
     """Read a file of predictions; all columns are text."""
     return _read_csv(Path(path), PREDICTION_COLUMNS)
+
+
+def write_probabilities(path: str | Path, classes: Sequence[str], values: NDArray[np.floating]) -> None:
+    """Write the probability of each class for every row of a file of predictions, complete or not at all.
+
+    Parameters
+    ----------
+    path
+        A ``.npz``, ``<protocol>.probabilities.npz`` beside ``<protocol>.predictions.csv``.
+    classes, values
+        Class of each column; (n_rows, n_classes), kept as float32, NaN in rows without probabilities.
+    """
+    with atomic(path) as partial, open(partial, "wb") as handle:
+        np.savez_compressed(handle, classes=np.array(classes, dtype=str), values=np.float32(values))
+
+
+def read_probabilities(path: str | Path) -> tuple[NDArray[np.str_], NDArray[np.float32]]:
+    """Read what :func:`write_probabilities` wrote: classes, and (n_rows, n_classes) values.
+
+    Raises
+    ------
+    UserError
+        For a file that is missing, damaged or of something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            classes, values = stored["classes"], stored["values"]
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(
+            f"{path}: not a whole file of probabilities ({error}); score the row again"
+        ) from error
+    if values.ndim != 2 or values.shape[1] != len(classes):
+        raise UserError(
+            f"{path}: {values.shape} probabilities of {len(classes)} classes; score the row again"
+        )
+    return classes, values
+
+
+def probabilities_of(predictions: str | Path) -> Path:
+    """The file of probabilities beside a file of predictions."""
+    path = Path(predictions)
+    return path.with_name(path.name.removesuffix("predictions.csv") + "probabilities.npz")
 
 
 def _read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from celllm import methods
 from celllm.corpus.splits import Parts
@@ -172,7 +173,8 @@ def run_task(
     """Go through all folds of a data set and write scores and predictions.
 
     Scores go to ``<out>/<name>/<data set>/<folder>/<protocol>.csv``, predictions beside them to
-    ``<protocol>.predictions.csv``. Nothing is written of a name before all its folds are done; until then
+    ``<protocol>.predictions.csv`` and, where the task has classes, their probabilities to
+    ``<protocol>.probabilities.npz``. Nothing is written of a name before all its folds are done; until then
     finished fits are in the runner's store.
 
     Parameters
@@ -203,6 +205,7 @@ def run_task(
     for name, drawn in folds.items():
         rows: dict[str, list[Score]] = {protocol: [] for protocol in protocols}
         predicted: dict[str, list[tuple[str, ...]]] = {protocol: [] for protocol in protocols}
+        outcomes: dict[str, list[Fitted]] = {protocol: [] for protocol in protocols}
         for number, fold in enumerate(drawn):
             found = runner.outcomes(task, fold, number, protocols, name)
             complete &= all(outcome.status in (scores.OK, scores.NOT_APPLICABLE) for outcome in found)
@@ -211,9 +214,13 @@ def run_task(
                 here = dataclasses.replace(base, table=table, task=name, protocol=protocol, split=str(number))
                 rows[protocol] += _scored(task, fold, outcome, here)
                 predicted[protocol] += _predicted(task, fold, outcome, number)
+                outcomes[protocol].append(outcome)
         place = Path(out, name, base.data_set, folder or base.model)
         for protocol in protocols:
-            scores.write_predictions(place / f"{protocol}.predictions.csv", predicted[protocol])
+            path = place / f"{protocol}.predictions.csv"
+            scores.write_predictions(path, predicted[protocol])
+            if task.truth.dtype.kind == "U":
+                scores.write_probabilities(scores.probabilities_of(path), *_probabilities(outcomes[protocol]))
             scores.write(place / f"{protocol}.csv", rows[protocol])
     return complete
 
@@ -242,12 +249,28 @@ def _predicted(data: Task, fold: Parts, outcome: Fitted, number: int) -> list[tu
     ]
 
 
+def _probabilities(outcomes: Sequence[Fitted]) -> tuple[list[str], NDArray[np.float32]]:
+    """Classes, and their probabilities for all predicted rows; NaN where a method names labels only."""
+    found = [outcome.predicted for outcome in outcomes if outcome.predicted is not None]
+    known = {name for one in found if one.probabilities for name in one.probabilities.classes.tolist()}
+    classes = sorted(known)
+    blocks = []
+    for one in found:
+        block = np.full((len(one.values), len(classes)), 0.0 if one.probabilities else np.nan, np.float32)
+        if one.probabilities:
+            block[:, np.searchsorted(classes, one.probabilities.classes)] = one.probabilities.values
+        blocks.append(block)
+    return classes, np.concatenate(blocks) if blocks else np.empty((0, len(classes)), np.float32)
+
+
 def _checked(predicted: Any, truth: Values, n: int) -> Predicted:
     """One value of the kind of the truth for each row, or a failed fold."""
     probabilities = predicted if isinstance(predicted, Probabilities) else None
     if probabilities is not None:
         _check_probabilities(probabilities, n)
     values = np.asarray(probabilities.labels if probabilities else predicted, dtype=truth.dtype.type)
+    if probabilities is not None:  # as they are saved, so that calibration is that of the file
+        probabilities = Probabilities(probabilities.values.astype(np.float32), probabilities.classes)
     if values.shape != (n,):
         raise ValueError(f"{values.size} values predicted for {n} test rows")
     if values.dtype.kind == "f" and not np.isfinite(values).all():

@@ -10,7 +10,7 @@ import pytest
 from celllm.errors import UserError
 from celllm.report.supplement import TABLES, read_supplement, run_supplement, within
 from celllm.scores.columns import CONTRAST
-from celllm.scores.scores import write_predictions
+from celllm.scores.scores import write_predictions, write_probabilities
 
 MODELS = {
     "celllm": {"title": "CellLM"},
@@ -104,13 +104,34 @@ def test_classes_one_by_one(tmp_path: Path) -> None:
     found = ["beta"] * 3 + ["alpha"] * 3 + ["beta"]
     rows = [(f"c{i}", str(i % 2), a, b) for i, (a, b) in enumerate(zip(truth, found, strict=True))]
     write_predictions(tmp_path / "p.csv", rows)
+    certain = np.array([[float(a == name) for name in ("alpha", "beta", "new")] for a in found])
+    write_probabilities(tmp_path / "p.csvprobabilities.npz", ["alpha", "beta", "new"], 0.7 * certain + 0.1)
     frame = made("table_s4", tmp_path, predictions={"annotation/baron/celllm": tmp_path / "p.csv"})["value"]
+    calibration = frame["Baron: calibration", "CellLM"].astype(float)
+    assert calibration["Likeliest class", "accuracy"] == pytest.approx(500 / 7)
+    assert calibration["Likeliest class", "mean probability"] == pytest.approx(80, rel=1e-6)
+    of_splits = abs(3 / 4 - 0.8), abs(2 / 3 - 0.8)  # cells 0, 2, 4, 6 and 1, 3, 5
+    assert calibration["Likeliest class", "calibration error"] == pytest.approx(50 * sum(of_splits), rel=1e-5)
+    assert calibration["All classes", "Brier score"] == pytest.approx(
+        (5 * (0.2**2 + 2 * 0.1**2) + 2 * (0.8**2 + 0.9**2 + 0.1**2)) / 7, rel=1e-5
+    )
+    frame = frame.drop("Baron: calibration")
     assert list(dict.fromkeys(frame.index.get_level_values("title"))) == [
         "Alpha (2 cells)", "Beta (4 cells)", "new (1 cells)",
     ]  # fmt: skip
     beta = frame["Baron", "Beta (4 cells)", "CellLM"].astype(float)
     assert beta.to_dict() == {"precision": 75.0, "recall": 75.0, "F1": 75.0}
     assert float(frame["Baron", "new (1 cells)", "CellLM", "F1"]) == 0.0
+
+
+def test_probabilities_of_other_predictions_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "strict.predictions.csv"
+    write_predictions(path, [("c", "0", "a", "a"), ("d", "0", "b", "a")])
+    write_probabilities(tmp_path / "strict.probabilities.npz", ["a", "b"], np.full((3, 2), 0.5))
+    with pytest.raises(UserError, match="2 predictions, 3 rows of probabilities beside it"):
+        made("table_s4", tmp_path, predictions={"annotation/baron/ridge": path})
+    write_probabilities(tmp_path / "strict.probabilities.npz", [], np.empty((2, 0)))
+    assert made("table_s4", tmp_path, predictions={"annotation/baron/ridge": path}).empty
 
 
 def test_cost_stands_beside_the_score(tmp_path: Path, score_file) -> None:

@@ -2,6 +2,7 @@ import dataclasses
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from celllm.errors import UserError
@@ -93,6 +94,39 @@ def test_other_columns_missing_file_and_no_csv_are_told(tmp_path: Path) -> None:
     other.write_text("")
     with pytest.raises(UserError, match="not a CSV file"):
         scores.read_many([other])
+
+
+def test_probabilities_round_trip(tmp_path: Path) -> None:
+    path = scores.probabilities_of(tmp_path / "strict.predictions.csv")
+    assert path == tmp_path / "strict.probabilities.npz"
+    values = np.array([[0.25, 0.75], [np.nan, np.nan]])
+    scores.write_probabilities(path, ["B", "NK, dim"], values)
+    classes, found = scores.read_probabilities(path)
+    assert classes.tolist() == ["B", "NK, dim"] and found.dtype == np.float32
+    np.testing.assert_array_equal(found, values.astype(np.float32))
+    first = path.read_bytes()
+    scores.write_probabilities(path, ["B", "NK, dim"], values)
+    assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "text", "empty", "other", "narrow"])
+def test_damaged_probabilities_are_refused_in_one_line(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "p.npz"
+    scores.write_probabilities(path, ["a", "b"], np.full((50, 2), 0.5))
+    whole = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    elif damage == "other":
+        np.savez(path, values=np.ones(3))
+    elif damage == "narrow":
+        np.savez(path, classes=np.array(["a", "b"]), values=np.ones((4, 3)))
+    else:
+        path.write_bytes({"cut": whole[: len(whole) // 2], "text": b"a,b\n", "empty": b""}[damage])
+    with pytest.raises(
+        UserError, match=r"p\.npz: (no such file|not a whole file|.* score the row again)"
+    ) as error:
+        scores.read_probabilities(path)
+    assert "\n" not in str(error.value)
 
 
 def test_predictions_round_trip(tmp_path: Path) -> None:

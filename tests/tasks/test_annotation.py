@@ -18,7 +18,7 @@ from celllm.errors import UserError
 from celllm.methods.controls import fit_majority
 from celllm.methods.method import Method, NotApplicableError, Part, Predict
 from celllm.methods.settings import NoSettings
-from celllm.scores import scores
+from celllm.scores import metrics, scores
 from celllm.tasks import runner
 from celllm.tasks.annotation import Annotation
 from celllm.tasks.protocols import STRICT, LeakError
@@ -59,6 +59,29 @@ def run(files: Files, folder: Path, model: Any, protocol: str = "strict", **more
 def place(folder: Path, model: Any) -> Path:
     """Where the scores of a row go."""
     return folder / "annotation/planted" / model["name"]
+
+
+@pytest.mark.parametrize("method", ["logistic_regression", "knn_pca", "encoder", "majority"])
+def test_calibration_can_be_recomputed_from_what_is_saved(files: Files, tmp_path: Path, method: str) -> None:
+    model = trained(files) if method == "encoder" else baseline(method)
+    settings = {**QUICK, "epochs": 2} if method == "encoder" else {}
+    frame = run(files, tmp_path, model, settings=settings)
+    path = place(tmp_path, model) / "strict.predictions.csv"
+    found, (classes, values) = (
+        scores.read_predictions(path),
+        scores.read_probabilities(scores.probabilities_of(path)),
+    )
+    assert len(found) == len(values) == 150
+    scored = frame[frame["metric"] == "calibration_error"].set_index("split")["value"]
+    if not len(classes):  # names labels only
+        assert values.shape == (150, 0) and scored.empty
+        return
+    np.testing.assert_allclose(values.sum(axis=1), 1, atol=1e-5)
+    assert (classes[values.argmax(axis=1)] == found["predicted"]).mean() > 0.99
+    for split, rows in found.groupby("split").indices.items():
+        right = (found["label"] == found["predicted"]).to_numpy()[rows]
+        error = metrics.calibration_error(right, values[rows].max(axis=1))
+        assert error == pytest.approx(scored[split], abs=1e-12)
 
 
 def test_a_replicate_has_a_folder_of_its_own_and_the_name_of_its_row(files: Files, tmp_path: Path) -> None:

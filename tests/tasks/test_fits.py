@@ -103,7 +103,7 @@ def test_a_killed_attempt_keeps_its_fits_for_the_next(
     pd.testing.assert_frame_equal(frame, whole[0])
     assert predictions == whole[1]
     assert (tmp_path / "fits").read_text().count("fit") == 3 + 1  # the killed one twice
-    assert not list(tmp_path.rglob("*.npz"))
+    assert not list(tmp_path.rglob(".fits/**/*.npz"))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_the_last_attempt_writes_down_what_was_lost(
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "fits").read_text().count("fit") == 4
     pd.testing.assert_frame_equal(results(tmp_path)[0], whole[0])
-    assert results(tmp_path)[1] == whole[1] and not list(tmp_path.rglob("*.npz"))
+    assert results(tmp_path)[1] == whole[1] and not list(tmp_path.rglob(".fits/**/*.npz"))
 
 
 def wait_for(path: Path) -> None:
@@ -172,7 +172,7 @@ def test_an_encoder_goes_on_bit_for_bit(
     made = Runner.fitted
 
     def interrupted(self: Runner, *arguments: Any) -> Fitted:
-        if len(list(tmp_path.rglob("*.npz"))) == 4:
+        if len(list(tmp_path.rglob(".fits/**/*.npz"))) == 4:
             raise KeyboardInterrupt
         return made(self, *arguments)
 

@@ -30,7 +30,7 @@ rule annotate:
         genes=rules.genes.output.genes,
         splits=rules.annotation_splits.output,
     output:
-        plan.score_patterns("annotation", "csv", "predictions.csv"),
+        plan.row_outputs("annotation"),
     log:
         log_of("annotate/{data_set}/{model}"),
     benchmark:

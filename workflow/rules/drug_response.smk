@@ -43,7 +43,7 @@ use rule annotate as drug_response with:
     output:
         [
             path.replace("{data_set}", SCREEN)
-            for path in plan.score_patterns("drug_response", "csv", "predictions.csv")
+            for path in plan.row_outputs("drug_response")
         ],
     log:
         log_of("drug_response/{model}"),

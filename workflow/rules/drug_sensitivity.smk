@@ -28,7 +28,7 @@ use rule annotate as drug_sensitivity with:
             allow_missing=True,
         ),
     output:
-        plan.score_patterns("drug_sensitivity", "csv", "predictions.csv"),
+        plan.row_outputs("drug_sensitivity"),
     log:
         log_of("drug_sensitivity/{data_set}/{model}"),
     benchmark:

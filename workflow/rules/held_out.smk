@@ -25,7 +25,7 @@ use rule annotation_splits as held_out_splits with:
 
 use rule annotate as held_out with:
     input:
-        per(plan.encoder_files, "{model}"),
+        encoder_of,
         per(plan.row_files, "{model}", "{held_set}"),
         per(plan.responses, "{held_set}"),
         cells=per(plan.cells, "{held_set}"),
@@ -42,5 +42,6 @@ use rule annotate as held_out with:
         data_set="{held_set}",
         responses=per(plan.response_flags, "{held_set}"),
         model=per(plan.scored_row, "{model}", "{held_set}"),
-        settings=per(plan.held_out_settings, "{held_out}", "{model}"),
+        settings=unwatched(plan.held_out_settings, "{held_out}", "{model}"),
+        science=per(plan.held_out_science, "{held_out}", "{model}"),
         protocols=["strict"],

@@ -34,7 +34,7 @@ rule supplement:
     input:
         plan.contrast,
         scores=[*plan.table_scores(), *plan.held_out_scores],
-        predictions=list(plan.predictions.values()),
+        predictions=plan.prediction_files,
     output:
         report(
             multiext(results("tables/{supplement}"), ".html"),
