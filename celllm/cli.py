@@ -54,6 +54,7 @@ STAGES = {
     },
     "Training": {
         "pretrain": "celllm.training.pretrain:run_pretrain",
+        "take-encoder": "celllm.model.folder:run_take_encoder",
     },
     "Tasks": {
         "splits": "celllm.tasks.score:run_splits",

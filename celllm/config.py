@@ -10,9 +10,9 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, create_model, model_validator
 
 from celllm.cells.embeddings import files_of
 from celllm.cells.settings import OPTIONS, H5adOptions, NoOptions
@@ -28,7 +28,7 @@ from celllm.graph.settings import GraphMAESettings, NetworkSettings
 from celllm.io import read_yaml, sha256
 from celllm.methods import outside
 from celllm.methods.settings import CELL_SETTINGS, HEAD_SETTINGS, PAIR_SETTINGS
-from celllm.model.settings import AttentionKind, ClsVector, EncoderSize
+from celllm.model.settings import WEIGHTS, AttentionKind, ClsVector, EncoderSize
 from celllm.probes.settings import EmbeddingMapSettings, InterpretationSettings, MemorySettings
 from celllm.scores.columns import Protocol
 from celllm.settings import Changes, Reserved, Settings, as_settings, setting, unknown, wrong
@@ -142,7 +142,11 @@ class Row(Settings):
         "frozen ones, GraphMAE's or those of the run's `gene2vec`; or trained (without pre-training: random)",
     )
     encoder: str | None = setting(None, "the row whose pre-trained encoder this one takes")
-    pretrained: Literal[False] | None = setting(None, "false: the encoder starts from random numbers")
+    pretrained: Literal[False, "elsewhere"] | None = setting(
+        None,
+        "false: the encoder starts from random numbers; elsewhere: it is that of pretraining.from, without "
+        "which the row is not applicable",
+    )
     finetuning: Annotated[dict[str, Any] | None, Changes(FinetuneSettings, ResponseSettings)] = setting(
         None, "settings over those of every task's `finetuning` (kind: encoder)"
     )
@@ -169,7 +173,7 @@ class Row(Settings):
             return ("method",)
         if self.kind != "encoder":
             return ("file",)
-        if self.encoder is not None:
+        if self.encoder is not None or self.pretrained == "elsewhere":
             return ()
         shape = ("size", "tokens")
         return shape if self.pretrained is False else (*shape, *_TRAINING)
@@ -190,7 +194,22 @@ class Rows(Settings):
     models: dict[str, Row] = setting(description="rows of tables by name")
 
 
-class Pretraining(Settings):
+if TYPE_CHECKING:
+    _Given = Settings
+else:  # `from` can be no attribute in Python's own words
+    _Given = create_model(
+        "_Given",
+        __base__=Settings,
+        **{
+            "from": (
+                dict[str, str],
+                setting({}, "encoders that are not trained: by row, the folder or file of a model"),
+            )
+        },
+    )
+
+
+class Pretraining(_Given):
     """Pre-training of all encoders."""
 
     settings: Annotated[PretrainSettings, Reserved("seed")] = setting(description="for every row")
@@ -456,6 +475,7 @@ def complete(
     _filled(Rows, {part: done[part] for part in ("sizes", "models")}, "config: ")
     done["catalogue"] = _catalogue(folder, config)
     _check_names(done)
+    _settle_given(done)
     _check_methods(done)
     _settle_gene2vec(done)
     done["models"] |= _replicates(done)
@@ -561,8 +581,33 @@ def _replicates(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         | {"title": f"{models[name]['title']}, seed {seed}", "replicate_of": name, "seed": seed}
         for name in wanted
         for seed in seeds
-        if seed != own
+        if seed != own and name not in chosen.get("from", {})
     }
+
+
+def _settle_given(config: dict[str, Any]) -> None:
+    """Put the file of its encoder where the config names a model that was trained elsewhere.
+
+    Rows that have to be given and are not get the key ``missing``: their scores are not applicable.
+    """
+    given = config["pretraining"].get("from", {})
+    for name, place in given.items():
+        where = f"pretraining.from.{name}"
+        row = _row_of(config, name, where)
+        if row["kind"] != "encoder" or "encoder" in row or row.get("pretrained") is False:
+            raise UserError(f"config: {where}: '{name}' has no pre-training of its own")
+        files = [Path(place), *(Path(place, file) for file in WEIGHTS)]
+        found = next((str(file) for file in files if file.is_file()), None)
+        if found is None:
+            raise UserError(
+                f"config: {where}: {place}: expected a model's file, or a folder with {' or '.join(WEIGHTS)} "
+                f"(looked for in {os.getcwd()})"
+            )
+        given[name] = found
+    for name, row in config["models"].items():
+        of = row.get("encoder", name)
+        if config["models"][of].get("pretrained") == "elsewhere" and of not in given:
+            row["missing"] = f"no encoder was given; name a model's folder under pretraining.from.{of}"
 
 
 def _pretrained(models: Mapping[str, Any]) -> list[str]:

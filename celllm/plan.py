@@ -174,16 +174,30 @@ class Plan:
         return int(self.config["models"][model].get("seed", self.config["seed"]))
 
     def pretrained(self, model: str) -> str | None:
-        """The row whose pre-training gives a row its encoder; None for baselines and untrained encoders."""
+        """The row that a row has its encoder from; None for baselines, untrained and missing encoders."""
         row = self.config["models"][model]
-        if row["kind"] != "encoder" or "pretrained" in row or "missing" in row:
+        if row["kind"] != "encoder" or row.get("pretrained") is False or "missing" in row:
             return None
         return str(row.get("encoder", model))
 
     @cached_property
     def encoders(self) -> list[str]:
-        """Rows to pre-train."""
+        """Rows that are pre-trained, here or elsewhere."""
         return list(dict.fromkeys(name for name in map(self.pretrained, self.models()) if name))
+
+    @property
+    def given(self) -> dict[str, str]:
+        """Files of encoders that were trained elsewhere, by row."""
+        return dict(self.config["pretraining"].get("from", {}))
+
+    @property
+    def trained(self) -> list[str]:
+        """Rows to pre-train."""
+        return [name for name in self.encoders if name not in self.given]
+
+    def given_file(self, model: str) -> str:
+        """File of an encoder that was trained elsewhere."""
+        return self.given[model]
 
     @property
     def all_encoders(self) -> list[str]:
@@ -192,8 +206,8 @@ class Plan:
 
     @property
     def compared(self) -> list[str]:
-        """Encoders that read expressed genes. scBERT reads all, slowly, and has no contrast."""
-        return [name for name in self.encoders if not self.config["models"][name]["tokens"]["zeros"]]
+        """Encoders of the run that read expressed genes. scBERT reads all, slowly, and has no contrast."""
+        return [name for name in self.trained if not self.config["models"][name]["tokens"]["zeros"]]
 
     @property
     def untrained(self) -> list[str]:
@@ -469,8 +483,8 @@ class Plan:
             studied = "facts/interpretation.json"
             files["figc1"] = {"table": "interpretation/genes.csv", "facts": studied}
             files["figc2"] = {"cells": "interpretation/cells.csv", "facts": studied}
-        if self.encoders:
-            files["loss_curves"] = {name: METRICS.format(name=name) for name in self.encoders}
+        if self.trained:
+            files["loss_curves"] = {name: METRICS.format(name=name) for name in self.trained}
         if self.contrast:
             files["geometry"] = {"table": "geometry.csv"}
         if "tableb2" in self.config["tables"]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +15,10 @@ import torch
 from celllm import __version__
 from celllm.cells.genes import SymbolMap, Vocabulary, gene_list_of
 from celllm.errors import UserError
-from celllm.io import read_json, sha256, write_json
+from celllm.io import atomic, read_json, sha256, write_json
 from celllm.model.embedder import Embedder
+from celllm.model.settings import WEIGHTS
 
-WEIGHTS = ("model.safetensors", "encoder.safetensors")
 FORMAT = "celllm-model-1"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -51,6 +52,27 @@ def load(model: str | Path, device: str | torch.device = "auto") -> Embedder:
                 raise UserError(f"{file.parent / name}: changed since the model was exported")
     symbols = SymbolMap.read(aliases, vocabulary) if aliases.is_file() else SymbolMap(vocabulary, ())
     return replace(embedder, symbols=symbols)
+
+
+def run_take_encoder(file: str | Path, /, genes: str | Path, out: str | Path) -> None:
+    """An encoder that was trained elsewhere -> the same among the encoders of a run.
+
+    Parameters
+    ----------
+    file
+        A model folder, or the file of its encoder.
+    genes
+        The ``genes.tsv`` of the run.
+
+    Raises
+    ------
+    UserError
+        For an encoder that is missing, damaged or of another gene list.
+    """
+    weights = _weights(Path(file))
+    Embedder.read(weights, Vocabulary.read(genes).sha256, "cpu")
+    with atomic(out) as partial:
+        shutil.copyfile(weights, partial)
 
 
 def _weights(path: Path) -> Path:

@@ -8,6 +8,8 @@ from celllm.settings import Settings, setting
 AttentionKind = Literal["favor", "softmax", "released"]
 ENCODER_FILE = "celllm-encoder-2"
 """Kind of the file of an encoder, :mod:`celllm.tensors`."""
+WEIGHTS = ("model.safetensors", "encoder.safetensors")
+"""Names of that file in the folder of a model."""
 
 ClsVector = Literal["trained", "ones"]
 Activation = Literal["relu", "leaky_relu", "elu"]

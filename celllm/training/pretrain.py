@@ -39,6 +39,7 @@ from celllm.training import launch
 from celllm.training.attempts import Attempts
 from celllm.training.checkpoints import State
 from celllm.training.distributed import Processes, joined
+from celllm.training.encoder_store import Stored
 from celllm.training.events import Events
 from celllm.training.masked_batches import Batch, BatchMaker
 from celllm.training.model_row import row_tokeniser, training_cells
@@ -64,6 +65,7 @@ def run_pretrain(
     gpus: int = 0,
     processes: int = 0,
     attempt: int = 1,
+    store: str | Path | None = None,
 ) -> int:
     """Corpus -> pre-trained encoder; resumes from its last checkpoint.
 
@@ -91,6 +93,9 @@ def run_pretrain(
         Their number where it is not that of the GPUs; 0: it is.
     attempt
         Of a workflow that repeats what fails: after the first, what failed by its input is not tried again.
+    store
+        Folder of trained encoders, shared by all runs: what was made from the same is taken from there
+        (:mod:`celllm.training.encoder_store`).
 
     Returns
     -------
@@ -112,7 +117,7 @@ def run_pretrain(
             "out": out,
         }
         command |= {"metrics": metrics, "gene_embeddings": gene_embeddings, "settings": _text(settings)}
-        return launch.start(n, "pretrain", command | {"attempt": attempt})
+        return launch.start(n, "pretrain", command | {"attempt": attempt, "store": store})
     chosen = as_settings(PretrainSettings, settings, "settings")
     row = as_settings(ModelRow, model, "model")
     with joined(chosen.device) as group, ExitStack() as stack:
@@ -124,6 +129,9 @@ def run_pretrain(
         try:
             with stop.at_once():
                 run = prepare(row, chosen, group, corpus, genes, gene_embeddings, Path(checkpoints))
+            stored = _stored(store, run)
+            if stored and group.any(group.is_first and stored.take(row.model_dump(), out, metrics)):
+                return 0
             run.attempts = attempts
             if attempts:
                 attempts.started(run.step)
@@ -139,8 +147,18 @@ def run_pretrain(
             with Metrics(run.metrics, run.step) as table:
                 table.copy(metrics)
             run.embedder.write(out)
+            if stored:
+                stored.keep(out, metrics)
             log.info("%s: written after %d steps", out, run.step)
     return 0
+
+
+def _stored(store: str | Path | None, run: "Run") -> Stored | None:
+    """Place of the run's encoder in the store."""
+    if store is None:
+        return None
+    numbers = [run.processes.device.type, str(run.trainer.precision)]
+    return Stored.of(store, name=run.row.name, numbers=numbers, **run.config)
 
 
 def _text(settings: Mapping[str, Any] | str | None) -> str | None:

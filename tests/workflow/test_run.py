@@ -19,8 +19,13 @@ from celllm.scores import scores
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
-# Predicted from means of cell lines: there is nothing to say of a line that was never seen.
-NOT_APPLICABLE = {"drug_mean_line_mean": "response_cold", "line_mean_ridge_by_drug": "response_cold"}
+# Predicted from means of cell lines: there is nothing to say of a line that was never seen. And released
+# weights that were not given.
+NOT_APPLICABLE = {
+    "celllm_released": "annotation",
+    "drug_mean_line_mean": "response_cold",
+    "line_mean_ridge_by_drug": "response_cold",
+}
 
 
 # Heavy module -> the jobs of a toy run that may import it, and do: each would wait for it by the second.

@@ -18,6 +18,8 @@ rule pretrain:
         log_of("pretrain/{model}"),
     benchmark:
         times_of("pretrain/{model}")
+    wildcard_constraints:
+        model="|".join(name for name in config["models"] if name not in plan.given),
     retries: 3
     conda:
         "../../envs/gpu.yaml"
@@ -32,9 +34,30 @@ rule pretrain:
         science=per(plan.science, "pretraining", "{model}"),
         embeddings=per(plan.gene_embedding_flags, "{model}"),
         checkpoints=results("checkpoints/{model}/state"),
+        store="results/encoders",
     shell:
         # exec: a scheduler signals every process of a job, and the end of a shell would be the end of the job.
         "exec python -m celllm pretrain --gpus {resources.gpu} --processes {resources.processes}"
         " --attempt {resources.attempt} --corpus {input.corpus:q} --genes {input.genes:q} {params.embeddings:q}"
-        " --model {params.model:q} --settings {params.settings:q} --checkpoints {params.checkpoints:q}"
+        " --store {params.store:q} --model {params.model:q} --settings {params.settings:q} --checkpoints {params.checkpoints:q}"
         " --out {output.encoder:q} --metrics {output.metrics:q} >> {log:q} 2>&1"
+
+
+# An encoder that was trained elsewhere, or in another run (pretraining.from), in the place of one of this run.
+rule take_encoder:
+    input:
+        file=per(plan.given_file, "{model}"),
+        genes=rules.genes.output.genes,
+    output:
+        results("checkpoints/{model}/encoder.safetensors"),
+    log:
+        log_of("take_encoder/{model}"),
+    benchmark:
+        times_of("take_encoder/{model}")
+    wildcard_constraints:
+        model="|".join(plan.given) or "none",
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    shell:
+        "exec python -m celllm take-encoder {input.file:q} --genes {input.genes:q} --out {output:q} >> {log:q} 2>&1"
