@@ -429,8 +429,8 @@ def merged(
     changes = dict(changes or {})
     below = changes.pop("over", None)  # of a file below, where Snakemake has merged them
     files = configfiles or ([folder / below] if below else [])
-    config = read_config(folder / "paper.yaml")
     layers = {path: values for file in files for path, values in _chain(Path(file), folder)}
+    config = read_config(folder / "paper.yaml")
     for values in layers.values():
         config = lay_over(config, values)
     return lay_over(config, changes)
