@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from celllm.report.fact_tables import as_text
-from celllm.report.ledger import FAILS, HOLDS, INCONCLUSIVE, NOT_RUN, TOY, number_text, p_text
+from celllm.report.ledger import BOUNDS, FAILS, HOLDS, INCONCLUSIVE, NOT_RUN, TOY, number_text, p_text
 from celllm.report.published import Claim
 from celllm.scores.statistics import Comparison
 
@@ -46,7 +46,7 @@ def explained(
         return sentence(f"{numbers}; the configuration sets this number, so that finding it shows nothing")
     if claim.undecidable:
         return sentence(
-            f"{numbers}; another release of the data counts otherwise, which says nothing of the paper"
+            f"{numbers}; another release of the data counts otherwise, which says nothing about the paper"
         )
     if claim.fact:
         kind = "among" if claim.among else claim.bound or ""
@@ -60,21 +60,26 @@ def _numbers(claim: Claim, finding: "Finding", tolerance: float | None) -> str:
         first = as_text(finding.fact[: claim.among])
         return f"The paper names {claim.paper}; the first {claim.among} here are {first}"
     if claim.fact or ours is None:
-        allowed = f" ± {number_text(tolerance, claim.unit)}" if tolerance else ""
         unit = " %" if claim.unit == "percent" else ""
-        measured = number_text(finding.fact, claim.unit)
-        return (
-            f"The paper says {number_text(claim.paper, claim.unit)}{allowed}{unit}, this run {measured}{unit}"
-        )
-    here = f"{number_text(ours.mean, claim.unit)}{suffix} ({_interval(ours, claim.unit)})"
+        here = f"this run has {number_text(finding.fact, claim.unit)}{unit}"
+        if claim.taken_as:
+            return f"The paper gives no number, here {claim.taken_as} is meant by it, and {here}"
+        same = f", within {number_text(tolerance, claim.unit)} of which is the same here" if tolerance else ""
+        bound = f" {BOUNDS[claim.bound]}" if claim.bound else ""
+        return f"The paper says {number_text(claim.paper, claim.unit)}{unit}{bound}{same}, {here}"
+    interval = _interval(ours, claim.unit)
     if claim.kind == "ordering":
+        lead = f"{number_text(abs(ours.mean), claim.unit)}{suffix} {'behind' if ours.mean < 0 else 'ahead'}"
         of = f"the weakest of {finding.n_pairs} comparisons" if finding.n_pairs > 1 else "the comparison"
         corrected = f", corrected for {finding.n_pairs}" if finding.n_pairs > 1 else ""
         p = f", p {'' if ours.p < 0.001 else '= '}{p_text(ours.p)}{corrected}" if ours.p == ours.p else ""
-        return f"{of[0].upper()}{of[1:]} is {finding.pair}: a difference of {here}{p}"
+        return f"{of[0].upper()}{of[1:]} is {finding.pair}: {lead} ({interval}{p})"
     paper, allowed = (number_text(value, claim.unit) for value in (claim.paper, tolerance))
     what = "reports" if claim.kind == "value" else "reports a gain of"
-    return f"The paper {what} {paper} ± {allowed}{suffix}, this run has {here}"
+    ours_text = f"{number_text(ours.mean, claim.unit)}{suffix}"
+    return (
+        f"The paper {what} {paper}{suffix}, uncertain by ± {allowed}, this run has {ours_text} ({interval})"
+    )
 
 
 def _interval(ours: Comparison, unit: str) -> str:

@@ -187,6 +187,7 @@ class Claim:
     undecidable: str = ""  # "by construction" | "other data"
     procedure: bool = False
     among: int = 0
+    taken_as: str = ""  # what is judged where the paper says it in words
 
     @property
     def source(self) -> str:
@@ -372,4 +373,5 @@ def _claim(entry: Mapping[str, Any], tables: Mapping[str, Any]) -> Claim:
         undecidable=entry.get("undecidable", ""),
         procedure=entry.get("procedure", False),
         among=entry.get("among", 0),
+        taken_as=entry.get("taken_as", ""),
     )

@@ -179,9 +179,9 @@ def test_an_ordering_takes_its_weakest_pair(ledger) -> None:
     assert row["verdict"] == FAILS
     assert float(row["our_value"]) == pytest.approx(-18.2, abs=1e-9)
     assert row["explanation"].startswith(
-        "The weakest of 2 comparisons is against Scanpy, Zheng68K macro F1: a difference of −18.2 points"
+        "The weakest of 2 comparisons is against Scanpy, Zheng68K macro F1: 18.2 points behind (95 % interval"
     )
-    assert row["explanation"].endswith(", corrected for 2: this one is worse beyond chance.")
+    assert row["explanation"].endswith(", corrected for 2): this one is worse beyond chance.")
 
 
 def test_state_of_the_art_is_measured_against_the_controls(ledger) -> None:
@@ -257,8 +257,12 @@ def test_facts_are_judged(ledger) -> None:
     facts = {"contrastive": {"gradient_relative_error": 2e-12}, "interpretation": {"ari_attended": 0.5}}
     frame = ledger(facts=facts)
     assert (frame.loc["gradient", "verdict"], frame.loc["ari-attended", "verdict"]) == (HOLDS, FAILS)
+    assert frame.loc["gradient", "explanation"] == (
+        "The paper gives no number, here a relative error of 1e-10 or less is meant by it, and this run has "
+        "2e-12: no more than that."
+    )
     assert frame.loc["ari-attended", "explanation"] == (
-        "The paper says 0.203 ± 0.05, this run 0.5: not the same."
+        "The paper says 0.203, within 0.05 of which is the same here, this run has 0.5: not the same."
     )
 
 
@@ -303,8 +307,8 @@ def test_the_benchmarks_own_claims_are_marked(ledger) -> None:
 def test_every_verdict_is_one_sentence_with_both_numbers_interval_and_n(ledger) -> None:
     row = ledger().loc["annotation-gain"]
     assert row["explanation"] == (
-        "The paper reports a gain of 3.0 ± 1.4 points, this run has 3.0 points (95 % interval 2.3 to 3.7, "
-        "5 splits): the gain is real and as large as the paper's."
+        "The paper reports a gain of 3.0 points, uncertain by ± 1.4, this run has 3.0 points (95 % interval "
+        "2.3 to 3.7, 5 splits): the gain is real and as large as the paper's."
     )
     assert (ledger()["explanation"].str.endswith(".")).all()
     assert ledger(toy=True).loc["annotation-gain", "explanation"].endswith("; a toy run is not judged.")
@@ -519,7 +523,7 @@ def test_the_weakest_pair_is_so_by_t_and_not_by_its_unit(tmp_path, score_file, s
     run_claims([score_file(values, task="response_warm")], models, {}, tmp_path / "claims")
     row = pd.read_csv(tmp_path / "claims.csv", keep_default_na=False).set_index("id").loc["warm-best"]
     assert row["verdict"] == INCONCLUSIVE
-    assert "Warm start RMSE: a difference of 0.200" in row["explanation"]
+    assert "Warm start RMSE: 0.200 ahead" in row["explanation"]
     assert float(row["our_value"]) == pytest.approx(0.2)
 
 
