@@ -21,6 +21,7 @@ CELLS = {
     "linear_svm": "linear",
     "permuted": "linear",
     "celltypist": "celltypist_fold",
+    "scanvi": "scanvi",
     "scanpy_ingest": "ingest",
     "encoder": "celllm_labels",
 }

@@ -56,6 +56,18 @@ class IngestSettings(Settings):
     n_neighbors: int = setting(15, "neighbours", ge=1)
 
 
+class ScanviSettings(Settings):
+    """Of scANVI: those of the library's tutorial on label transfer."""
+
+    n_top_genes: int = setting(2000, "most variable genes among the training cells; 0: all", ge=0)
+    n_latent: int = setting(30, "latent dimensions", ge=1)
+    n_layers: int = setting(2, "hidden layers of encoder and decoder", ge=1)
+    epochs: int | None = setting(
+        None, "passes over the cells without labels; null: the library's, 400 for up to 20,000 cells", ge=1
+    )
+    label_epochs: int = setting(20, "passes over the cells with labels", ge=1)
+
+
 class RidgeSettings(Settings):
     """Of the ridge regressions on expression."""
 
@@ -108,6 +120,7 @@ CELL_SETTINGS: dict[str, type[Settings]] = {
     "linear_svm": LinearSettings,
     "permuted": LogisticSettings,
     "celltypist": CellTypistSettings,
+    "scanvi": ScanviSettings,
     "scanpy_ingest": IngestSettings,
     "encoder": FinetuneSettings,
 }

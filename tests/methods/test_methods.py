@@ -1,3 +1,4 @@
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from scipy.sparse import csr_matrix
 from celllm.errors import UserError
 from celllm.methods import CELLS, look_up
 from celllm.methods.expression import log_normalised, variable_genes
-from celllm.methods.method import Method, Part, Probabilities
+from celllm.methods.method import Method, NotApplicableError, Part, Probabilities
 
 
 def method(name: str) -> Method[Any, Any]:
@@ -95,7 +96,7 @@ def test_methods_that_look_find_the_planted_classes(name: str) -> None:
     assert accuracy_of(name) > (0.8 if name == "celltypist" else 0.85)
 
 
-@pytest.mark.parametrize("name", [name for name in CELLS if name != "encoder"])
+@pytest.mark.parametrize("name", [name for name in CELLS if name not in ("encoder", "scanvi")])
 def test_two_runs_agree(name: str) -> None:
     assert (predictions(name, 5) == predictions(name, 5)).all()
 
@@ -190,5 +191,20 @@ def test_asking_for_labels_of_test_cells_fails() -> None:
 
 
 def test_unknown_method_is_told() -> None:
-    with pytest.raises(UserError, match="unknown method 'svc'; known are majority, random"):
+    with pytest.raises(UserError, match="unknown method 'svc'; known are random, knn_pca"):
         method("svc")
+
+
+@pytest.mark.skipif(find_spec("scvi") is not None, reason="scvi-tools is installed")
+def test_scanvi_without_its_library_does_not_apply_and_says_what_to_install() -> None:
+    with pytest.raises(
+        NotApplicableError, match=r"scvi-tools is not installed; pip install 'celllm\[scvi\]'"
+    ):
+        predictions("scanvi")
+
+
+def test_scanvi_labels_cells() -> None:
+    pytest.importorskip("scvi")
+    assert accuracy_of("scanvi", epochs=20, label_epochs=10, n_latent=10, n_layers=1) > 0.8
+    again = [predictions("scanvi", 3, epochs=2, label_epochs=2) for _ in range(2)]
+    assert (again[0] == again[1]).all()

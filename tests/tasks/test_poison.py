@@ -1,6 +1,7 @@
 """Under ``strict`` no test row has a part in any choice: whatever is written there, the predictions stay."""
 
 import dataclasses
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ ENCODERS: dict[str, dict[str, Any]] = {
 }
 QUICK = {"epochs": 3, "accumulation": 1, "learning_rate": 0.005, "precision": "float32"}
 RESPONSE_ENCODERS = {"fine-tuned": {}, "frozen": {"trainable_layers": 0}}
-BASELINES, RESPONSE_BASELINES = ([name for name in names if name != "encoder"] for names in (CELLS, PAIRS))
+APART = {"encoder"} if find_spec("scvi") else {"encoder", "scanvi"}  # scANVI needs an extra
+BASELINES, RESPONSE_BASELINES = ([name for name in names if name not in APART] for names in (CELLS, PAIRS))
 QUICK_NETWORKS = {
     "deepcdr": {"epochs": 2, "drug_width": 8, "expression_layers": [8, 8], "batch_size": 32},
     "deepcdr_original": {"epochs": 2, "drug_layers": [8, 8], "cell_layers": [8, 8], "batch_size": 32},
