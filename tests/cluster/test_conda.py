@@ -190,7 +190,15 @@ def test_jobs_run_in_environments_that_snakemake_makes(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     environment.pop("CELLLM_MIRROR", None)
     snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]
-    snakemake += ["--configfile", str(ROOT / "config/toy.yaml"), "--use-conda"]
+    (tmp_path / "mine.yaml").write_text((ROOT / "envs/cpu.yaml").read_text() + "# of a method of one's own\n")
+    (tmp_path / "own.yaml").write_text("models: {pca_logistic: {conda: mine.yaml}}\n")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    snakemake += [
+        "--configfile",
+        str(ROOT / "config/toy.yaml"),
+        str(ROOT / "examples/own_method/config.yaml"),
+    ]
+    snakemake += [str(tmp_path / "own.yaml"), "--use-conda"]
 
     def run(*words: str) -> None:
         done = subprocess.run(
@@ -200,7 +208,7 @@ def test_jobs_run_in_environments_that_snakemake_makes(tmp_path: Path) -> None:
 
     run("--conda-create-envs-only", "all")
     made = sorted(path.name for path in (tmp_path / ".snakemake/conda").iterdir() if path.is_dir())
-    assert len(made) == 2
+    assert len(made) == 3  # the row's own among them
     run("--", "results/toy/prepared/genes.tsv")
     logs = "".join(path.read_text() for path in (tmp_path / ".snakemake/log").iterdir())
     assert "Activating conda environment" in logs

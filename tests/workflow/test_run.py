@@ -256,6 +256,49 @@ def test_cells_from_outside_are_a_column_of_table_1(toy: Path, snakemake, tmp_pa
     assert frame.loc["my_atlas"].round(9).to_dict() == frame.loc["baron"].round(9).to_dict()
 
 
+def test_embeddings_and_scores_made_elsewhere_stand_in_table_1(toy: Path, snakemake, tmp_path: Path) -> None:
+    """On a copy of the run: arrays as scVI gives them, in another order, and a score file of another row."""
+    import anndata
+    import numpy as np
+    from sklearn.decomposition import PCA
+
+    from celllm.methods.expression import log_normalised
+
+    folder = tmp_path / "copy"
+    shutil.copytree(toy, folder)
+    (folder / "embeddings").mkdir()
+    for name in ("baron", "zheng68k"):
+        cells = anndata.read_h5ad(folder / f"results/toy/prepared/{name}.h5ad")
+        latent = PCA(10, svd_solver="arpack", random_state=0).fit_transform(log_normalised(cells.X))
+        order = np.random.default_rng(0).permutation(cells.n_obs)
+        x, names = latent[order].astype(np.float32), cells.obs_names[order]
+        if name == "baron":
+            made = anndata.AnnData(obs=pd.DataFrame(index=names), obsm={"X_scVI": x})
+            made.write_h5ad(folder / "embeddings/baron.h5ad")
+        else:
+            np.save(folder / "embeddings/zheng68k.npy", x)
+            (folder / "embeddings/zheng68k.txt").write_text("\n".join(names))
+    source = "results/toy/scores/annotation/baron/logistic_regression/strict.csv"
+    shutil.copy(folder / source, folder / "theirs.csv")
+    shutil.copy(folder / "results/toy/splits/annotation/baron.json", folder / "splits.json")
+    theirs = {"title": "Theirs", "kind": "scores", "group": "added"}
+    theirs["file"] = {"baron": "theirs.csv + splits.json"}
+    config = {"models": {"theirs": theirs}, "annotation": {"models": {"add": ["theirs"]}}}
+    (folder / "theirs.yaml").write_text(json.dumps(config))
+    example = ROOT / "examples/own_embedding/config.yaml"
+    table = "results/toy/tables/table1.csv"
+    files = (ROOT / "config/toy.yaml", example, folder / "theirs.yaml")
+    done = snakemake(folder, "--configfile", *map(str, files), "--", table)
+    assert done.returncode == 0, done.stderr[-3000:]
+    means = frame_of(folder / table, "macro_f1")
+    for head in ("knn", "linear", "paper"):
+        assert (means[f"scvi_{head}"] > means["majority"] + 10).all()
+    assert means.loc["baron", "theirs"] == means.loc["baron", "logistic_regression"]
+    frame = pd.read_csv(folder / table).set_index(["model", "data_set", "protocol", "metric"])["status"]
+    assert set(frame.loc["theirs", "zheng68k"]) == {"not-applicable"}
+    assert set(frame.loc["theirs", "baron", "paper"]) == {"not-applicable"}
+
+
 def frame_of(table: Path, metric: str) -> pd.DataFrame:
     """Means under protocol strict, data sets x models."""
     frame = pd.read_csv(table)
