@@ -5,12 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from celllm.cells.embeddings import files_of
 from celllm.corpus.splits import Splits, read_splits
 from celllm.errors import UserError
 from celllm.scores import scores
+from celllm.scores.columns import HELD_OUT
 from celllm.scores.scores import NOT_APPLICABLE, Score
 
 # Metrics that are no fractions; all others are 1 at most.
@@ -53,10 +55,14 @@ def take_scores(
         if frame is not None:
             _check(frame[frame["task"] == splits.task], splits, sources, str(place))
         for protocol in protocols:
-            here = replace(base, task=splits.task, protocol=protocol)
+            table = "table_s3" if splits.task in HELD_OUT else base.table
+            here = replace(base, table=table, task=splits.task, protocol=protocol)
             found = [] if frame is None else _rows(frame, here)
             folder = Path(out, splits.task, base.data_set, base.model)
-            scores.write_predictions(folder / f"{protocol}.predictions.csv", [])
+            path = folder / f"{protocol}.predictions.csv"
+            scores.write_predictions(path, [])
+            if "accuracy" in metrics:
+                scores.write_probabilities(scores.probabilities_of(path), [], np.empty((0, 0)))
             scores.write(folder / f"{protocol}.csv", found or _none(here, metrics, len(splits.folds), place))
 
 

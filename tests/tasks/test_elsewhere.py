@@ -40,7 +40,9 @@ def test_scores_on_the_same_splits_are_taken_as_they_are(files: Files, theirs: P
     found = taken(files, tmp_path, f"{theirs} + {files.splits}")
     original = scores.read_many([theirs])
     pd.testing.assert_frame_equal(found, original.assign(model="theirs"))
-    assert scores.read_predictions(place(tmp_path, ROW) / "strict.predictions.csv").empty
+    predictions = place(tmp_path, ROW) / "strict.predictions.csv"
+    assert scores.read_predictions(predictions).empty
+    assert scores.read_probabilities(scores.probabilities_of(predictions))[1].size == 0
 
 
 def test_a_protocol_or_a_data_set_without_scores_says_so(files: Files, theirs: Path, tmp_path: Path) -> None:
