@@ -50,7 +50,7 @@ rule annotate:
         science=per(plan.science, "annotation", "{model}"),
         protocols=config["annotation"]["protocols"],
         seed=per(plan.seed, "{model}"),
-        out=results("scores"),
+        out=folder_of(4),  # scores/<task>/<data set>/<model>/<protocol>.csv
     shell:
         "exec python -m celllm score --cells {input.cells:q} {params.responses:q} --genes {input.genes:q}"
         " --splits {input.splits:q} --model {params.model:q} --settings {params.settings:q}"

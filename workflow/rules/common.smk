@@ -54,6 +54,7 @@ remove_stale()
 STARTED = time.time()
 plan = Plan(config)
 
+# --lint asks for `envvars:` on these three; that would refuse a run where PYTHONPATH was not set before, as it need not be.
 # Commands run as `python -m celllm`: from the environment of Snakemake itself, or, activated in front of it, the
 # job's conda environment.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -97,8 +98,31 @@ def times_of(name):
 
 
 def attempts_left(wildcards, attempt):
-    """Repetitions that a job of a rule with `retries: 1` still has."""
+    """Repetitions that a job still has where `retries` is 1."""
     return 2 - attempt
+
+
+def number_of_the_attempt(wildcards, attempt):
+    return attempt
+
+
+def stem(wildcards, output):
+    """What outputs that differ in their ends begin with: the command adds the ends."""
+    return os.path.splitext(output[0])[0]
+
+
+def folder_of(n_levels):
+    """The folder so many levels above an output."""
+
+    def folder(wildcards, output):
+        return str(Path(output[0]).parents[n_levels - 1])
+
+    return folder
+
+
+def checkout(wildcards, resources):
+    """Where the workflow stands; like a resource, a move runs nothing again."""
+    return str(ROOT)
 
 
 def as_json(value):

@@ -1,17 +1,5 @@
 # Prepared samples -> token shards, one per sample, and the index that makes them one corpus. Commands are given the
 # tables of samples and the pattern of their files: thousands of names are too long for a command line.
-SHARDS = results("corpus/{source}/{sample}.safetensors")
-PREPARED = results("prepared/{source}/{sample}.h5ad")
-
-
-def corpus_shards(wildcards):
-    return [SHARDS.format(source=s, sample=name) for s, name in each_sample()]
-
-
-def prepared_samples(wildcards):
-    return [PREPARED.format(source=s, sample=name) for s, name in each_sample()]
-
-
 rule shard:
     input:
         cells=PREPARED,
@@ -60,7 +48,7 @@ rule leakage:
         prepared=plain(PREPARED),
         samples=plan.by_name(SAMPLES, config["data_sets"]["pretraining"]),
         settings=as_json(plan.label | config["leakage"]),
-        out=results("leakage"),
+        out=stem,
     shell:
         "exec python -m celllm leakage --samples {params.samples:q} --shards {params.shards:q}"
         " --prepared {params.prepared:q} --cells {params.cells:q} --genes {input.genes:q} --settings {params.settings:q} --out {params.out:q} >> {log:q} 2>&1"

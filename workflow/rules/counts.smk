@@ -47,7 +47,7 @@ rule fact_table:
     threads: 1
     params:
         settings=as_json(plan.label),
-        out=results("tables/{table}"),
+        out=stem,
     shell:
         "exec python -m celllm table {wildcards.table:q} --scores --facts {input:q} --models '{{}}'"
         " --settings {params.settings:q}"

@@ -24,7 +24,7 @@ rule figure:
     params:
         inputs=per(plan.figure_flags, "{figure}"),
         settings=as_json(plan.figure_settings()),
-        out=results("figures/{figure}"),
+        out=stem,
         caption=per(plan.figure_caption, "{figure}"),
     shell:
         "exec python -m celllm figure {wildcards.figure:q} --inputs {params.inputs:q} --settings {params.settings:q}"

@@ -21,7 +21,7 @@ rule claims:
     params:
         models=plan.shown_models(),
         settings=as_json(plan.claim_settings()),
-        out=results("claims"),
+        out=stem,
     shell:
         "exec python -m celllm claims --scores {input.scores:q} --facts {input.facts:q} --models {params.models:q}"
         " --settings {params.settings:q} --out {params.out:q} >> {log:q} 2>&1"

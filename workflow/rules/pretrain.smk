@@ -1,9 +1,5 @@
 # One encoder per model row. Checkpoints stand beside the outputs, so that an interrupted training goes on. A cancelled job
 # is begun again, up to `retries` times; one that failed by its input is not (celllm/training/attempts.py).
-def number_of_the_attempt(wildcards, attempt):
-    return attempt
-
-
 rule pretrain:
     input:
         # Made again with the same vectors, the embeddings are newer, and nothing is trained again.

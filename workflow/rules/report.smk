@@ -20,10 +20,11 @@ rule manifest:
         science=as_json(without_resources(Config, plan.stated())),
         settings=as_json(plan.label),
         benchmarks=results("benchmarks"),
+        source=checkout,
         checksums=[f"{plan.raw}/data.lock", *MIRROR_SUMS],
     shell:
         "exec python -m celllm manifest --config {params.config:q} --benchmarks {params.benchmarks:q}"
-        " --checksums {params.checksums:q} --source {ROOT:q} --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"
+        " --checksums {params.checksums:q} --source {params.source:q} --settings {params.settings:q} --out {output:q} >> {log:q} 2>&1"
 
 
 rule report:
@@ -55,9 +56,9 @@ rule crate:
         results("counts.json"),
         manifest=results("manifest.json"),
     output:
-        results("ro-crate-metadata.json"),
-        results("config.json"),
-        directory(results("workflow")),
+        crate=results("ro-crate-metadata.json"),
+        config=results("config.json"),
+        workflow=directory(results("workflow")),
     log:
         log_of("crate"),
     benchmark:
@@ -67,5 +68,6 @@ rule crate:
     threads: 1
     params:
         lock=f"{plan.raw}/data.lock",
+        source=checkout,
     shell:
-        "exec python -m celllm crate --manifest {input.manifest:q} --lock {params.lock:q} --source {ROOT:q} --out {output[0]:q} >> {log:q} 2>&1"
+        "exec python -m celllm crate --manifest {input.manifest:q} --lock {params.lock:q} --source {params.source:q} --out {output.crate:q} >> {log:q} 2>&1"

@@ -24,7 +24,7 @@ rule table:
     params:
         models=per(plan.shown_models, "{table}"),
         settings=per(plan.table_settings, "{table}"),
-        out=results("tables/{table}"),
+        out=stem,
     shell:
         "exec python -m celllm table {wildcards.table:q} --scores {input:q} --models {params.models:q}"
         " --settings {params.settings:q} --out {params.out:q} >> {log:q} 2>&1"
@@ -57,7 +57,7 @@ rule supplement:
         predictions=[f"{name}={path}" for name, path in plan.predictions.items()],
         contrast=[f"--contrast={path}" for path in plan.contrast],
         settings=as_json(plan.label),
-        out=results("tables/{supplement}"),
+        out=stem,
     shell:
         "exec python -m celllm supplement {wildcards.supplement:q} --scores {input.scores:q} --models {params.models:q}"
         " --predictions {params.predictions:q} {params.contrast:q}"
