@@ -11,7 +11,6 @@ Memory: a small encoder, so that it is the reading that is measured; of the proc
 """
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -164,7 +163,9 @@ def child(folder: Path) -> None:
 
     cells = anndata.read_h5ad(folder / "cells.h5ad", backed="r")
     celllm.load(folder, device="cpu").embed(cells, progress=False)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    # Not getrusage: its maximum is also that of the process that started this one.
+    status = Path("/proc/self/status").read_text()
+    print(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
 
 def time_of_import(rounds: int) -> None:
