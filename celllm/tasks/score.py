@@ -105,11 +105,11 @@ def run_score(
         Of the method; each split gets its own from it.
     attempts_left
         How often this command is run again if it is killed, as by Snakemake with more memory: it then fails,
-        and its finished fits are kept for the next attempt.
+        and its finished fits are kept for the next attempt. The last attempt after two that were killed fits
+        nothing more: what is missing is a row with the status ``out-of-memory`` (``failed`` after a crash).
+        The finished fits stay, for who forces the row to be scored again with more memory.
     killed_by
-        The signal that ended an attempt, the last one: what it did not finish is not fitted, but a row with
-        the status ``out-of-memory`` (``failed`` after a crash). The finished fits stay, for who forces the
-        row to be scored again with more memory.
+        The signal that ended this attempt: where none is left, it writes such rows at once.
 
     Returns
     -------
@@ -131,13 +131,16 @@ def run_score(
     runner = Runner.of_row(row, settings, seed, kind)
     inputs = {"cells": cells, "genes": genes, "responses": responses, **files_of(row)}
     what = {"row": row, "settings": runner.settings.science(), "seed": seed, "data set": data_set}
-    lost = None if killed_by is None else _lost(killed_by)
     tasks = "+".join(sorted(splits.task for splits in saved.values()))
-    store = FitStore(Path(out, ".fits", tasks, data_set, row["name"]), identity(inputs, what), lost)
-    if lost and attempts_left:
-        raise UserError(f"{lost.reason}; {store.n_kept} finished fits are kept for the next attempt")
-    if store.n_kept and not lost:
-        log.info("%d fits of an earlier attempt are kept", store.n_kept)
+    store = FitStore(Path(out, ".fits", tasks, data_set, row["name"]), identity(inputs, what))
+    if killed_by is not None and attempts_left:
+        store.note_kill(attempts_left, killed_by)
+        said = f"{_lost(killed_by).reason}; {store.n_kept} finished fits are kept for the next attempt"
+        raise UserError(said)
+    kills = [killed_by] if killed_by is not None else store.kills(attempts_left)
+    lost = _lost(kills[0]) if killed_by is not None or (len(kills) > 1 and not attempts_left) else None
+    store = dataclasses.replace(store, lost=lost)
+    log.info("%d fits of an earlier attempt are kept", store.n_kept)
     with Attempts(store.folder, unit="fit") as attempts, StopRequest() as stop:
         attempts.started(store.n_kept)
         try:

@@ -132,6 +132,23 @@ def test_the_last_attempt_writes_down_what_was_lost(
     assert results(tmp_path)[1] == whole[1] and not list(tmp_path.rglob(".fits/**/*.npz"))
 
 
+def test_after_two_kills_the_last_attempt_fits_nothing(
+    files: Files, tmp_path: Path, whole: tuple[pd.DataFrame, bytes]
+) -> None:
+    """A scheduler that calls every job failed in which something was killed would never get a table."""
+    for round_ in (1, 2):  # the second as after --forcerun: notes of the first do not count
+        for left in (2, 1):
+            killed = start(files, tmp_path, "--attempts-left", str(left), AT=2 * round_ + 1 - left, DO=9)
+            assert killed.returncode == 2, killed.stderr
+        if round_ == 1:
+            done = start(files, tmp_path, "--attempts-left", "0", AT=1, DO=9)
+            assert done.returncode == 0, done.stderr
+            assert (tmp_path / "fits").read_text().count("fit") == 2
+            assert set(results(tmp_path)[0]["status"]) == {scores.OUT_OF_MEMORY}
+    assert start(files, tmp_path, "--attempts-left", "1").returncode == 0
+    assert results(tmp_path)[1] == whole[1]
+
+
 def wait_for(path: Path) -> None:
     until = time.time() + 60
     while not path.exists():

@@ -35,7 +35,7 @@ rule annotate:
         log_of("annotate/{data_set}/{model}"),
     benchmark:
         times_of("annotate/{data_set}/{model}")
-    retries: 1  # of a job that was killed, with more memory; whatever else goes wrong is a row
+    retries: 2  # of a job that was killed: with more memory, then to write that down; all else that goes wrong is a row
     conda:
         per(plan.environment, "{model}")
     threads: 8

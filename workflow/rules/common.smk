@@ -98,8 +98,8 @@ def times_of(name):
 
 
 def attempts_left(wildcards, attempt):
-    """Repetitions that a job still has where `retries` is 1."""
-    return 2 - attempt
+    """Repetitions that a job of a rule with `retries: 2` still has."""
+    return 3 - attempt
 
 
 def number_of_the_attempt(wildcards, attempt):
