@@ -35,7 +35,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 toy: setup
 	@mkdir -p $(TOY)
-	$(SNAKEMAKE) --set-threads pretrain=1 annotate=1 drug_sensitivity=1 drug_response=1 graphmae=1 geometry=1 -- all
+	$(SNAKEMAKE) --set-threads pretrain=1 annotate=1 drug_sensitivity=1 drug_response=1 held_out=1 graphmae=1 geometry=1 -- all
 	@[ $(TOY)/snakemake-report.html -nt $(TOY)/manifest.json ] || \
 	  $(SNAKEMAKE) all --report $(TOY)/snakemake-report.html >/dev/null 2>$(TOY)/logs/snakemake-report.log
 	@echo; echo "Tables:  $(TOY)/tables/    Figures: $(TOY)/figures/    Claims: $(TOY)/claims.md"

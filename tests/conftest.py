@@ -21,6 +21,7 @@ RULES_OF_MANY_THREADS = (
     "annotate",
     "drug_sensitivity",
     "drug_response",
+    "held_out",
     "graphmae",
     "geometry",
 )

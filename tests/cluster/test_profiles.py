@@ -12,7 +12,7 @@ from tests.places import ROOT
 
 PROFILES = sorted(path.parent.name for path in ROOT.glob("profiles/*/config.yaml"))
 CLUSTER = [name for name in PROFILES if name.startswith("slurm")]
-GPU_RULES = {"pretrain", "annotate", "drug_sensitivity", "drug_response"}
+GPU_RULES = {"pretrain", "annotate", "drug_sensitivity", "drug_response", "held_out"}
 GPU_RULES |= {"geometry", "embedding_map", "interpret", "memory"}
 
 
@@ -96,7 +96,7 @@ def test_each_row_asks_for_what_it_uses(snakemake, tmp_path: Path, name: str) ->
         if rule[1] not in GPU_RULES or name == "slurm-cpu":
             assert gpu == 0, block
         else:
-            encodes = rule[1] not in ("annotate", "drug_sensitivity", "drug_response") or (
+            encodes = rule[1] not in ("annotate", "drug_sensitivity", "drug_response", "held_out") or (
                 model is not None and models[model[1]]["kind"] == "encoder"
             )
             assert gpu == int(encodes), block
