@@ -94,7 +94,7 @@ class VectorTuner(Finetuner):
         self.states: Any = _VectorStates(torch.from_numpy(x))
         self.token_budget, self.precision = 0, torch.float32
 
-    def _model(self) -> nn.Module:
+    def _model(self, rows: NDArray[np.int64]) -> nn.Module:
         sizes = (self.states.x.shape[1], *self.settings.head, self.n_classes)
         return feed_forward(sizes, self.settings.activation, self.settings.dropout)
 

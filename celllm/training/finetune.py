@@ -98,6 +98,19 @@ def _shrink(head: ClassificationHead, share: float) -> None:
         parameter.mul_(share**0.5)
 
 
+@torch.no_grad()
+def _wake(model: FineTuned, states: States) -> None:
+    """Turn the sign of a gene convolution whose ReLU lets nothing of some cells through: it never learns.
+
+    Tokens share a direction, so that an untrained convolution can be negative for all of them. Its first
+    weights are drawn symmetrically about 0: the other sign is a draw as likely. The released code leaves it
+    to chance.
+    """
+    if not (model.eval().pooled(states) > 0).any():
+        for parameter in model.head.pooling.parameters():
+            parameter.neg_()
+
+
 def _places(genes: NDArray[np.int64], n_genes: int) -> Tensor:
     """Vocabulary index -> place among ``genes``; [CLS] and [PAD] come after them."""
     places = torch.full((n_genes + 2,), len(genes) + 1)
@@ -181,7 +194,7 @@ class Finetuner:
             When the loss is not a finite number.
         """
         with seeded(seed, self.states.device):
-            model = self._model()
+            model = self._model(rows)
             for _ in self.epochs(model, (rows, targets), epochs, np.random.default_rng(seed)):
                 pass
         return partial(self.probabilities, model)
@@ -208,7 +221,7 @@ class Finetuner:
         """
         best = BestEpoch()
         with seeded(seed, self.states.device):
-            model = self._model()
+            model = self._model(rows)
             order = np.random.default_rng(seed)
             for epoch, loss in enumerate(self.epochs(model, (rows, targets), self.settings.epochs, order)):
                 logits = self.logits(model, selection_rows)
@@ -225,9 +238,12 @@ class Finetuner:
                     break
         return ChosenEpoch(best, model, self.probabilities)
 
-    def _model(self) -> nn.Module:
+    def _model(self, rows: NDArray[np.int64]) -> nn.Module:
+        """An untrained model that can learn from the cells at ``rows``."""
         model = FineTuned(self.encoder, self.n_frozen, self.genes, self.n_classes, self.settings)
-        return model.to(self.states.device)
+        model = model.to(self.states.device)
+        _wake(model, self.states.take(rows[:16]))
+        return model
 
     def epochs(
         self,

@@ -12,6 +12,7 @@ from celllm.errors import UserError
 from celllm.model import ClassificationHead, Encoder, EncoderConfig
 from celllm.model.embedder import Embedder
 from celllm.model.settings import PoolingActivation
+from celllm.training import finetune
 from celllm.training.finetune import FineTuned, Finetuner, FinetuneSettings, class_weights
 from celllm.training.frozen import FrozenStates, Store
 from celllm.training.schedule import cosine_restarts
@@ -338,3 +339,21 @@ def test_rates_of_the_epochs_follow_the_schedule(monkeypatch: pytest.MonkeyPatch
         made.fit(np.arange(10), planted()[1][:10], 7, 0)
     assert met["constant"] == [3e-3] * 7
     assert met["cosine_restarts"] == [cosine_restarts(epoch, 3e-3) for epoch in range(7)]
+
+
+def test_a_head_that_lets_nothing_through_gets_the_other_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 40 seeds some have a convolution that is negative for every token of the cells; none stays so."""
+    made = tuner()
+    made.encoder.norm.weight.data.zero_()
+    made.encoder.norm.bias.data.normal_(generator=torch.Generator().manual_seed(0))  # all tokens alike
+    alive = []
+    for wake in (lambda *_: None, finetune._wake):
+        monkeypatch.setattr(finetune, "_wake", wake)
+        positive = []
+        for seed in range(40):
+            torch.manual_seed(seed)
+            model = made._model(np.arange(20)).eval()
+            positive.append(bool((model.pooled(made.states.take(np.arange(20))) > 0).any()))
+        alive.append(sum(positive))
+    assert 10 < alive[0] < 30
+    assert alive[1] == 40
