@@ -71,6 +71,9 @@ class _VectorStates:
     x: Tensor
     device = torch.device("cpu")
 
+    def expect(self, rows: NDArray[np.int64]) -> None:
+        """All of them are there already."""
+
     def chunks(self, rows: NDArray[np.int64], token_budget: int) -> list[NDArray[np.int64]]:
         return [np.arange(len(rows))]
 
