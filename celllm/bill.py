@@ -67,6 +67,8 @@ FIT_HOURS = {
     "permuted": 0.15,
     "celltypist": 0.1,
     "deepcdr": 0.3,
+    "deepcdr_original": 0.5,
+    "scanvi": 0.5,
     "gradient_boosting": 0.05,
 }
 BYTES_PER_GENE = 6  # of a shard: gene and count
@@ -213,9 +215,11 @@ class Bill:
 
     def _score(self, section: str, model: str, name: str) -> Line:
         row = self.config["models"][model]
+        if row.get("missing"):  # not applicable, without a fit
+            return Line("")
         if row["kind"] != "encoder":
             n = _data_set(self.plan.data_sets["response"][0] if name == SCREEN else name).cells
-            hours = FIT_HOURS.get(row["method"], 0.01) * n / 1e4 * self.n_fits(section)
+            hours = FIT_HOURS.get(row.get("method", ""), 0.01) * n / 1e4 * self.n_fits(section)
             return Line("", cpu_hours=hours, memory_gib=48 if name == SCREEN else 32)
         return self._response(model) if name == SCREEN else self._labels(section, model, name)
 

@@ -6,7 +6,6 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -145,7 +144,10 @@ class FitStore:
         """Remove the fits of a row whose scores are written."""
         shutil.rmtree(self.folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # of another row there may be some
-            os.removedirs(self.folder.parent)
+            for parent in self.folder.parents:
+                parent.rmdir()
+                if parent.name == ".fits":
+                    break
 
 
 def _predicted(arrays: Mapping[str, NDArray[Any]], name: str) -> Predicted | None:

@@ -141,18 +141,27 @@ def run_score(
     lost = _lost(kills[0]) if killed_by is not None or (len(kills) > 1 and not attempts_left) else None
     store = dataclasses.replace(store, lost=lost)
     log.info("%d fits of an earlier attempt are kept", store.n_kept)
-    with Attempts(store.folder, unit="fit") as attempts, StopRequest() as stop:
-        attempts.started(store.n_kept)
-        try:
-            with stop.at_once():
-                task = kind.read(cells, responses, Vocabulary.read(genes))
-                folds = {drawn.task: places(path, drawn, task.ids.tolist()) for path, drawn in saved.items()}
-                runner = dataclasses.replace(runner if lost else runner.prepared(task, row), store=store)
-                complete = run_task(task, folds, runner, base, protocols, out, row["name"])
-        except Interrupted as asked:
-            log.warning("%s: stopped with %d finished fits; the same command resumes", asked, store.n_kept)
-            attempts.interrupted(store.n_kept)
-            return EXIT_INTERRUPTED
+    try:
+        with Attempts(store.folder, unit="fit") as attempts, StopRequest() as stop:
+            attempts.started(store.n_kept)
+            try:
+                with stop.at_once():
+                    task = kind.read(cells, responses, Vocabulary.read(genes))
+                    folds = {
+                        drawn.task: places(path, drawn, task.ids.tolist()) for path, drawn in saved.items()
+                    }
+                    runner = dataclasses.replace(runner if lost else runner.prepared(task, row), store=store)
+                    complete = run_task(task, folds, runner, base, protocols, out, row["name"])
+            except Interrupted as asked:
+                log.warning(
+                    "%s: stopped with %d finished fits; the same command resumes", asked, store.n_kept
+                )
+                attempts.interrupted(store.n_kept)
+                return EXIT_INTERRUPTED
+    except Exception:
+        if not store.n_kept:  # nothing that another attempt could go on from
+            store.clear()
+        raise
     if complete:
         store.clear()
     return 0

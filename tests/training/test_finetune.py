@@ -103,7 +103,7 @@ def test_a_bfloat16_store_keeps_three_digits() -> None:
 
 
 def test_reuse_changes_nothing() -> None:
-    reuse, afresh = tuner(), tuner(QUICK.changed(store_mib=0))
+    reuse, afresh = tuner(), tuner(QUICK.changed(store_mib=0, spill_mib=0))
     _, targets = planted()
     rows, models = np.arange(120), []
     for made in (reuse, afresh):

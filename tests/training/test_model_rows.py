@@ -36,6 +36,7 @@ def test_other_encoders_take_that_of_a_row_or_none() -> None:
         "frozen": "celllm",
         "scbert_own": "scbert",
         "celllm_lines_normalised": "celllm",
+        "celllm_released": "elsewhere",
     }
 
 
