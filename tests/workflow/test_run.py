@@ -33,12 +33,12 @@ IMPORTED_BY = {
     # Where an encoder or a network is trained, run or, for its parameters, built.
     "torch": {
         *("graphmae", "pretrain", "geometry", "interpret", "embedding-map", "memory", "gradient-error"),
-        *("settings-facts", "score encoder", "score deepcdr"),
+        *("settings-facts", "score encoder", "score deepcdr", "score deepcdr_original"),
     },
     "torch._dynamo": {"memory"},  # nothing compiles; PyTorch's operations on tensors without values need it
     "scanpy": {"score scanpy_ingest", "score celltypist"},
     "matplotlib": {"figure", "score scanpy_ingest", "score celltypist"},  # Scanpy imports it
-    "dgl": {"graphmae", "score encoder", "score deepcdr"},
+    "dgl": {"graphmae"},  # the graphs of drugs go through plain PyTorch
     "tensorboard": {"pretrain"},
 }
 
