@@ -31,6 +31,7 @@ from celllm.live import show
 from celllm.plan import CELLS, ENCODER, METRICS, RESPONSES, SAMPLES, SCREEN, Plan
 from celllm.plan import FACT_TABLES, SUPPLEMENT
 from celllm.report.gate import last_words
+from celllm.scores.columns import PROTOCOLS
 from celllm.settings import without_resources
 from celllm.sources.catalogue import Catalogue
 
@@ -61,10 +62,8 @@ os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PAT
 PACKAGE = Path(celllm.__file__).parents[1]
 if PACKAGE != ROOT:
     # The package alone: what is installed beside it must not hide what an environment holds.
-    PACKAGE, installed = (
-        Path(".snakemake/package").resolve(),
-        Path(celllm.__file__).parent,
-    )
+    installed = Path(celllm.__file__).parent
+    PACKAGE = Path(".snakemake/package").resolve()
     PACKAGE.mkdir(parents=True, exist_ok=True)
     if (PACKAGE / "celllm").resolve() != installed.resolve():
         (PACKAGE / "celllm").unlink(missing_ok=True)
@@ -80,7 +79,7 @@ wildcard_constraints:
     data_set="|".join(plan.cell_sets),
     response="|".join(config["data_sets"]["response"]),
     model="|".join(config["models"]),
-    protocol="strict|no_refit|paper",
+    protocol="|".join(PROTOCOLS),
     sample="[^/]+",
     dim=r"\d+",
 
