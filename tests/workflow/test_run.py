@@ -178,6 +178,14 @@ def test_second_run_does_nothing(toy: Path, snakemake) -> None:
     assert "Nothing to be done" in again.stdout + again.stderr
 
 
+def test_snakemake_writes_its_report(toy: Path, snakemake, tmp_path: Path) -> None:
+    """As `make toy` does at its end; labels are read only here."""
+    page = tmp_path / "report.html"
+    done = snakemake(toy, "all", "--report", str(page))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Every claim, with its verdict" in page.read_text()
+
+
 def test_one_changed_value_reruns_what_depends_on_it(toy: Path, snakemake, tmp_path: Path) -> None:
     overlay = tmp_path / "changed.yaml"
     overlay.write_text("annotation: {finetuning: {learning_rate: 0.0015}}\n")

@@ -33,7 +33,7 @@ rule fact_table:
             multiext(results("tables/{table}"), ".html"),
             caption="../report/table.rst",
             category="Tables",
-            labels=per(plan.table_labels, "{table}"),
+            labels=lambda wildcards: plan.table_labels(wildcards.table),
         ),
         multiext(results("tables/{table}"), ".csv", ".md", ".tex"),
     log:

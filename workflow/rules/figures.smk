@@ -9,7 +9,7 @@ rule figure:
             results("figures/{figure}.svg"),
             caption="../report/figure.rst",
             category="Figures",
-            labels=per(plan.figure_labels, "{figure}"),
+            labels=lambda wildcards: plan.figure_labels(wildcards.figure),
         ),
         multiext(results("figures/{figure}"), ".png", ".csv"),
     log:

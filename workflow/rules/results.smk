@@ -9,7 +9,7 @@ rule table:
             multiext(results("tables/{table}"), ".html"),
             caption="../report/table.rst",
             category="Tables",
-            labels=per(plan.table_labels, "{table}"),
+            labels=lambda wildcards: plan.table_labels(wildcards.table),
         ),
         multiext(results("tables/{table}"), ".csv", ".md", ".tex"),
     log:
@@ -40,7 +40,7 @@ rule supplement:
             multiext(results("tables/{supplement}"), ".html"),
             caption="../report/supplement.rst",
             category="Tables",
-            labels=per(plan.table_labels, "{supplement}"),
+            labels=lambda wildcards: plan.table_labels(wildcards.supplement),
         ),
         multiext(results("tables/{supplement}"), ".csv", ".md", ".tex"),
     log:
