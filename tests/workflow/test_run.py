@@ -181,7 +181,7 @@ def test_second_run_does_nothing(toy: Path, snakemake) -> None:
 def test_snakemake_writes_its_report(toy: Path, snakemake, tmp_path: Path) -> None:
     """As `make toy` does at its end; labels are read only here."""
     page = tmp_path / "report.html"
-    done = snakemake(toy, "all", "--report", str(page))
+    done = snakemake(toy, "--report", str(page), "--", "all")
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Every claim, with its verdict" in page.read_text()
 
