@@ -2,45 +2,29 @@
 MIRROR_SUMS = [f"{plan.mirror}/SHA256SUMS"] if plan.mirror else []
 MIRROR_FLAGS = plain(["--mirror", plan.mirror] if plan.mirror else [])
 CATALOGUE_FILES = [ROOT / "config/data_sets.yaml", *config.get("data_set_files", [])]
-CATALOGUE = None if plan.mirror else Catalogue.read(CATALOGUE_FILES)
-# Files without an address that the planned jobs need and that are not there, with what they are.
-TO_SUPPLY = {}
+TO_SUPPLY = ToSupply(plan, CATALOGUE_FILES)
 
 
 def from_mirror(wildcards):
     """The mirror, where it is made by the run. Without one, a file that a user has to supply is noted."""
-    if CATALOGUE:
-        TO_SUPPLY.update(CATALOGUE.to_supply(plan.raw, [wildcards.path]))
+    TO_SUPPLY.note(wildcards.path)
     return MIRROR_SUMS if plan.embedded else []
 
 
 def samples_from(wildcards):
     """The files that list a source's samples. Samples that its table gives no address are noted as well."""
-    source, files = wildcards.source, plan.raw_files(wildcards.source)
-    if CATALOGUE:
-        named = [plan.raw_files(source, name) for name in CATALOGUE.table(source)]
-        paths = {path for one in named for path in one} - set(files)
-        TO_SUPPLY.update(
-            CATALOGUE.to_supply(
-                plan.raw, [os.path.relpath(path, plan.raw) for path in paths]
-            )
-        )
-    return files
+    TO_SUPPLY.note_samples(wildcards.source)
+    return plan.raw_files(wildcards.source)
 
 
 def raw_folder(wildcards, output):
     return output[0][: -1 - len(wildcards.path)]
 
 
-def to_supply():
-    places = [f"{plan.raw}/{path}: {what}" for path, what in sorted(TO_SUPPLY.items())]
-    return "\n  ".join([f"{len(places)} files have no address; put there", *places])
-
-
 def say_what_to_supply():
     """Last words of a dry run; a real one refuses to start."""
     if TO_SUPPLY and workflow.dryrun:
-        print(to_supply(), file=sys.stderr)
+        print(TO_SUPPLY, file=sys.stderr)
 
 
 atexit.register(say_what_to_supply)
