@@ -1,5 +1,6 @@
 """How the embeddings of unseen cells lie, with and without contrast: one panel per measure."""
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ PANELS = {
     "mean_cosine": ("Mean cosine", "0: all directions"),
     "uniformity": ("Uniformity", "lower: more even"),
     "alignment": ("Alignment", "0: both passes alike"),
-    "rank_share": ("Effective rank / length (%)", "higher: more directions in use"),
+    "rank_share": ("Effective rank / dim (%)", "higher: more directions in use"),
 }
 KINDS = {"mean": "mean of the genes", "cls": "[CLS]"}
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -68,14 +69,17 @@ def _figure(rows: pd.DataFrame, settings: FigureSettings) -> "Figure":
     panels = figure.subplots(1, len(PANELS), sharey=True)
     for axes, measure in zip(panels, PANELS, strict=True):
         _panel(axes, rows, measure, models, data_sets)
-    titles = [short(settings.title(model), 26) for model in models]
+    titles = [textwrap.fill(short(settings.title(model), 52), 26) for model in models]
     panels[0].set_yticks(range(len(models)), titles)
     panels[0].set_ylim(len(models) - 0.5, -0.5)
     literal(panels[0].get_yticklabels())
     marks = [mark(**_look(number, kind)) for number in range(len(data_sets)) for kind in KINDS]
     names = [f"{short(printed.data_set_title(d), 24)}, {text}" for d in data_sets for text in KINDS.values()]
     legend(figure, marks, names, ncols=4, handletextpad=0.2)
-    left = 0.02 + 0.6 * TYPE / 72 / MM * max(map(len, titles)) / PAGE_WIDTH
+    left = (
+        0.02
+        + 0.6 * TYPE / 72 / MM * max(len(line) for title in titles for line in title.split("\n")) / PAGE_WIDTH
+    )
     figure.subplots_adjust(left=left, right=0.985, top=1 - head / height, bottom=foot / height, wspace=0.12)
     n = int(rows["n_cells"].max())
     headed(figure, title, [f"Up to {n:,} cells of each data set, seen by no encoder before"], settings.toy)

@@ -1,6 +1,7 @@
 """Losses of pre-training by step: a row of panels per model, a column per loss."""
 
 import math
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 POINTS = 100  # of a line at most; each is the mean over as many steps as that takes
 ROW = 15.0  # mm of a model
-LEAST = 1e-6  # of a loss on a logarithmic axis
+LEAST = 1e-7  # of a loss on a logarithmic axis
 _COLUMNS = ["model", "loss", "step", "value", "n_steps"]
 
 
@@ -99,7 +100,13 @@ def _figure(points: pd.DataFrame, models: list[str], settings: FigureSettings) -
         else:
             top.set_ylim(bottom=0)
     for axes, model in zip(panels[:, 0], models, strict=False):
-        axes.set_ylabel(short(settings.title(model), 26), rotation=0, ha="right", va="center", labelpad=6)
+        axes.set_ylabel(
+            textwrap.fill(short(settings.title(model), 52), 26),
+            rotation=0,
+            ha="right",
+            va="center",
+            labelpad=6,
+        )
         literal([axes.yaxis.label])
     for axes in panels[-1]:
         axes.set_xlabel("Step")

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -23,6 +23,7 @@ from celllm.model.weights import load_encoder, save_encoder
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from scipy.sparse import csr_matrix
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +128,25 @@ class Embedder:
         UserError
             For no cells, no raw counts, or no gene of the encoder.
         """
+        parts = [np.empty((0, self.encoder.config.dim), dtype=np.float32)]
+        parts += [x for _, x in self.blocks(adata, how, layer, gene_key, token_budget, progress)]
+        return np.concatenate(parts)
+
+    def blocks(
+        self,
+        adata: "AnnData | str | Path",
+        how: How = "mean",
+        layer: str | None = None,
+        gene_key: str | None = None,
+        token_budget: int = 0,
+        progress: bool = True,
+        rows: NDArray[np.int64] | None = None,
+    ) -> Iterator[tuple["csr_matrix", NDArray[np.float32]]]:
+        """Raw counts (cells, genes) and embeddings (cells, dim), a few thousand cells at a time.
+
+        Genes are those of the encoder. Parameters and errors are those of :meth:`embed`; ``rows``, ascending,
+        chooses cells.
+        """
         from tqdm.auto import tqdm
 
         from celllm.cells.counts import raw_counts
@@ -136,19 +156,23 @@ class Embedder:
         if self.symbols is None:
             raise UserError("this encoder has no gene list; load it with celllm.load")
         counts = raw_counts(adata, self.symbols, layer, gene_key)
-        out = np.empty((len(counts.cells), self.encoder.config.dim), dtype=np.float32)
+        rows = np.arange(len(counts.cells)) if rows is None else rows
         self.encoder.eval()
-        done = n_empty = 0
-        with tqdm(total=len(out), unit="cell", desc=counts.summary(), disable=not progress) as bar:
+        start = n_empty = 0
+        with tqdm(total=len(rows), unit="cell", desc=counts.summary(), disable=not progress) as bar:
             for block in counts.blocks():
-                cells = tokens_of(block)
+                stop = start + block.shape[0]
+                low, high = np.searchsorted(rows, (start, stop))
+                chosen, start = block[rows[low:high] - start], stop
+                if low == high:
+                    continue
+                cells = tokens_of(chosen)
                 vectors = self.embed_cells(cells, token_budget or default_budget(self.device))[how]
-                out[done : done + len(vectors)] = vectors.numpy()
-                done, n_empty = done + len(vectors), n_empty + int((cells.lengths == 0).sum())
+                n_empty += int((cells.lengths == 0).sum())
+                yield chosen, vectors.numpy().astype(np.float32)
                 bar.update(len(vectors))
         if n_empty:
             log.warning("%d cells express no gene of the model; their embeddings mean nothing", n_empty)
-        return out
 
     @torch.no_grad()
     def embed_cells(self, cells: Cells, token_budget: int) -> dict[How, Tensor]:

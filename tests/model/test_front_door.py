@@ -61,7 +61,7 @@ def test_five_lines(run_folder: Path) -> None:
     said = cells.uns["celllm_annotate"]
     assert said["n_reference"] == 200
     assert said["held_out_accuracy"] == pytest.approx(right.mean(), abs=0.08)
-    assert "Platt" in said["method"]
+    assert "held-out reference cells" in said["method"]
     assert (cells.X != before.X).sum() == 0
     assert list(cells.obs_names) == list(before.obs_names)
 

@@ -9,9 +9,12 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import anndata
+import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
+import celllm
 from celllm.config import load
 from celllm.plan import Plan
 from celllm.report import published
@@ -67,6 +70,30 @@ def measured(snakemake, mirror, tmp_path_factory) -> Path:
     done = snakemake(folder, "--", "all", mirror=str(mirror))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     return folder / f"results/toy-{mirror.name}"
+
+
+def test_types_that_a_reference_lacks_get_a_low_confidence(toy: Path) -> None:
+    """Each type of Baron left out of the reference in turn, with the toy's encoder."""
+    model = celllm.load(toy / "results/toy/checkpoints/celllm", "cpu")
+    cells = anndata.read_h5ad(toy / "results/toy/prepared/baron.h5ad")
+    query = np.random.default_rng(0).random(cells.n_obs) < 0.4
+    known_types = cells.obs["label"][~query].value_counts()
+    areas, confidence, right = [], [], []
+    for missing in known_types.index[known_types >= 10]:
+        reference = cells[~query & cells.obs["label"].isin(known_types.index[known_types >= 2]).to_numpy()]
+        reference = reference[reference.obs["label"] != missing]
+        asked = cells[query].copy()
+        celllm.tl.annotate(asked, reference, "label", model, progress=False)
+        known = asked.obs["label"].isin(reference.obs["label"]).to_numpy()
+        unknown = (asked.obs["label"] == missing).to_numpy()
+        sure = asked.obs["celllm_confidence"].to_numpy()
+        areas.append(roc_auc_score(known[known | unknown], sure[known | unknown]))
+        confidence.append(sure[known].mean())
+        labels = asked.obs[["label", "celllm_label"]].astype(str)
+        right.append((labels["label"] == labels["celllm_label"])[known].mean())
+    assert len(areas) >= 6
+    assert np.mean(areas) > 0.8
+    assert np.mean(confidence) == pytest.approx(np.mean(right), abs=0.1)
 
 
 def score_files(results: Path, task: str, protocol: str = "*") -> list[Path]:
