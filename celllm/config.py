@@ -532,18 +532,15 @@ def _settings_of(
     if row["kind"] == "embedding" and section == "drug_response":
         raise UserError(f"config: drug_response.models: '{name}' is an embedding of cells; leave it out here")
     for data_set, place in row["file"].items():
-        _check_place(config, f"config: models.{name}.file", data_set, files_of(place))
+        where = f"config: models.{name}.file"
+        paths = files_of(place)
+        known = [name for name, row in config["catalogue"].items() if row["role"] in _SCORED] + [SCREEN]
+        if data_set not in known:
+            raise UserError(f"{where}: {unknown(data_set, known, 'data set')}")
+        for path in paths:
+            if not Path(path).is_file():
+                raise UserError(f"{where}.{data_set}: {path}: no such file (looked for in {os.getcwd()})")
     return HEAD_SETTINGS[row.get("head", "linear")] if row["kind"] == "embedding" else None
-
-
-def _check_place(config: Mapping[str, Any], where: str, data_set: str, paths: Iterable[str]) -> None:
-    """Files that a row has of a data set are there when a run begins."""
-    known = [name for name, row in config["catalogue"].items() if row["role"] in _SCORED] + [SCREEN]
-    if data_set not in known:
-        raise UserError(f"{where}: {unknown(data_set, known, 'data set')}")
-    for path in paths:
-        if not Path(path).is_file():
-            raise UserError(f"{where}.{data_set}: {path}: no such file (looked for in {os.getcwd()})")
 
 
 def _settings_outside(name: str, row: Mapping[str, Any], known: Iterable[str]) -> type[Settings] | None:

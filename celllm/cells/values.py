@@ -91,7 +91,10 @@ def judge(matrix: "csr_matrix") -> Values:
         if high == 1 and values.size >= BINARY_FROM:
             return Values("binary", "nothing but zeros and ones")
         return Values("counts", "whole counts")
-    cells = _some_cells(matrix)
+    n_cells = matrix.shape[0]
+    rows = np.unique(np.linspace(0, n_cells - 1, min(n_cells, _SAMPLED)).astype(int))
+    parts = [matrix.data[matrix.indptr[row] : matrix.indptr[row + 1]] for row in rows]
+    cells = [part[part != 0].astype(np.float64) for part in parts if part.any()]
     share = float(is_whole.mean())
     found = _transformed_counts(values[~is_whole], high) or _equal_sums(cells, high)
     if found is None and share < MANY_WHOLE:
@@ -148,14 +151,6 @@ _EXPECTED = {
     "tpm": "TPM are expected",
     "log2_tpm": "log2(TPM + 1) is expected",
 }
-
-
-def _some_cells(matrix: "csr_matrix") -> list[NDArray[np.float64]]:
-    """The values other than zero of evenly spaced cells."""
-    n_cells = matrix.shape[0]
-    rows = np.unique(np.linspace(0, n_cells - 1, min(n_cells, _SAMPLED)).astype(int))
-    parts = [matrix.data[matrix.indptr[row] : matrix.indptr[row + 1]] for row in rows]
-    return [part[part != 0].astype(np.float64) for part in parts if part.any()]
 
 
 def _transformed_counts(fractions: NDArray[Any], high: float) -> Values | None:

@@ -147,7 +147,16 @@ def _train(model: MaskedAutoencoder, network: GeneNetwork, features: Tensor) -> 
         rate = optimiser.param_groups[0]["lr"]
         line = Epoch(number, loss.item(), rate, round(time.perf_counter() - start, 3))
         schedule.step()
-        _report(line, chosen.epochs)
+        if not np.isfinite(line.loss):
+            raise UserError(
+                f"graphmae: the loss is {line.loss} in epoch {line.epoch}; try a lower learning_rate"
+            )
+        if line.epoch % max(chosen.epochs // LOG_LINES, 1) == 0 or line.epoch == chosen.epochs:
+            left = line.seconds / line.epoch * (chosen.epochs - line.epoch)
+            log.info(
+                "graphmae epoch %d/%d: loss %.4f, %.2f s per epoch, %.0f s left",
+                *(line.epoch, chosen.epochs, line.loss, line.seconds / line.epoch, left),
+            )
         yield line
 
 
@@ -156,17 +165,6 @@ def _connected(network: GeneNetwork) -> tuple[Graph, Tensor]:
     genes = np.flatnonzero(network.degrees())
     source, target = (np.searchsorted(genes, part) for part in network.both_ways())
     return graph_with_loops(source, target, len(genes)), torch.from_numpy(genes)
-
-
-def _report(line: Epoch, n_epochs: int) -> None:
-    if not np.isfinite(line.loss):
-        raise UserError(f"graphmae: the loss is {line.loss} in epoch {line.epoch}; try a lower learning_rate")
-    if line.epoch % max(n_epochs // LOG_LINES, 1) == 0 or line.epoch == n_epochs:
-        left = line.seconds / line.epoch * (n_epochs - line.epoch)
-        log.info(
-            "graphmae epoch %d/%d: loss %.4f, %.2f s per epoch, %.0f s left",
-            *(line.epoch, n_epochs, line.loss, line.seconds / line.epoch, left),
-        )
 
 
 def run_graphmae(

@@ -30,7 +30,10 @@ class Embedding(nn.Module):
         fixed = config.cls_vector == "ones"
         self.cls = nn.Parameter(torch.ones(dim) if fixed else torch.randn(dim) * 0.02, not fixed)
         if gene_embeddings is not None:
-            self.genes.weight.data[:n] = _checked_table(gene_embeddings, n, dim)
+            if tuple(gene_embeddings.shape) != (n, dim):
+                found = " x ".join(map(str, gene_embeddings.shape))
+                raise UserError(f"gene embeddings: expected {n} genes x {dim} dimensions, found {found}")
+            self.genes.weight.data[:n] = gene_embeddings
         self.genes.weight.requires_grad_(gene_embeddings is None)
 
     def forward(self, gene_ids: Tensor, bins: Tensor) -> Tensor:
@@ -38,13 +41,6 @@ class Embedding(nn.Module):
         x = self.genes(gene_ids.clamp(max=self.n_genes)) + self.expression(bins)
         is_cls = (gene_ids == self.n_genes).unsqueeze(-1)
         return torch.where(is_cls, x + self.cls, x)
-
-
-def _checked_table(table: Tensor, n_genes: int, dim: int) -> Tensor:
-    if tuple(table.shape) != (n_genes, dim):
-        found = " x ".join(map(str, table.shape))
-        raise UserError(f"gene embeddings: expected {n_genes} genes x {dim} dimensions, found {found}")
-    return table
 
 
 class FeedForward(nn.Module):

@@ -122,8 +122,14 @@ class PeakMeter:
             processes = kind(0, 1, self.device)
             self.trainer = Trainer(_row("end_to_end"), settings, Encoder(config, table), processes)
             if device == "meta":
-                _fuse_dropout(self.trainer.model)
-            _fill_optimiser(self.trainer)
+                for parent in list(self.trainer.model.modules()):
+                    for name, child in list(parent.named_children()):
+                        if isinstance(child, nn.Dropout) and child.p > 0:
+                            setattr(parent, name, _FusedDropout(child.p).train(child.training))
+            for parameter in self.trainer.trained:
+                parameter.grad = torch.zeros_like(parameter)
+            self.trainer.optimiser.step()
+            self.trainer.optimiser.zero_grad(set_to_none=True)
 
     def peak(self, contrast: str, n_cells: int, length: int) -> int:
         """Bytes at the peak of a step.
@@ -136,7 +142,14 @@ class PeakMeter:
             Cells of the batch, and genes of each.
         """
         self.trainer.row = _row(contrast)
-        batch = self._batch(n_cells, n_cells if contrast == "end_to_end" else 1, length)
+        at_once = n_cells if contrast == "end_to_end" else 1
+        genes = torch.arange(length) % self.config.n_genes
+        gene_ids = torch.cat([torch.tensor([self.config.n_genes]), genes]).repeat(at_once, 1)
+        cells = CellBatch(gene_ids, torch.ones_like(gene_ids), torch.ones_like(gene_ids, dtype=torch.bool))
+        numbers, normal = np.arange(at_once, dtype=np.uint64), np.zeros(at_once, dtype=np.uint8)
+        n_chunks = n_cells // at_once
+        chunks = [hide_expressions(cells, numbers, normal)] * n_chunks
+        batch = Batch(n_cells, [np.arange(at_once)] * n_chunks, chunks, {})
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             self.trainer.step(batch, 0, _LEARNING_RATE)
@@ -147,34 +160,9 @@ class PeakMeter:
             self.trainer.step(batch, 0, _LEARNING_RATE)
             return accountant.peak
 
-    def _batch(self, n_cells: int, at_once: int, length: int) -> Batch:
-        """Cells that express the first genes, each in the same bin."""
-        genes = torch.arange(length) % self.config.n_genes
-        gene_ids = torch.cat([torch.tensor([self.config.n_genes]), genes]).repeat(at_once, 1)
-        cells = CellBatch(gene_ids, torch.ones_like(gene_ids), torch.ones_like(gene_ids, dtype=torch.bool))
-        numbers, normal = np.arange(at_once, dtype=np.uint64), np.zeros(at_once, dtype=np.uint8)
-        n_chunks = n_cells // at_once
-        chunks = [hide_expressions(cells, numbers, normal)] * n_chunks
-        return Batch(n_cells, [np.arange(at_once)] * n_chunks, chunks, {})
-
 
 def _row(contrast: str) -> ModelRow:
     return ModelRow(size="", contrast=contrast)  # type: ignore[arg-type]
-
-
-def _fill_optimiser(trainer: Trainer) -> None:
-    """Give the optimiser the moments that it has from the first step on."""
-    for parameter in trainer.trained:
-        parameter.grad = torch.zeros_like(parameter)
-    trainer.optimiser.step()
-    trainer.optimiser.zero_grad(set_to_none=True)
-
-
-def _fuse_dropout(model: nn.Module) -> None:
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Dropout) and child.p > 0:
-                setattr(parent, name, _FusedDropout(child.p).train(child.training))
 
 
 @cache

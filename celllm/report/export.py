@@ -74,7 +74,8 @@ def _card(run: Path, model: str, meta: Any, config: dict[str, Any]) -> Iterator[
     yield f"# {row.get('title') or model}"
     yield ""
     yield f"An encoder of human cells, pre-trained in the run `{run.name}` with celllm {__version__}."
-    if _is_toy(run):
+    leakage = run / "leakage.json"
+    if leakage.is_file() and bool(read_json(leakage).get("toy")):
         yield "**Trained on made-up cells of a toy run: of no use but for trying the software.**"
     yield from ("", "```python", "import celllm", f'model = celllm.load("{model}")  # this folder')
     yield from ("vectors = model.embed(adata)", "```", "", "## Training", "")
@@ -83,11 +84,6 @@ def _card(run: Path, model: str, meta: Any, config: dict[str, Any]) -> Iterator[
     yield from ("", "## Limits", "", LIMITS, "", "## Contents", "")
     yield from (f"- `{name}`: SHA-256 `{digest}`" for name, digest in config["sha256"].items())
     yield from ("", "Licence of software and weights: MIT. Cite the paper that the model is from:", "", PAPER)
-
-
-def _is_toy(run: Path) -> bool:
-    leakage = run / "leakage.json"
-    return leakage.is_file() and bool(read_json(leakage).get("toy"))
 
 
 def _training(run: Path, meta: Any) -> Iterator[str]:

@@ -41,7 +41,18 @@ def run_gate(scores: Sequence[str | Path], settings: Mapping[str, Any] | str | N
     unexpected = bad[[not e for e in expected]]
     if len(unexpected):
         raise UserError(_message(unexpected))
-    write_json(out, _summary(frame, bad, allowed))
+    write_json(
+        out,
+        {
+            "complete": True,
+            "rows": len(frame),
+            "statuses": {str(k): int(v) for k, v in frame["status"].value_counts().items()},
+            "allowed": list(allowed),
+            "allowed_failures": bad[["model", "data_set", "protocol", "split", "status", "reason"]].to_dict(
+                "records"
+            ),
+        },
+    )
 
 
 def last_words(log: str | Path, since: float) -> str:
@@ -80,15 +91,3 @@ def _message(rows: pd.DataFrame) -> str:
         f"{count}: {'; '.join(parts)}. The tables are made, with the reasons; "
         "allow a failure with 'model/data_set' under allowed_failures in the config"
     )
-
-
-def _summary(frame: pd.DataFrame, bad: pd.DataFrame, allowed: Sequence[str]) -> dict[str, Any]:
-    return {
-        "complete": True,
-        "rows": len(frame),
-        "statuses": {str(k): int(v) for k, v in frame["status"].value_counts().items()},
-        "allowed": list(allowed),
-        "allowed_failures": bad[["model", "data_set", "protocol", "split", "status", "reason"]].to_dict(
-            "records"
-        ),
-    }

@@ -16,7 +16,7 @@ from celllm.io import for_spreadsheets, write_text
 from celllm.report import published as printed
 from celllm.report.fact_tables import fact_frame
 from celllm.report.lookup import Lookup, over_splits_and_seeds, paired
-from celllm.report.published import CONTROL, DIGITS, SCALE, Column, FactTable, Number, Row, ScoreTable
+from celllm.report.published import CONTROL, DIGITS, SCALE, Column, FactTable, Row, ScoreTable
 from celllm.report.render import fact_view, render, score_view
 from celllm.report.run import Model, read_models
 from celllm.report.settings import TableSettings
@@ -140,6 +140,8 @@ def _cell(
     status, reason = _status(line, lookup.rows(column, line.model, protocol), expected, seeds)
     summary = over_splits_and_seeds(values) if line.in_run and len(values) else None
     number = table.number(line.paper.name, column.key) if line.paper else None
+    mean = summary.mean if summary else None
+    difference = mean - number.value if number and mean is not None else None
     return {
         "table": table.name,
         "group": line.group,
@@ -158,7 +160,9 @@ def _cell(
         "seed_sd": summary.seed_sd if summary else None,
         "text": mean_sd(summary.mean, summary.sd, digits) if summary else "",
         "best": False,
-        **_paper_value(number, summary.mean if summary else None),
+        "paper_value": number.value if number else None,
+        "paper_sd": number.sd if number else None,
+        "difference": difference,
         **_effects(lookup, column, line.model, scale, protocol),
         "status": status,
         "reason": reason,
@@ -169,15 +173,6 @@ def mean_sd(mean: float, sd: float, digits: int) -> str:
     """``71.8 ± 1.0``; the mean alone where one split gives no spread."""
     text = f"{mean:.{digits}f}".replace("-", "−")
     return text if sd != sd else f"{text} ± {sd:.{digits}f}"
-
-
-def _paper_value(number: Number | None, mean: float | None) -> dict[str, float | None]:
-    difference = mean - number.value if number and mean is not None else None
-    return {
-        "paper_value": number.value if number else None,
-        "paper_sd": number.sd if number else None,
-        "difference": difference,
-    }
 
 
 def _effects(

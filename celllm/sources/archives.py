@@ -227,7 +227,11 @@ def _open(path: str | Path, max_bytes: int) -> Iterator[tarfile.TarFile]:
         def frombuf(cls, buf: Any, encoding: str, errors: str) -> "Header":
             cut_short.append(len(buf) < tarfile.BLOCKSIZE)  # tarfile takes this for a regular end
             header = super().frombuf(buf, encoding, errors)
-            _check_size(path, header, max_bytes)
+            limit = MAX_HEADER if header.type in _HEADERS else max_bytes
+            if not 0 <= header.size <= limit:
+                raise UserError(
+                    f"{path}: member {header.name!r} has {header.size} bytes, over {limit}; refused"
+                )
             return header
 
     with opened(path) as handle, tarfile.open(fileobj=handle, mode="r:*", tarinfo=Header) as archive:
@@ -244,12 +248,6 @@ def _check_rest(path: str | Path, archive: tarfile.TarFile) -> None:
         if not stream.read(2**16):
             return
     raise UserError(f"{path}: more than {MAX_PADDING} bytes behind the end of the archive; refused")
-
-
-def _check_size(path: str | Path, header: tarfile.TarInfo, max_bytes: int) -> None:
-    limit = MAX_HEADER if header.type in _HEADERS else max_bytes
-    if not 0 <= header.size <= limit:
-        raise UserError(f"{path}: member {header.name!r} has {header.size} bytes, over {limit}; refused")
 
 
 def _checked(path: str | Path, member: tarfile.TarInfo, seen: set[str]) -> str:

@@ -149,7 +149,15 @@ class Catalogue:
         if name is None:
             return {}
         if source not in self._tables:
-            self._tables[source] = _read_table(self.places[source].parent / name)
+            path = self.places[source].parent / name
+            try:
+                lines = path.read_text(encoding="utf-8").splitlines()
+            except FileNotFoundError as error:
+                raise UserError(
+                    f"{path}: no such file; the catalogue names it as the table of samples"
+                ) from error
+            rows = list(csv.DictReader(line for line in lines if line.strip() and not line.startswith("#")))
+            self._tables[source] = {row["sample"]: row for row in (_checked_row(path, row) for row in rows)}
         return self._tables[source]
 
     def _samples_of(self, source: str, path: str) -> Iterator[tuple[str, str]]:
@@ -188,15 +196,6 @@ def _filled(template: str, fields: Mapping[str, str]) -> str | None:
     """Fill a template; None when one of its fields is unknown or empty."""
     wanted = [name for _, name, _, _ in Formatter().parse(template) if name]
     return template.format_map(fields) if all(fields.get(name) for name in wanted) else None
-
-
-def _read_table(path: Path) -> dict[str, dict[str, str]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; the catalogue names it as the table of samples") from error
-    rows = list(csv.DictReader(line for line in lines if line.strip() and not line.startswith("#")))
-    return {row["sample"]: row for row in (_checked_row(path, row) for row in rows)}
 
 
 def _checked_row(path: Path, row: dict[str, Any]) -> dict[str, str]:

@@ -278,7 +278,11 @@ def _sheet_records(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, li
 
     place = 0
     try:
-        _check_unpacked(path)
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > MAX_WORKBOOK:
+                raise UserError(f"{path}: unpacks to more than {MAX_WORKBOOK} bytes; refused")
+            if (name := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"bad checksum of {name}")
         with (
             open(path, "rb") as handle,  # an open file: openpyxl refuses names that do not end in .xlsx
             contextlib.closing(load_workbook(handle, read_only=True, data_only=True)) as book,
@@ -317,15 +321,6 @@ def _sheet_rows(sheet: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
                 f"{path}: sheet '{sheet.title}': row {blank} is empty, but row {place} is not; remove it"
             )
         yield place, fields
-
-
-def _check_unpacked(path: str | Path) -> None:
-    """Refuse a giant before it is unpacked, and bytes that are not those of its checksums."""
-    with zipfile.ZipFile(path) as archive:
-        if sum(member.file_size for member in archive.infolist()) > MAX_WORKBOOK:
-            raise UserError(f"{path}: unpacks to more than {MAX_WORKBOOK} bytes; refused")
-        if (name := archive.testzip()) is not None:
-            raise zipfile.BadZipFile(f"bad checksum of {name}")
 
 
 def _detail(error: BaseException) -> str:

@@ -116,7 +116,18 @@ def _complete(
 ) -> None:
     try:
         _persist(session, url, file, partial, patience)
-        _check(file, partial)
+        size = _size(partial)
+        if file.bytes is not None and size != file.bytes:
+            raise WrongContent(f"sent {size:,} bytes, expected {file.bytes:,}")
+        if file.sha256 is None and not file.at_least <= size <= file.at_most:
+            raise WrongContent(
+                f"sent {size:,} bytes, plausible are {file.at_least:,} to {file.at_most:,} "
+                "(at_least, at_most)"
+            )
+        if file.sha256 is None:
+            check_whole(file.content, partial)
+        elif (found := sha256(partial)) != file.sha256:
+            raise WrongContent(f"sent a file with sha256 {found}, expected {file.sha256}")
     except WrongContent:
         forget(partial)
         raise
@@ -168,7 +179,13 @@ def _transfer(
                 raise Broken("the server has another version of it")
             start = _accept(response, start)
             _check_redirects(file, url, response)
-            part = _part(url, response, start)
+            tag = response.headers.get("ETag", "")
+            validator = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
+            length = response.headers.get("Content-Length", "")
+            final = (
+                urlsplit(response.url)._replace(query="", fragment="").geturl() if response.history else ""
+            )
+            part = Part(url, validator, start + int(length) if length.isdecimal() else None, final)
             part.write(partial)
             _store(response, file, partial, part, start)
             _check_end(file, part, partial, "text/html" in response.headers.get("Content-Type", ""))
@@ -218,19 +235,21 @@ def _check_redirects(file: InputFile, url: str, response: requests.Response) -> 
             raise Refused(f"leads to another host, {host}; list it under `hosts` or give the file's sha256")
 
 
-def _part(url: str, response: requests.Response, start: int) -> Part:
-    """Note version and size: a weak ETag does not vouch for bytes, a date does well enough."""
-    tag = response.headers.get("ETag", "")
-    validator = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
-    length = response.headers.get("Content-Length", "")
-    final = urlsplit(response.url)._replace(query="", fragment="").geturl() if response.history else ""
-    return Part(url, validator, start + int(length) if length.isdecimal() else None, final)
-
-
 def _store(response: requests.Response, file: InputFile, partial: Path, part: Part, start: int) -> None:
     """Write the body behind ``start``, byte by byte as it is stored there: no decoding on the way."""
     most = file.bytes or part.total or file.at_most
-    with open(partial, "r+b" if start else "wb") as handle, _bar(file, part, start) as bar:
+    with (
+        open(partial, "r+b" if start else "wb") as handle,
+        tqdm(
+            desc=file.path,
+            total=part.total,
+            initial=start,
+            unit="B",
+            unit_scale=True,
+            mininterval=0.2 if sys.stderr.isatty() else 30.0,
+            leave=False,
+        ) as bar,
+    ):
         handle.seek(start)
         handle.truncate()
         try:
@@ -297,21 +316,6 @@ def _is_html(start: bytes) -> bool:
     return bool(re.match(rb"<(!doctype\s+html|html|head|body|script|meta)\b", head, flags=re.IGNORECASE))
 
 
-def _check(file: InputFile, partial: Path) -> None:
-    """Check a complete file: size and checksum when they are known, else that it is whole in itself."""
-    size = _size(partial)
-    if file.bytes is not None and size != file.bytes:
-        raise WrongContent(f"sent {size:,} bytes, expected {file.bytes:,}")
-    if file.sha256 is None and not file.at_least <= size <= file.at_most:
-        raise WrongContent(
-            f"sent {size:,} bytes, plausible are {file.at_least:,} to {file.at_most:,} (at_least, at_most)"
-        )
-    if file.sha256 is None:
-        check_whole(file.content, partial)
-    elif (found := sha256(partial)) != file.sha256:
-        raise WrongContent(f"sent a file with sha256 {found}, expected {file.sha256}")
-
-
 def check_whole(content: Content, path: Path) -> None:
     """Read a compressed file or archive to its end; raise :class:`WrongContent` when it is not whole."""
     if _size(path) == 0:
@@ -321,7 +325,8 @@ def check_whole(content: Content, path: Path) -> None:
             _exhaust(archives.members(path))
         elif content == "excel":
             with zipfile.ZipFile(path) as archive:
-                _no_bad_member(archive)
+                if archive.testzip() is not None:
+                    raise zipfile.BadZipFile
         elif content == "hdf5":
             _check_hdf5(path)
         elif content != "text":
@@ -345,27 +350,9 @@ def _check_hdf5(path: Path) -> None:
         raise WrongContent("sent a truncated or damaged file") from error
 
 
-def _no_bad_member(archive: zipfile.ZipFile) -> None:
-    if archive.testzip() is not None:
-        raise zipfile.BadZipFile
-
-
 def _exhaust(items: Iterator[Any]) -> None:
     for _ in items:
         pass
-
-
-def _bar(file: InputFile, part: Part, start: int) -> "tqdm[Any]":
-    """Make a progress bar; in a log file it prints a line in half a minute at most."""
-    return tqdm(
-        desc=file.path,
-        total=part.total,
-        initial=start,
-        unit="B",
-        unit_scale=True,
-        mininterval=0.2 if sys.stderr.isatty() else 30.0,
-        leave=False,
-    )
 
 
 def _reason(error: BaseException) -> str:

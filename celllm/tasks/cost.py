@@ -5,16 +5,9 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 # Writing 5 here sets the high-water mark of the process back to what it holds now (Linux, proc(5)).
 _CLEAR_REFS = Path("/proc/self/clear_refs")
-
-
-def _gpu_in_use() -> Any:
-    """``torch.cuda`` when a method has loaded PyTorch and put something on a GPU, else None."""
-    torch = sys.modules.get("torch")
-    return torch.cuda if torch is not None and torch.cuda.is_initialized() else None
 
 
 class Meter:
@@ -34,7 +27,8 @@ class Meter:
     peak_mib: float = 0.0
 
     def __enter__(self) -> "Meter":
-        self._gpu = _gpu_in_use()
+        torch = sys.modules.get("torch")
+        self._gpu = torch.cuda if torch is not None and torch.cuda.is_initialized() else None
         self._reset()
         self._start = time.perf_counter()
         return self

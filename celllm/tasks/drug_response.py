@@ -99,7 +99,13 @@ class DrugResponse:
     ) -> Self:
         """Join expression (lines x genes; ``values``: of which kind) with a table of responses."""
         table = read_responses(responses)
-        molecules = _molecules(table, responses)
+        smiles = table[["drug", "smiles"]].dropna().drop_duplicates()
+        twice = smiles.loc[smiles["drug"].duplicated(), "drug"]
+        if len(twice):
+            raise UserError(f"{responses}: the drug {twice.iloc[0]} has two different SMILES; keep one")
+        molecules = {
+            drug: read_smiles(text) for drug, text in zip(smiles["drug"], smiles["smiles"], strict=True)
+        }
         table = _usable(table, molecules, set(obs.index), responses)
         tested, line_of = np.unique(table["cell_line"].to_numpy(dtype=str), return_inverse=True)
         drugs, drug_of = np.unique(table["drug"].to_numpy(dtype=str), return_inverse=True)
@@ -183,15 +189,6 @@ def pair_ids(table: pd.DataFrame) -> NDArray[np.str_]:
     """``line|drug|screen`` of each row of a table of responses."""
     named = table["cell_line"] + "|" + table["drug"] + "|" + table["screen"].fillna("")
     return named.to_numpy(dtype=str)
-
-
-def _molecules(table: pd.DataFrame, path: str | Path) -> dict[str, Molecule | None]:
-    """Structure of each drug that has one; None where RDKit cannot read it."""
-    smiles = table[["drug", "smiles"]].dropna().drop_duplicates()
-    twice = smiles.loc[smiles["drug"].duplicated(), "drug"]
-    if len(twice):
-        raise UserError(f"{path}: the drug {twice.iloc[0]} has two different SMILES; keep one")
-    return {drug: read_smiles(text) for drug, text in zip(smiles["drug"], smiles["smiles"], strict=True)}
 
 
 def _usable(

@@ -97,7 +97,12 @@ def build_biology(seed: int) -> Biology:
         where = [place[gene] for gene in genes]
         row[where] = _loadings(name, len(where), rng)
         baseline[where] = _baseline(name, len(where), rng)
-    _add_followers(loadings, rng)
+    # Two of three genes outside all programmes follow one of them weakly; the others stay alone
+    outside = np.flatnonzero(~loadings.any(axis=0))
+    followers = rng.choice(outside, size=len(outside) * 2 // 3, replace=False)
+    leaders = rng.integers(len(loadings), size=len(followers))
+    typical = np.array([row[row > 0].mean() for row in loadings])
+    loadings[leaders, followers] = typical[leaders] * rng.uniform(0.3, 0.7, len(followers))
     return Biology(tuple(symbols), tuple(PROGRAMMES), baseline, loadings)
 
 
@@ -114,15 +119,6 @@ def _baseline(name: str, n: int, rng: np.random.Generator) -> np.ndarray:
     if name in EVERYDAY:
         return rng.normal(EVERYDAY[name], 0.7, n)
     return rng.normal(-1.0 if name in RESPONSES else -2.2, 0.8, n)
-
-
-def _add_followers(loadings: np.ndarray, rng: np.random.Generator) -> None:
-    """Two of three genes outside all programmes follow one of them weakly; the others stay alone."""
-    outside = np.flatnonzero(~loadings.any(axis=0))
-    followers = rng.choice(outside, size=len(outside) * 2 // 3, replace=False)
-    leaders = rng.integers(len(loadings), size=len(followers))
-    typical = np.array([row[row > 0].mean() for row in loadings])
-    loadings[leaders, followers] = typical[leaders] * rng.uniform(0.3, 0.7, len(followers))
 
 
 def vary(activities: np.ndarray, biology: Biology, rng: np.random.Generator) -> np.ndarray:

@@ -43,8 +43,10 @@ def gdsc_files(screens: dict[int, np.ndarray]) -> list[ToyFile]:
     """The seven files that DeepCDR reads and the fitted responses of GDSC2."""
     about_drugs = {
         "GDSC/1.Drug_listMon Jun 24 09_00_55 2019.csv": _drug_list(),
-        "anti_drug.info": table(_drug_ids()),
-        "223drugs_pubchem_smiles.txt": table(_structures()),
+        "anti_drug.info": table(
+            ((number, drug.cid, drug.name) for number, drug in _by_screen() if drug.smiles)
+        ),
+        "223drugs_pubchem_smiles.txt": table((drug.cid, drug.smiles) for drug in DRUGS if drug.smiles),
     }
     about_lines = {
         "CCLE/GDSC_IC50.csv": _ic50_matrix(screens),
@@ -69,10 +71,6 @@ def _deepcdr_files(contents: dict[str, bytes], kind: str) -> Iterator[ToyFile]:
         yield ToyFile(f"gdsc/deepcdr/data/{path}", content, kind, f"DeepCDR repository: data/{path}")
 
 
-def _structures() -> Iterator[tuple[str, str]]:
-    return ((drug.cid, drug.smiles) for drug in DRUGS if drug.smiles)
-
-
 def _by_screen() -> Iterator[tuple[int, Drug]]:
     """All screens, by GDSC id."""
     screens = {number: drug for drug in DRUGS for number in drug.gdsc_ids}
@@ -92,10 +90,6 @@ def _thresholds(screens: dict[int, np.ndarray]) -> bytes:
     """A line per screen would be easier to read; the original has two lines, names and numbers."""
     names = [drug.name for _, drug in _by_screen()]
     return table([names, [f"{np.nanquantile(screens[number], 0.2):.5g}" for number, _ in _by_screen()]])
-
-
-def _drug_ids() -> Iterator[tuple[int, str, str]]:
-    return ((number, drug.cid, drug.name) for number, drug in _by_screen() if drug.smiles)
 
 
 def _drug_list() -> bytes:
@@ -136,12 +130,8 @@ def _fitted_rows(screens: dict[int, np.ndarray]) -> Iterator[Sequence[object]]:
             curve += 1
             who = [line.cosmic, line.name, "", line.cancer.code or "UNCLASSIFIED"]
             what = [number, drug.name, drug.target, drug.pathway, 0, "Y", 0.01, 10.0]
-            fit = [f"{value:.6f}", f"{_area(value):.6f}", 0.05, f"{score:.6f}"]
+            # Area under a logistic curve of slope 1 in log dose, as a share of the dose range
+            low, high = np.log(0.01), np.log(10.0)
+            below = np.logaddexp(0.0, value - low) - np.logaddexp(0.0, value - high)
+            fit = [f"{value:.6f}", f"{float(below / (high - low)):.6f}", 0.05, f"{score:.6f}"]
             yield ["GDSC2", 0, curve, *who, *what, *fit]
-
-
-def _area(ln_ic50: float, lowest: float = 0.01, highest: float = 10.0) -> float:
-    """Area under a logistic curve of slope 1 in log dose, as a share of the dose range."""
-    low, high = np.log(lowest), np.log(highest)
-    below = np.logaddexp(0.0, ln_ic50 - low) - np.logaddexp(0.0, ln_ic50 - high)
-    return float(below / (high - low))

@@ -77,7 +77,11 @@ class FineTuned(nn.Module):
             settings.pooling_activation,
         )
         _shrink(self.head, (len(genes) + 1) / (config.n_genes + 1))
-        self.register_buffer("places", _places(genes, config.n_genes), persistent=False)
+        # Vocabulary index -> place among ``genes``; [CLS] and [PAD] come after them
+        places = torch.full((config.n_genes + 2,), len(genes) + 1)
+        places[torch.tensor(genes)] = torch.arange(len(genes))
+        places[config.n_genes] = len(genes)
+        self.register_buffer("places", places, persistent=False)
 
     def forward(self, states: States) -> Tensor:
         """States of B cells -> logits (B, n_classes)."""
@@ -109,14 +113,6 @@ def _wake(model: FineTuned, states: States) -> None:
     if not (model.eval().pooled(states) > 0).any():
         for parameter in model.head.pooling.parameters():
             parameter.neg_()
-
-
-def _places(genes: NDArray[np.int64], n_genes: int) -> Tensor:
-    """Vocabulary index -> place among ``genes``; [CLS] and [PAD] come after them."""
-    places = torch.full((n_genes + 2,), len(genes) + 1)
-    places[torch.tensor(genes)] = torch.arange(len(genes))
-    places[n_genes] = len(genes)
-    return places
 
 
 def class_weights(targets: NDArray[np.int64], n_classes: int, kind: str) -> NDArray[np.float64]:
@@ -227,7 +223,9 @@ class Finetuner:
                 logits = self.logits(model, selection_rows)
                 value = score(selection_targets, logits.argmax(1))
                 on_selection = finite(
-                    _cross_entropy(logits, selection_targets), "the loss on the selection part", epoch
+                    float(F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(selection_targets))),
+                    "the loss on the selection part",
+                    epoch,
                 )
                 best.offer((value, -on_selection), epoch, model)
                 log.info(
@@ -331,7 +329,3 @@ class Finetuner:
 def _steps(n: int, size: int, order: np.random.Generator) -> Iterator[NDArray[np.int64]]:
     shuffled = order.permutation(n)
     yield from (shuffled[start : start + size] for start in range(0, n, size))
-
-
-def _cross_entropy(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> float:
-    return float(F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(targets)))

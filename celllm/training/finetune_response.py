@@ -95,17 +95,13 @@ class EncodedLines(nn.Module):
     def forward(self, lines: Numbers) -> Tensor:
         """Numbers of n lines -> (n, cell vector)."""
         chosen, line_of = np.unique(lines, return_inverse=True)
-        return self._encode(chosen)[line_of]
-
-    def _encode(self, lines: Numbers) -> Tensor:
-        """Vectors of different lines: the encoder in passes, the head for all at once."""
-        chunks = self.states.chunks(lines, self.token_budget)
+        chunks = self.states.chunks(chosen, self.token_budget)
         enabled = self.precision != torch.float32
         with torch.autocast(self.states.device.type, self.precision if enabled else None, enabled=enabled):
-            pooled = torch.cat([self.cells.pooled(self.states.take(lines[chunk])) for chunk in chunks])
+            pooled = torch.cat([self.cells.pooled(self.states.take(chosen[chunk])) for chunk in chunks])
             place = torch.from_numpy(np.argsort(np.concatenate(chunks)))
             vectors = self.cells.head.layers(pooled[place])
-        return F.dropout(F.relu(vectors.float()), self.dropout, self.training)
+        return F.dropout(F.relu(vectors.float()), self.dropout, self.training)[line_of]
 
 
 class ResponseTuner:

@@ -125,28 +125,27 @@ class FrozenStates:
     def take(self, rows: NDArray[np.int64]) -> States:
         """States of these cells, in this order; those not kept yet are computed now."""
         if self._kept is None:
-            self._kept = self._all()
+            n_tokens = int((self.lengths + 1).sum())
+            n_bytes = n_tokens * (4 + self.encoder.config.dim * self.dtype.itemsize)
+            flat = None
+            if self.store.folder:
+                cache = StateCache(Path(self.store.folder), self.store.folder_mib)
+                flat = cache.get(self._key(), n_bytes, self._write_all)
+            if flat is None and n_bytes <= self._room:
+                flat = torch.empty(n_bytes, dtype=torch.uint8, device=self.device)
+                self._write_all(flat)
+            elif flat is None and self.n_frozen:
+                flat = self._spill(n_bytes)
+            self._kept = {} if flat is None else self._cut(flat)
         kept = self._kept
         fresh = dict(self._compute(np.array([row for row in rows.tolist() if row not in kept], dtype=int)))
         found = [fresh[row] if row in fresh else kept[row] for row in rows.tolist()]
         for row, states in fresh.items():
-            self._keep(kept, row, states)
+            size = sum(tensor.numel() * tensor.element_size() for tensor in states)
+            if size <= self._room:
+                self._room -= size
+                kept[row] = states
         return self._padded([x for x, _ in found], [genes for _, genes in found])
-
-    def _all(self) -> dict[int, tuple[Tensor, Tensor]]:
-        """States of all cells, if they fit on disk or in memory; nothing if not."""
-        n_tokens = int((self.lengths + 1).sum())
-        n_bytes = n_tokens * (4 + self.encoder.config.dim * self.dtype.itemsize)
-        flat = None
-        if self.store.folder:
-            cache = StateCache(Path(self.store.folder), self.store.folder_mib)
-            flat = cache.get(self._key(), n_bytes, self._write_all)
-        if flat is None and n_bytes <= self._room:
-            flat = torch.empty(n_bytes, dtype=torch.uint8, device=self.device)
-            self._write_all(flat)
-        elif flat is None and self.n_frozen:
-            flat = self._spill(n_bytes)
-        return {} if flat is None else self._cut(flat)
 
     def _spill(self, n_bytes: int) -> Tensor | None:
         """States of all cells in a file of this process; None, and the cost, where there is no room."""
@@ -240,12 +239,6 @@ class FrozenStates:
                 states = x[i, :length].to(self.dtype, copy=True), batch.gene_ids[i, :length].int()
                 yield row, states
         self.n_computed += len(rows)
-
-    def _keep(self, kept: dict[int, tuple[Tensor, Tensor]], row: int, states: tuple[Tensor, Tensor]) -> None:
-        size = sum(tensor.numel() * tensor.element_size() for tensor in states)
-        if size <= self._room:
-            self._room -= size
-            kept[row] = states
 
 
 def is_in_memory(folder: Path) -> bool:

@@ -447,7 +447,8 @@ def _told_in_one_line(run: Run, batch: Batch) -> Iterator[None]:
             "lower the learning rate, or leave these cells out"
         ) from error
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not (known or "can't allocate memory" in str(error) or "not enough memory" in str(error)):
             raise
         raise UserError(f"step {run.step + 1}: out of memory; {_smaller(batch)}") from error
 
@@ -458,12 +459,6 @@ def _cells(run: Run, rows: list[int]) -> str:
     samples = run.batches.corpus.samples(rows)
     named = ", ".join(f"{row} ({sample})" for row, sample in zip(rows[:8], samples, strict=False))
     return f" at {len(rows)} cell(s), corpus rows {named}" + (" ..." if len(rows) > 8 else "")
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """The CPU's allocator raises a plain RuntimeError."""
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or "can't allocate memory" in str(error) or "not enough memory" in str(error)
 
 
 def _smaller(batch: Batch) -> str:

@@ -169,15 +169,6 @@ def batches(groups: Numbers, size: int, per_batch: int, order: np.random.Generat
         blocks = [blocks[i] for i in order.permutation(len(blocks))]
         starts = range(0, len(blocks), per_batch)
         cut = [np.concatenate(blocks[start : start + per_batch]) for start in starts]
-    return _without_single_pairs(cut, order)
-
-
-def _cut(rows: Numbers, size: int) -> list[Numbers]:
-    """Pieces of nearly equal length, none longer than ``size``."""
-    return np.array_split(rows, -(-len(rows) // size))
-
-
-def _without_single_pairs(cut: list[Numbers], order: np.random.Generator) -> list[Numbers]:
     single = [rows for rows in cut if len(rows) == 1]
     others = [rows for rows in cut if len(rows) > 1]
     if len(single) == 1 and others:
@@ -185,3 +176,8 @@ def _without_single_pairs(cut: list[Numbers], order: np.random.Generator) -> lis
         others[place] = np.concatenate([others[place], single[0]])
         return others
     return others + ([np.concatenate(single)] if single else [])
+
+
+def _cut(rows: Numbers, size: int) -> list[Numbers]:
+    """Pieces of nearly equal length, none longer than ``size``."""
+    return np.array_split(rows, -(-len(rows) // size))

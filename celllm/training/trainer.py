@@ -122,7 +122,10 @@ class Trainer:
         NotFinite
             Before anything is updated.
         """
-        self._redraw_features(step)
+        every = self.settings.feature_redraw_steps
+        if every and step and step % every == 0:
+            generator = torch.Generator().manual_seed(seed_of(self.settings.seed, Stream.FEATURES, step))
+            self.model.encoder.redraw_features(generator)
         torch.manual_seed(seed_of(self.settings.seed, Stream.DROPOUT, step, self.processes.rank))
         if self.moco is not None:
             self.moco.share_buffers(self.model)
@@ -131,12 +134,6 @@ class Trainer:
         if wrong:
             raise NotFinite(f"loss '{wrong[-1]}' is {losses[wrong[-1]]}", self._suspects(batch))
         return losses
-
-    def _redraw_features(self, step: int) -> None:
-        every = self.settings.feature_redraw_steps
-        if every and step and step % every == 0:
-            generator = torch.Generator().manual_seed(seed_of(self.settings.seed, Stream.FEATURES, step))
-            self.model.encoder.redraw_features(generator)
 
     def encode(self, chunk: MaskedCells) -> tuple[Tensor, Outputs]:
         """Pooled vectors of a chunk, and what the losses of its tokens need."""

@@ -48,7 +48,15 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
     genes = [match[1] if (match := _ENTREZ.fullmatch(name)) else name for name in table.columns]
     report: dict[str, int | str] = {"n_profiles_not_default": len(table.row_names) - len(kept)}
     take_log = options.values == "log2_tpm"
-    return RawCells(matrix, genes, _obs(files, lines), "tpm", take_log=take_log, report=report)
+    obs = pd.DataFrame({"sample": lines}, index=pd.Index(lines, dtype=object))
+    if "lines" in files:
+        known = read_lines(files["lines"])
+        obs["name"] = [known[line].name if line in known else "" for line in lines]
+        obs["disease"] = [known[line].disease if line in known else "" for line in lines]
+        tissue = [known[line].tissue if line in known else "" for line in lines]
+        if any(tissue):
+            obs["tissue"] = tissue
+    return RawCells(matrix, genes, obs, "tpm", take_log=take_log, report=report)
 
 
 def _count_ids(header: list[str], first: list[str]) -> int:
@@ -80,16 +88,3 @@ def _default_rows(table: NumberTable, path: Path) -> list[int]:
             f"{path}: none of the {len(marks)} rows has Yes in the column {name}: no cell line is left"
         )
     return kept
-
-
-def _obs(files: Mapping[str, Path], lines: list[str]) -> pd.DataFrame:
-    """One row per line: its id as sample, and name, disease and tissue where the table of lines has them."""
-    obs = pd.DataFrame({"sample": lines}, index=pd.Index(lines, dtype=object))
-    if "lines" in files:
-        known = read_lines(files["lines"])
-        obs["name"] = [known[line].name if line in known else "" for line in lines]
-        obs["disease"] = [known[line].disease if line in known else "" for line in lines]
-        tissue = [known[line].tissue if line in known else "" for line in lines]
-        if any(tissue):
-            obs["tissue"] = tissue
-    return obs

@@ -48,7 +48,8 @@ def read_deepcdr(files: Mapping[str, Path], options: Options) -> tuple[pd.DataFr
     The table :data:`COLUMNS`, and numbers for the log.
     """
     drugs = _drugs_by_screen(files)
-    annotated = _annotated(files["annotation"])
+    annotations = delimited.rows(files["annotation"], ("depMapID",), encoding="latin-1")
+    annotated = {row["depMapID"] for row in annotations}
     listed = delimited.rows(files["lines"], ("line", "name", "label"), header=False)
     lines = {row["line"] for row in listed if _wanted(row["label"], options)}
     lines &= annotated
@@ -115,10 +116,6 @@ def _table(pairs: list[tuple[str, str, str, str, str, float]], options: Options)
 
 def _wanted(label: str, options: Options) -> bool:
     return not options.tcga_label or label in TCGA_LABELS
-
-
-def _annotated(path: Path) -> set[str]:
-    return {row["depMapID"] for row in delimited.rows(path, ("depMapID",), encoding="latin-1")}
 
 
 def _drugs_by_screen(files: Mapping[str, Path]) -> dict[str, Drug]:

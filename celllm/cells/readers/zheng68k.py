@@ -29,7 +29,11 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
     archive = files["matrix"]
     matrix, genes, barcodes = read_10x_archive(archive)
     cells = csr_matrix(matrix.T, dtype=np.float32)
-    labels = _labels(files["labels"])
+    path = files["labels"]
+    pairs = [(row["barcodes"], row["celltype"]) for row in delimited.rows(path, ("barcodes", "celltype"))]
+    if (barcode := delimited.first_repeat([barcode for barcode, _ in pairs])) is not None:
+        raise UserError(f"{path}: the barcode '{barcode}' occurs twice")
+    labels = dict(pairs)
     obs = pd.DataFrame({"sample": SAMPLE, "label": [labels.get(b) for b in barcodes]}, index=barcodes)
     check_labels(obs["label"], files["labels"])
     return RawCells(cells, genes, obs)
@@ -67,13 +71,6 @@ def read_10x_archive(archive: Path) -> tuple[Any, list[str], list[str]]:
         )
     kept = np.flatnonzero([fields[2:3] in ([], ["Gene Expression"]) for fields in genes])
     return csr_matrix(matrix)[kept], [genes[i][1] for i in kept], barcodes
-
-
-def _labels(path: Path) -> dict[str, str]:
-    pairs = [(row["barcodes"], row["celltype"]) for row in delimited.rows(path, ("barcodes", "celltype"))]
-    if (barcode := delimited.first_repeat([barcode for barcode, _ in pairs])) is not None:
-        raise UserError(f"{path}: the barcode '{barcode}' occurs twice")
-    return dict(pairs)
 
 
 def _matrix(stream: IO[bytes], where: str) -> Any:
