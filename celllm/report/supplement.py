@@ -155,7 +155,7 @@ def contrast_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
             share = 100 * float(row["effective_rank"]) / float(row["dim"])
             for column, key in (("Uniformity", "uniformity"), ("Alignment", "alignment")):
                 yield _cell(*where, column, name, float(row[key]), f"{float(row[key]):.3f}".replace("-", "−"))
-            yield _cell(*where, "Effective rank / length (%)", name, share, f"{share:.1f}")
+            yield _cell(*where, "Effective rank / dim (%)", name, share, f"{share:.1f}")
 
 
 def within_drug_cells(given: Sources) -> Iterator[tuple[Any, ...]]:

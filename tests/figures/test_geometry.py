@@ -22,7 +22,7 @@ def test_a_panel_for_each_measure(tmp_path: Path, said, paper_size) -> None:
     settings = {"toy": True, "titles": {"celllm": "CellLM $50$"}}
     run_figure("geometry", {"table": tmp_path / "geometry.csv"}, tmp_path / "figure", settings)
     texts = said(tmp_path / "figure")
-    assert {"Mean cosine", "Uniformity", "Alignment", "Effective rank / length (%)"} <= set(texts)
+    assert {"Mean cosine", "Uniformity", "Alignment", "Effective rank / dim (%)"} <= set(texts)
     assert {"CellLM $50$", "celllm_wo_cl", "Zheng68K, [CLS]", "Baron, mean of the genes"} <= set(texts)
     assert len(pd.read_csv(tmp_path / "figure.csv")) == 8
     assert paper_size(tmp_path / "figure")[0] == pytest.approx(178, abs=0.2)

@@ -93,7 +93,7 @@ def test_contrast_beside_score_and_geometry(tmp_path: Path, score_file) -> None:
     ]  # fmt: skip
     assert of_row["macro F1 (%)", "Baron"] == "60.0 ± 14.1"
     assert of_row["Uniformity", "Baron"] == "−0.500"
-    assert of_row["Effective rank / length (%)", "Baron"] == "25.0"
+    assert of_row["Effective rank / dim (%)", "Baron"] == "25.0"
     without = frame["Pre-trained rows", "Frozen"]
     assert (without["Contrast", "on"], without["Loss of the contrast", "start"]) == ("none", "")
     assert "trained without contrast" in Path(tmp_path / "table_s1.md").read_text()
