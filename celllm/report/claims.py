@@ -208,10 +208,7 @@ class _Judge:
         if mean.empty:
             return Finding(missing="The data sets share no split number")
         remarks = self.remarks(claim, mean, claim.cells, rival)
-        ours, column = self.interval(mean, claim.cells[0]), self.book.column(claim.cells[0])
-        if rival is None:  # no score lies beyond what its metric can be
-            least, most = (SCALE[claim.unit] * end for end in column.metric.range)
-            ours = replace(ours, low=max(ours.low, least), high=min(ours.high, most))
+        ours = self.interval(mean, claim.cells[0], claim.unit, rival is not None)
         return Finding(comparison=ours, remarks=remarks)
 
     def ordering(self, claim: Claim) -> Finding:
@@ -227,7 +224,8 @@ class _Judge:
                     return Finding(missing=series)
                 pair = f"against {self.title(rival)}, {self.book.where(cell)}"
                 remarks = self.remarks(claim, series, [cell], rival)
-                found.append(Finding(self.interval(series, cell), pair=pair, remarks=remarks))
+                ours = self.interval(series, cell, claim.unit, is_difference=True)
+                found.append(Finding(ours, pair=pair, remarks=remarks))
         adjusted = holm([finding.comparison.p for finding in found if finding.comparison])
         pairs = [
             replace(finding, comparison=replace(finding.comparison, p=p), n_pairs=len(found))
@@ -307,11 +305,20 @@ class _Judge:
             )
         return " ".join(texts)
 
-    def interval(self, values: "pd.Series[float]", cell: CellOf) -> Comparison:
-        """The interval over splits and, where there are several, over pre-trainings."""
+    def interval(
+        self, values: "pd.Series[float]", cell: CellOf, unit: str, is_difference: bool
+    ) -> Comparison:
+        """The interval over splits and, where there are several, over pre-trainings.
+
+        It ends where the metric does, or a difference of two of its values.
+        """
         task = self.book.column(cell).task
         ratio = self.settings.test_over_train.get(task, self.book.tasks[task].test_over_train)
-        return crossed_t(_complete(values).to_numpy().T, ratio)
+        ours = crossed_t(_complete(values).to_numpy().T, ratio)
+        least, most = (SCALE[unit] * end for end in self.book.column(cell).metric.range)
+        if is_difference:
+            least, most = least - most, most - least
+        return replace(ours, low=max(ours.low, least), high=min(ours.high, most))
 
     def model(self, cell: CellOf) -> str:
         """The run's model that stands for a row of the paper."""

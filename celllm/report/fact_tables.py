@@ -30,7 +30,10 @@ def fact_frame(table: FactTable, facts: Mapping[str, Any], run: str, toy: bool) 
                 ours = round(100 * fact / total, 2)
             elif not share and column != table.columns[0]:
                 ours, reason = None, NOTHING
-            status = NOT_MEASURED if ours is None else SAME if as_text(paper) == as_text(ours) else DIFFERS
+            paper_text, our_text = (
+                f"{v:.2f}" if share and v is not None else as_text(v) for v in (paper, ours)
+            )
+            status = NOT_MEASURED if ours is None else SAME if paper_text == our_text else DIFFERS
             cells.append(
                 {
                     "run": run,
@@ -39,8 +42,8 @@ def fact_frame(table: FactTable, facts: Mapping[str, Any], run: str, toy: bool) 
                     "group": row.group,
                     "title": row.title,
                     "column": column,
-                    "paper": as_text(paper),
-                    "ours": as_text(ours),
+                    "paper": paper_text,
+                    "ours": our_text,
                     "difference": _difference(paper, ours) if table.differences else "",
                     "status": status,
                     "reason": row.note if status == DIFFERS and not toy else reason,
@@ -66,7 +69,11 @@ def as_text(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.0f}" if value == int(value) and abs(value) >= 1 else f"{value:.6g}"
+        return (
+            f"{value:,.0f}"
+            if value == int(value) and abs(value) >= 1
+            else f"{value:.{6 if abs(value) >= 1e-4 else 2}g}"
+        )
     if isinstance(value, list | tuple):
         return ", ".join(as_text(v) for v in value)
     return str(value)

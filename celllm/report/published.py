@@ -300,8 +300,9 @@ def load() -> Paper:
 
 def data_set_title(data_set: str) -> str:
     """The paper's spelling of a data set's name."""
-    columns = [c for table in load().tables.values() for c in table.columns]
-    return next((c.group_title for c in columns if c.data_set == data_set and c.group == data_set), data_set)
+    columns = [c for table in load().tables.values() for c in table.columns if c.data_set == data_set]
+    titles = [c.group_title.partition(",")[0] for c in columns]  # without ", few-shot"
+    return next((title for title in titles if title.lower() == data_set), data_set)
 
 
 def _score_table(name: str, entry: Mapping[str, Any], metrics: Mapping[str, Metric]) -> ScoreTable:

@@ -357,9 +357,11 @@ def plain_view(
             for row, cells in of_group.groupby("title", sort=False):
                 shown = dict.fromkeys(columns, empty | {"text": "–", "order": "", "measured": False})
                 for cell in cells.to_dict("records"):
-                    there = cell["text"] != ""
+                    text, _, below = cell["text"].partition(" (")
+                    there = text != ""
                     shown[cell["over"], cell["column"]] = empty | {
-                        "text": cell["text"] if there else "–",
+                        "text": text if there else "–",
+                        "n": below.removesuffix(")"),
                         "missing": not there,
                         "measured": True,
                         "mark": notes.mark(cell["reason"]),

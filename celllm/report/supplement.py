@@ -26,6 +26,7 @@ STRICT = "strict"
 LEAST_PAIRS = 5  # of a drug in a split, for a correlation
 MAIN = {"macro_f1": "percent", "f1": "percent", "pearson": "fraction"}  # what a task is summed up by
 SCENARIOS = {"drug_few_shot": ", few-shot", "drug_full": ", full data"}
+ON = {"pooled": "pooled", "cls": "[CLS]"}
 SHOWN = ("celllm", "scbert", "logistic_regression")  # whose classes stand in Table S4
 
 
@@ -139,7 +140,9 @@ def contrast_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
         of_model = [row for row in rows if row["model"] == model and row["embedding"] == "mean"]
         first = of_model[0]
         kind = (
-            "none" if first["contrast"] == "none" else f"{first['contrast_on']}, τ = {first['temperature']}"
+            "none"
+            if first["contrast"] == "none"
+            else f"{ON[first['contrast_on']]}, τ = {first['temperature']}"
         )
         yield _cell(*where, "Contrast", "on", 0.0, kind)
         for column in ("ignorant", "start", "end"):
@@ -176,7 +179,7 @@ def within_drug_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
             columns=["drug", "pearson", "spearman", "rmse"],
         )
         of_drug = drugs.groupby("drug").mean().dropna()
-        yield _cell(*where, "Pooled", "Pearson", pooled, f"{pooled:.3f}")
+        yield _cell(*where, "Pooled", "Pearson", pooled, f"{pooled:.3f}".replace("-", "−"))
         if of_drug.empty:
             reason = f"no drug has {LEAST_PAIRS} tested pairs in a split"
             yield _cell(*where, "Pearson", "mean over drugs", float("nan"), "", reason)

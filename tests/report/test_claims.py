@@ -482,6 +482,8 @@ def test_an_interval_ends_where_the_metric_does(verdict_on) -> None:
     assert (float(row["high"]), float(row["low"]) > 0) == (100.0, True)
     row = verdict_on([1.0, 30.0, 0.0, 0.0, 0.0], [70.0] * 5, "annotation-f1")
     assert float(row["low"]) == 0.0
+    row = verdict_on([0.0, 90.0, 0.0, 0.0, 99.0], [99.0] * 5)
+    assert (float(row["low"]), float(row["high"]) < 100) == (-100.0, True)  # of a difference, twice as far
 
 
 def test_one_split_is_never_enough_for_a_difference(verdict_on) -> None:

@@ -317,7 +317,7 @@ def test_tables_of_facts_compare_with_what_was_measured(tmp_path) -> None:
     run_table("tabled2", [], {}, {"run": "x", "toy": True}, tmp_path / "d2", [facts])
     frame = pd.read_csv(tmp_path / "d2.csv", dtype=str, keep_default_na=False).set_index(["title", "column"])
     assert list(frame.loc[("Beta", "Cells"), ["paper", "ours", "status"]]) == ["2,525", "3", "differs"]
-    assert frame.loc[("Beta", "Share (%)"), "ours"] == "75"
+    assert frame.loc[("Beta", "Share (%)"), "ours"] == "75.00"
     assert frame.loc[("Mast", "Cells"), "ours"] == "0"
     assert "Table D.2" in (tmp_path / "d2.html").read_text()
 
