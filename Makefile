@@ -11,6 +11,10 @@ TORCH_BUILD := $(shell grep ^torch== constraints.txt)+$(TORCH)
 TOY := results/toy$(if $(CELLLM_MIRROR),-$(notdir $(realpath $(CELLLM_MIRROR))))
 SNAKEMAKE := PATH="$(BIN):$$PATH" $(BIN)/snakemake --configfile config/toy.yaml --cores $(CORES)
 
+# Rules that would take all cores for themselves.
+SCORING := annotate drug_sensitivity drug_response
+MANY_THREADS := pretrain graphmae geometry held_out $(SCORING) $(addsuffix _controls,$(SCORING))
+
 .PHONY: setup toy test docs lint typecheck unit clean
 
 setup: $(STAMP)
@@ -35,7 +39,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 toy: setup
 	@mkdir -p $(TOY)
-	$(SNAKEMAKE) --set-threads pretrain=1 annotate=1 drug_sensitivity=1 drug_response=1 held_out=1 graphmae=1 geometry=1 -- all
+	$(SNAKEMAKE) --set-threads $(addsuffix =1,$(MANY_THREADS)) -- all
 	@[ $(TOY)/snakemake-report.html -nt $(TOY)/manifest.json ] || \
 	  $(SNAKEMAKE) all --report $(TOY)/snakemake-report.html >/dev/null 2>$(TOY)/logs/snakemake-report.log
 	@echo; echo "Tables:  $(TOY)/tables/    Figures: $(TOY)/figures/    Claims: $(TOY)/claims.md"

@@ -185,18 +185,8 @@ def _save_traceback(name: str, error: Exception) -> str:
 
 
 def run() -> NoReturn:
-    """Run the command line's command and leave with its status.
-
-    ``score`` does its work in a child process: where that alone is killed or crashes, the command is run once
-    more to write down what was lost.
-    """
-    words = sys.argv[1:]
-    if words[:1] == ["score"] and not {"-h", "--help", "--killed-by"} & set(words):
-        from celllm.apart import killed_by
-
-        if (number := killed_by()) is not None:
-            words += ["--killed-by", str(number)]
-    status = main(words)
+    """Run the command line's command and leave with its status."""
+    status = main()
     if status == 2:
         # Without the clean-up at exit: HDF5 closes its files once more there, and crashes on a full disk.
         sys.stdout.flush()

@@ -1,45 +1,83 @@
-"""A command that outlives its own work: memory runs out in a child process, and the command can say so."""
+"""Work in a child process: what is killed there does not take along the command that waits for it."""
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from types import FrameType
+from typing import TypeVar
+
+from celllm.interruption import Interrupted
+
+T = TypeVar("T")
 
 # Sent by whoever wants the command to end, not by what went wrong in it.
-ASKED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+ASKED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
-def killed_by() -> int | None:
-    """Let a child process go on from here.
+class KilledError(Exception):
+    """A child process crashed or was killed from outside, by the signal of this number."""
 
-    Returns
-    -------
-    None in the child, which does the work. The parent waits for it and ends as it does; this returns there
-    only when the child crashed or was killed from outside, with the number of the signal.
+    def __init__(self, number: int) -> None:
+        super().__init__(f"a child process was ended by {signal.Signals(number).name}")
+        self.number = number
+
+
+def run_apart(work: Callable[[], T]) -> T:
+    """Do work in a child process: the memory that it takes and what it imports are gone afterwards.
+
+    The child gets the signals that ask this process to end, and ends with it in any case. This process must
+    not have used threads or a GPU. What ``work`` returns or raises is pickled, and small.
+
+    Raises
+    ------
+    KilledError
+        When the child crashes or is killed.
+    Interrupted
+        When a signal asked it to end. Besides, whatever ``work`` raises.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    parent = os.getpid()
-    child = os.fork()
-    if child == 0:
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: it does not outlive the command
-            if os.getppid() != parent:
-                os._exit(1)
-        return None
+    here, there = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(target=_report, args=(work, there, os.getpid()))
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        os.kill(child, number)
+        os.kill(int(child.pid or 0), number)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, pass_on)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both
-    _, status = os.waitpid(child, 0)
-    if not os.WIFSIGNALED(status):
-        os._exit(os.WEXITSTATUS(status))
-    ended = os.WTERMSIG(status)
-    if ended in ASKED:
-        signal.signal(ended, signal.SIG_DFL)
-        os.kill(parent, ended)
-    return ended
+    # No signal gets lost between the start of the child and the handlers here.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ASKED)
+    child.start()
+    before = {number: signal.signal(number, pass_on) for number in ASKED}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKED)
+    there.close()
+    child.join()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    try:
+        found, error = here.recv()
+    except EOFError:
+        ended = -int(child.exitcode or -signal.SIGKILL)
+        if ended in (*ASKED, signal.SIGINT):
+            raise Interrupted(signal.Signals(ended).name) from None
+        raise KilledError(ended) from None
+    if error is not None:
+        raise error
+    return found
+
+
+def _report(work: Callable[[], T], to: Connection, parent: int) -> None:
+    for number in ASKED:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKED)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: it does not outlive the command
+        if os.getppid() != parent:
+            os._exit(1)
+    try:
+        to.send((work(), None))
+    except (Exception, Interrupted, KeyboardInterrupt) as error:  # noqa: BLE001 - the parent raises it
+        error.add_note("".join(traceback.format_exception(error))[-20_000:])  # for a saved traceback
+        to.send((None, error))

@@ -209,9 +209,14 @@ class Bill:
         for section in self.plan.sections():
             rule = "annotate" if section == "annotation" else section
             names = self.plan.data_sets[roles[section]] if section in roles else [SCREEN]
+            controls = self.plan.controls(section)
             for model in [*self.config[section]["models"], *self.plan.replicates(section)]:
                 for name in names:
-                    yield replace(self._score(section, model, name), rule=rule, row=model)
+                    line = replace(self._score(section, model, name), rule=rule, row=model)
+                    if model in controls:
+                        jobs = int(model == controls[0])  # one for all of them
+                        line = replace(line, rule=f"{rule}_controls", row="all controls", jobs=jobs)
+                    yield line
 
     def _score(self, section: str, model: str, name: str) -> Line:
         row = self.config["models"][model]

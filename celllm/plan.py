@@ -41,6 +41,12 @@ SAMPLES = "prepared/{name}/samples.tsv"
 RESPONSES = "prepared/{name}.responses.csv"
 
 
+def is_control(row: Mapping[str, Any]) -> bool:
+    """Whether a row is a baseline of the group ``control``, by a method of the package."""
+    ours = "conda" not in row and not outside.file_of(row.get("method") or "")
+    return row["kind"] == "baseline" and row["group"] == "control" and ours
+
+
 class Plan:
     """Files and settings of a run.
 
@@ -237,6 +243,21 @@ class Plan:
             row[row["kind"]] = row.pop("file").get(data_set)
         return row | ({"replicate_of": of} if of else {})
 
+    def controls(self, section: str) -> list[str]:
+        """Rows of a section that one job scores on a data set: most take less time than its start."""
+        rows = self.config["models"]
+        return [name for name in self.config[section]["models"] if is_control(rows[name])]
+
+    @property
+    def scored_alone(self) -> list[str]:
+        """All other rows."""
+        return [name for name, row in self.config["models"].items() if not is_control(row)]
+
+    def control_rows(self, section: str) -> str:
+        """The controls of a section, each with its settings; JSON text."""
+        rows = [self.row(n) | {"settings": self.settings(section, n)} for n in self.controls(section)]
+        return json.dumps(rows, sort_keys=True)
+
     def encoder_files(self, model: str) -> list[str]:
         """What the encoder of a row is read from: its file, or the gene embeddings of an untrained one."""
         name = self.pretrained(model)
@@ -358,6 +379,11 @@ class Plan:
         """What scoring a row on one ``{data_set}`` writes: scores, predictions, probabilities of classes."""
         of_classes = () if section == "drug_response" else ("probabilities.npz",)
         return self.score_patterns(section, "csv", "predictions.csv", *of_classes)
+
+    def control_outputs(self, section: str) -> list[str]:
+        """What scoring the controls of a section on one ``{data_set}`` writes."""
+        rows = self.controls(section) or ["none"]
+        return [p.replace("{model}", name) for p in self.row_outputs(section) for name in rows]
 
     def score_patterns(self, section: str, *kinds: str) -> list[str]:
         """Files of one row on one ``{data_set}``: for each task under each protocol, one of each kind."""

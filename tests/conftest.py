@@ -22,6 +22,9 @@ RULES_OF_MANY_THREADS = (
     "drug_sensitivity",
     "drug_response",
     "held_out",
+    "annotate_controls",
+    "drug_sensitivity_controls",
+    "drug_response_controls",
     "graphmae",
     "geometry",
 )

@@ -12,7 +12,7 @@ import pytest
 from celllm.config import complete, lay_over, merged
 from celllm.errors import UserError
 from celllm.io import read_yaml
-from celllm.plan import CELLS, FACT_TABLES, SCREEN, SUPPLEMENT, Plan
+from celllm.plan import CELLS, FACT_TABLES, SCREEN, SUPPLEMENT, Plan, is_control
 from celllm.report.captions import CAPTIONS
 from tests.places import CONFIG
 
@@ -267,6 +267,32 @@ def test_without_protocol_strict_there_are_no_predictions() -> None:
     plan = planned({"annotation": {"protocols": ["paper"]}, "tables": ["table1"]})
     assert plan.predictions == {}
     assert plan.table_settings("table1")["protocols"] == ["paper"]
+
+
+def test_controls_are_scored_together() -> None:
+    plan = planned({"annotation": {"models": ["celllm", "scanpy", "majority", "knn_pca"]}})
+    assert plan.controls("annotation") == ["majority", "knn_pca"]
+    assert {"celllm", "scanpy", "deepcdr"} <= set(plan.scored_alone)
+    assert not {"majority", "ridge"} & set(plan.scored_alone)
+    rows = json.loads(plan.control_rows("annotation"))
+    assert [(row["name"], row["settings"]) for row in rows] == [("majority", {}), ("knn_pca", {})]
+    outputs = plan.control_outputs("annotation")
+    assert len(outputs) == 2 * 3 * 3  # scores, predictions and probabilities under three protocols
+    assert "results/toy/scores/annotation/{data_set}/knn_pca/paper.csv" in outputs
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        ({}, True),
+        ({"group": "added"}, False),
+        ({"kind": "encoder"}, False),
+        ({"method": "mine.py:METHOD"}, False),
+        ({"conda": "mine.yaml"}, False),
+    ],
+)
+def test_a_method_of_ones_own_is_scored_alone(change: dict[str, str], wanted: bool) -> None:
+    assert is_control({"kind": "baseline", "group": "control", "method": "ridge"} | change) == wanted
 
 
 def test_rows_are_shown_in_the_order_of_the_configuration() -> None:

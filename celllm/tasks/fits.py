@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from celllm.corpus.splits import Parts
-from celllm.io import atomic, sha256, write_text
+from celllm.io import atomic, sha256
 from celllm.methods.method import Probabilities
 from celllm.scores import scores
 
@@ -125,20 +125,6 @@ class FitStore:
     def n_kept(self) -> int:
         """Finished fits on disk."""
         return len(list(self.folder.glob("*.npz")))
-
-    def note_kill(self, attempts_left: int, number: int) -> None:
-        """Write down the signal that ended an attempt, for those that are left."""
-        write_text(self.folder / f"killed-{attempts_left}", str(number))
-
-    def kills(self, attempts_left: int) -> list[int]:
-        """Signals that ended earlier attempts; notes of an earlier run go, and all when none is left."""
-        found = []
-        for path in sorted(self.folder.glob("killed-*")):
-            if earlier := int(path.name.partition("-")[2]) > attempts_left:
-                found.append(int(path.read_text(encoding="utf-8")))
-            if not earlier or not attempts_left:
-                path.unlink()
-        return found
 
     def clear(self) -> None:
         """Remove the fits of a row whose scores are written."""

@@ -307,21 +307,27 @@ def seed_of(seed: int, fold: int) -> int:
     return int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
 
 
-def read_row(model: Mapping[str, Any] | str) -> dict[str, Any]:
-    """The model's row from a mapping or JSON text.
+def read_rows(models: Mapping[str, Any] | Sequence[Mapping[str, Any]] | str) -> list[dict[str, Any]]:
+    """The row of a model, or those of several, from mappings or JSON text.
 
     Raises
     ------
     UserError
-        When it is neither, has no name, or is of no known kind.
+        For anything else, a row without a name or of no known kind, and two rows of one name.
     """
     try:
-        row = json.loads(model) if isinstance(model, str) else dict(model)
+        found = json.loads(models) if isinstance(models, str) else models
     except json.JSONDecodeError as error:
         raise UserError(f"model: not valid JSON ({error})") from error
-    if not isinstance(row, dict) or "name" not in row or row.get("kind") not in KINDS:
-        raise UserError(f"model: expected a row with the keys 'name' and 'kind' (one of {', '.join(KINDS)})")
-    return row
+    rows: list[Any] = list(found) if isinstance(found, list | tuple) else [found]
+    for row in rows:
+        if not isinstance(row, Mapping) or "name" not in row or row.get("kind") not in KINDS:
+            expected = f"'name' and 'kind' (one of {', '.join(KINDS)})"
+            raise UserError(f"model: expected a row with the keys {expected}")
+    names = [row["name"] for row in rows]
+    if not rows or len(set(names)) < len(names):
+        raise UserError(f"model: expected rows of different names, got {', '.join(names) or 'none'}")
+    return [dict(row) for row in rows]
 
 
 def check_protocols(protocols: Sequence[str]) -> None:

@@ -1,27 +1,23 @@
 """The commands of the tasks: draw the splits of a data set, score a method on them."""
 
 import dataclasses
-import logging
-import signal
 from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from celllm.cells import embeddings
 from celllm.cells.genes import Vocabulary
-from celllm.corpus.splits import write_splits
-from celllm.errors import UserError
-from celllm.interruption import EXIT_INTERRUPTED, Interrupted, StopRequest
+from celllm.corpus.splits import Parts, write_splits
 from celllm.methods.outside import file_of
 from celllm.scores import scores
+from celllm.scores.scores import Score
 from celllm.tasks.elsewhere import take_scores
-from celllm.tasks.fits import FitStore, Fitted, identity
+from celllm.tasks.fits import FitStore, identity
 from celllm.tasks.folds import places, saved_splits
-from celllm.tasks.runner import Runner, check_protocols, read_row, run_task
-from celllm.tasks.task import task_of
-from celllm.training.attempts import Attempts
-
-log = logging.getLogger(__name__)
+from celllm.tasks.job import Job, run_all
+from celllm.tasks.runner import Runner, check_protocols, read_rows, run_task
+from celllm.tasks.task import Task, task_of
 
 
 def run_splits(
@@ -66,16 +62,17 @@ def run_score(
     data_set: str,
     genes: str | Path,
     splits: Sequence[str | Path],
-    model: Mapping[str, Any] | str,
+    model: Mapping[str, Any] | Sequence[Mapping[str, Any]] | str,
     protocols: Sequence[str],
     out: str | Path,
     responses: str | Path | None = None,
     settings: Mapping[str, Any] | str | None = None,
     seed: int = 0,
-    attempts_left: int = 0,
-    killed_by: int | None = None,
+    attempt: int = 1,
+    attempts: int = 1,
+    apart: bool = False,
 ) -> int:
-    """One method on all splits of a data set -> scores and predictions.
+    """One method, or several in turn, on all splits of a data set -> scores and predictions.
 
     Parameters
     ----------
@@ -88,9 +85,10 @@ def run_score(
     splits
         Files that ``celllm splits`` wrote for this data set, one or more of one task: they say which it is.
     model
-        The model's row with its ``name``, as mapping or JSON; that of a pre-trained encoder has the path of
-        its file as ``encoder``. The scores of a row with ``replicate_of`` bear the name of that row, and
-        their seed tells them from its own. What is made elsewhere stands under ``embedding`` or ``scores``.
+        The model's row with its ``name``, as mapping or JSON, or a list of rows with their ``settings``. That
+        of a pre-trained encoder has the path of its file as ``encoder``. The scores of a row with
+        ``replicate_of`` bear the name of that row, and their seed tells them from its own. What is made
+        elsewhere stands under ``embedding`` or ``scores``.
     protocols
         Some of ``strict``, ``no_refit`` and ``paper``, see :mod:`celllm.tasks.protocols`. A fit that two of
         them share is made once; all share what the method prepared for the data set.
@@ -103,13 +101,14 @@ def run_score(
         Of the method, as mapping or JSON.
     seed
         Of the method; each split gets its own from it.
-    attempts_left
-        How often this command is run again if it is killed, as by Snakemake with more memory: it then fails,
-        and its finished fits are kept for the next attempt. The last attempt after two that were killed fits
-        nothing more: what is missing is a row with the status ``out-of-memory`` (``failed`` after a crash).
-        The finished fits stay, for who forces the row to be scored again with more memory.
-    killed_by
-        The signal that ended this attempt: where none is left, it writes such rows at once.
+    attempt, attempts
+        Number of times that a workflow has begun this command, this time included, and how often it does, as
+        with more memory after a kill: finished fits are kept from one to the next. What the last one cannot
+        finish for a kill is a row with the status ``out-of-memory`` (``failed`` after a crash); see
+        :class:`celllm.tasks.job.Job`.
+    apart
+        Do the work of each row in a child process of its own: where that is killed, this command lives on.
+        Several rows share the reading of the data.
 
     Returns
     -------
@@ -118,65 +117,39 @@ def run_score(
     Raises
     ------
     UserError
-        For bad input. What happens while a split is fitted is a row instead.
+        For bad input, and for an attempt that was killed. What happens while a split is fitted is a row
+        instead.
     """
-    row = read_row(model)
+    rows = read_rows(model)
     check_protocols(protocols)
     saved = saved_splits(splits, data_set)
     kind = task_of(next(iter(saved.values())).task)
-    base = scores.of_row(kind.table, data_set, row.get("replicate_of", row["name"]), seed)
-    if row["kind"] == "scores":
-        take_scores(row, list(saved.values()), kind.metrics, base, protocols, out)
-        return 0
-    runner = Runner.of_row(row, settings, seed, kind)
-    inputs = {"cells": cells, "genes": genes, "responses": responses, **files_of(row)}
-    what = {"row": row, "settings": runner.settings.science(), "seed": seed, "data set": data_set}
     tasks = "+".join(sorted(splits.task for splits in saved.values()))
-    store = FitStore(Path(out, ".fits", tasks, data_set, row["name"]), identity(inputs, what))
-    if killed_by is not None and attempts_left:
-        store.note_kill(attempts_left, killed_by)
-        said = f"{_lost(killed_by).reason}; {store.n_kept} finished fits are kept for the next attempt"
-        raise UserError(said)
-    kills = [killed_by] if killed_by is not None else store.kills(attempts_left)
-    lost = _lost(kills[0]) if killed_by is not None or (len(kills) > 1 and not attempts_left) else None
-    store = dataclasses.replace(store, lost=lost)
-    log.info("%d fits of an earlier attempt are kept", store.n_kept)
-    try:
-        with Attempts(store.folder, unit="fit") as attempts, StopRequest() as stop:
-            attempts.started(store.n_kept)
-            try:
-                with stop.at_once():
-                    task = kind.read(cells, responses, Vocabulary.read(genes))
-                    folds = {
-                        drawn.task: places(path, drawn, task.ids.tolist()) for path, drawn in saved.items()
-                    }
-                    runner = dataclasses.replace(runner if lost else runner.prepared(task, row), store=store)
-                    complete = run_task(task, folds, runner, base, protocols, out, row["name"])
-            except Interrupted as asked:
-                log.warning(
-                    "%s: stopped with %d finished fits; the same command resumes", asked, store.n_kept
-                )
-                attempts.interrupted(store.n_kept)
-                return EXIT_INTERRUPTED
-    except Exception:
-        if not store.n_kept:  # nothing that another attempt could go on from
-            store.clear()
-        raise
-    if complete:
-        store.clear()
-    return 0
 
+    @cache
+    def data() -> tuple[Task, dict[str, list[Parts]]]:
+        task = kind.read(cells, responses, Vocabulary.read(genes))
+        return task, {drawn.task: places(path, drawn, task.ids.tolist()) for path, drawn in saved.items()}
 
-def _lost(killed_by: int) -> Fitted:
-    """What stands in for the fits that a killed process did not finish."""
-    name = signal.Signals(killed_by).name
-    if killed_by == signal.SIGKILL:
-        reason = (
-            f"killed from outside ({name}), as when memory runs out; give the job more (mem_mb in the "
-            "profile), or lower token_budget or batch_size of its settings"
-        )
-        return Fitted(None, scores.OUT_OF_MEMORY, reason, 0.0, 0.0)
-    return Fitted(None, scores.FAILED, f"the process crashed ({name})", 0.0, 0.0)
+    def work(row: Mapping[str, Any], runner: Runner, base: Score, store: FitStore) -> bool:
+        task, folds = data()
+        ready = dataclasses.replace(runner if store.lost else runner.prepared(task, row), store=store)
+        return run_task(task, folds, ready, base, protocols, out, row["name"])
+
+    jobs = []
+    for row in rows:
+        base = scores.of_row(kind.table, data_set, row.get("replicate_of", row["name"]), seed)
+        if row["kind"] == "scores":
+            take_scores(row, list(saved.values()), kind.metrics, base, protocols, out)
+            continue
+        runner = Runner.of_row(row, row.pop("settings", settings), seed, kind)
+        inputs = {"cells": cells, "genes": genes, "responses": responses, **files_of(row)}
+        what = {"row": row, "settings": runner.settings.science(), "seed": seed, "data set": data_set}
+        store = FitStore(Path(out, ".fits", tasks, data_set, row["name"]), identity(inputs, what))
+        jobs.append(Job(store, partial(work, row, runner, base), attempt, attempts))
+    if len(jobs) > 1:
+        data()  # here, so that all child processes share it
+    return run_all(jobs, apart)
 
 
 def files_of(row: Mapping[str, Any]) -> dict[str, str]:

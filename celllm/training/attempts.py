@@ -2,6 +2,7 @@
 
 import csv
 import os
+import signal
 import socket
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from celllm.errors import UserError
 from celllm.io import atomic
 
-COLUMNS = ("started", "host", "slurm_job", "first_step", "last_step", "seconds", "status")
+COLUMNS = ("started", "host", "slurm_job", "attempt", "first_step", "last_step", "seconds", "status")
 PATIENCE = 3
 """Interruptions one after the other that no step was finished between."""
 
@@ -42,7 +43,8 @@ class Attempts:
         self.began = time.monotonic()
         now = time.strftime("%Y-%m-%dT%H:%M:%S")
         job = os.environ.get("SLURM_JOB_ID", "")
-        self.row = dict(zip(COLUMNS, (now, socket.gethostname(), job, "", "", "0", "running"), strict=True))
+        values = (now, socket.gethostname(), job, str(attempt), "", "", "0", "running")
+        self.row = dict(zip(COLUMNS, values, strict=True))
         self.rows.append(self.row)
         self._write()
 
@@ -76,6 +78,27 @@ class Attempts:
                 f"interrupted {PATIENCE} times before a {self.unit} was finished: ask for more time, or make "
                 f"a {self.unit} shorter"
             )
+
+    def killed(self, number: int) -> None:
+        """Its work was ended by this signal."""
+        self.row["status"] = f"killed by {signal.Signals(number).name}"
+
+    def kills(self) -> list[int]:
+        """Signals that ended the attempts before this one, back to the first that the workflow has begun.
+
+        One that left no word was killed with all that could have written it.
+        """
+        found: list[int] = []
+        for row in reversed(self.rows[:-1]):
+            if self.row["attempt"] == "1":
+                break
+            if row["status"] == "running":
+                found.insert(0, signal.SIGKILL)
+            elif row["status"].startswith("killed by "):
+                found.insert(0, signal.Signals[row["status"].removeprefix("killed by ")])
+            if row["attempt"] == "1":
+                break
+        return found
 
     def __enter__(self) -> "Attempts":
         return self

@@ -52,7 +52,17 @@ ROW = '{"name": "mine", "kind": "baseline", "method": "mine.py:METHOD"}'
 
 def command(files: Files, *more: str) -> list[str]:
     words = ["score", "--cells", str(files.cells), "--data-set", "planted", "--genes", str(files.genes)]
-    words += ["--splits", str(files.splits), "--model", ROW, "--protocols", "strict", "--out", "scores"]
+    words += [
+        "--splits",
+        str(files.splits),
+        "--model",
+        ROW,
+        "--protocols",
+        "strict",
+        "--out",
+        "scores",
+        "--apart",
+    ]
     return [sys.executable, "-m", "celllm", *words, *more]
 
 
@@ -70,6 +80,10 @@ def start(files: Files, folder: Path, *more: str, **variables: Any) -> "subproce
         text=True,
         check=False,
     )
+
+
+def attempt(number: int, of: int) -> list[str]:
+    return ["--attempt", str(number), "--attempts", str(of)]
 
 
 def results(folder: Path) -> tuple[pd.DataFrame, bytes]:
@@ -93,7 +107,7 @@ def whole(files: Files, tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.Da
 def test_a_killed_attempt_keeps_its_fits_for_the_next(
     files: Files, tmp_path: Path, whole: tuple[pd.DataFrame, bytes], at: int
 ) -> None:
-    killed = start(files, tmp_path, "--attempts-left", "1", AT=at, DO=int(signal.SIGKILL))
+    killed = start(files, tmp_path, *attempt(1, 2), AT=at, DO=int(signal.SIGKILL))
     assert killed.returncode == 2
     last = killed.stderr.strip().splitlines()[-1]
     assert "killed from outside (SIGKILL)" in last and f"{at - 1} finished fits are kept" in last
@@ -137,15 +151,15 @@ def test_after_two_kills_the_last_attempt_fits_nothing(
 ) -> None:
     """A scheduler that calls every job failed in which something was killed would never get a table."""
     for round_ in (1, 2):  # the second as after --forcerun: notes of the first do not count
-        for left in (2, 1):
-            killed = start(files, tmp_path, "--attempts-left", str(left), AT=2 * round_ + 1 - left, DO=9)
+        for number in (1, 2):
+            killed = start(files, tmp_path, *attempt(number, 3), AT=2 * (round_ - 1) + number, DO=9)
             assert killed.returncode == 2, killed.stderr
         if round_ == 1:
-            done = start(files, tmp_path, "--attempts-left", "0", AT=1, DO=9)
+            done = start(files, tmp_path, *attempt(3, 3), AT=1, DO=9)
             assert done.returncode == 0, done.stderr
             assert (tmp_path / "fits").read_text().count("fit") == 2
             assert set(results(tmp_path)[0]["status"]) == {scores.OUT_OF_MEMORY}
-    assert start(files, tmp_path, "--attempts-left", "1").returncode == 0
+    assert start(files, tmp_path, *attempt(2, 3)).returncode == 0
     assert results(tmp_path)[1] == whole[1]
 
 

@@ -343,14 +343,37 @@ def test_rows_without_pre_training_of_their_own(snakemake, tmp_path: Path) -> No
     assert '"head": []' in frozen
 
 
+def n_alone(section: str) -> int:
+    """Rows of a section that have a job of their own: all but the controls."""
+    config = completed({})
+    rows = [config["models"][name] for name in set(config[section]["models"])]
+    return sum(row["kind"] == "encoder" or row["group"] != "control" for row in rows)
+
+
 def test_a_run_makes_what_its_tables_need_and_no_more(snakemake, tmp_path: Path) -> None:
     overlay = tmp_path / "tables.yaml"
     toy = str(ROOT / "config/toy.yaml")
-    n_models = {section: len(set(completed({})[section]["models"])) for section in SECTION_OF.values()}
+    alone = {section: n_alone(section) for section in SECTION_OF.values()}
     for tables, n_jobs in {
-        "table1": {"annotate": (n_models["annotation"] + 2) * 2, "drug_sensitivity": 0, "drug_response": 0},
-        "tableb1": {"annotate": 0, "drug_sensitivity": 0, "drug_response": n_models["drug_response"]},
-        "table2": {"annotate": 0, "drug_sensitivity": n_models["drug_sensitivity"] * 2, "pair_splits": 0},
+        "table1": {
+            "annotate": (alone["annotation"] + 2) * 2,
+            "annotate_controls": 2,
+            "drug_sensitivity": 0,
+            "drug_response": 0,
+            "drug_response_controls": 0,
+        },
+        "tableb1": {
+            "annotate": 0,
+            "annotate_controls": 0,
+            "drug_response": alone["drug_response"],
+            "drug_response_controls": 1,
+        },
+        "table2": {
+            "annotate": 0,
+            "pair_splits": 0,
+            "drug_sensitivity": alone["drug_sensitivity"] * 2,
+            "drug_sensitivity_controls": 2,
+        },
     }.items():
         overlay.write_text(f"tables: [{tables}]\n")
         plan = snakemake(

@@ -74,13 +74,16 @@ def test_resources_run_nothing_again(finished: Path) -> None:
     [
         ("pretraining: {by_model: {celllm: {epochs: 7}}}", {"pretrain", "annotate", "manifest"}),
         ("annotation: {finetuning_by_model: {frozen: {epochs: 7}}}", {"annotate", "manifest"}),
+        ("annotation: {baselines: {knn_pca: {k: 3}}}", {"annotate_controls", "table", "manifest"}),
     ],
 )
 def test_science_does(finished: Path, change: str, rules: set[str]) -> None:
     text = with_overlay(finished, change)
     again = set(re.findall(r"^(?:local)?rule (\w+):", text, re.M))
     assert rules <= again
-    assert "prepare" not in again and ("pretrain" in again) == ("pretrain" in rules)
+    assert "prepare" not in again
+    for rule in ("pretrain", "annotate", "annotate_controls", "drug_sensitivity_controls"):
+        assert (rule in again) == (rule in rules)
 
 
 def test_an_equal_graphmae_trains_nothing_again(finished: Path) -> None:

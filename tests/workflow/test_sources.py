@@ -65,7 +65,7 @@ tables: [table3]
 """
     target = "results/toy/scores/response_cold/gdsc_ccle/ridge/strict.csv"
     text = plan(target, overlay=overlay)
-    assert planned(text)["drug_response"] == 1
+    assert planned(text)["drug_response_controls"] == 1
     assert "--responses results/toy/prepared/gdsc2.responses.csv" in text
     assert "gdsc.responses.csv" not in text
     assert '"deduplicate": true' in text

@@ -1,5 +1,5 @@
-# Cell annotation: saved splits, one job per data set and model for all protocols, tidy scores. The rules of the
-# other tasks are these two with other files.
+# Cell annotation: saved splits, one job per data set and model for all protocols, tidy scores. The controls of a data set
+# share a job. The rules of the other tasks are these three with other files.
 rule annotation_splits:
     input:
         cells=results("prepared/{data_set}.h5ad"),
@@ -35,13 +35,15 @@ rule annotate:
         log_of("annotate/{data_set}/{model}"),
     benchmark:
         times_of("annotate/{data_set}/{model}")
+    wildcard_constraints:
+        model="|".join(plan.scored_alone),
     retries: 2  # of a job that was killed: with more memory, then to write that down; all else that goes wrong is a row
     conda:
         per(plan.environment, "{model}")
     threads: 8
     resources:
         gpu=per(plan.n_gpus, "{model}"),
-        attempts_left=attempts_left,
+        attempt=number_of_the_attempt,
     params:
         data_set="{data_set}",
         responses=[],
@@ -55,5 +57,29 @@ rule annotate:
         "exec python -m celllm score --cells {input.cells:q} {params.responses:q} --genes {input.genes:q}"
         " --splits {input.splits:q} --model {params.model:q} --settings {params.settings:q}"
         " --protocols {params.protocols:q} --seed {params.seed:q} --data-set {params.data_set:q}"
-        " --attempts-left {resources.attempts_left}"
+        " --attempt {resources.attempt} --attempts 3 --apart"
         " --out {params.out:q} >> {log:q} 2>&1"
+
+
+# A change of one reruns these, and nothing else.
+use rule annotate as annotate_controls with:
+    input:
+        cells=results("prepared/{data_set}.h5ad"),
+        genes=rules.genes.output.genes,
+        splits=rules.annotation_splits.output,
+    output:
+        plan.control_outputs("annotation"),
+    log:
+        log_of("annotate_controls/{data_set}"),
+    benchmark:
+        times_of("annotate_controls/{data_set}")
+    conda:
+        "../../envs/gpu.yaml"
+    resources:
+        gpu=0,
+        attempt=number_of_the_attempt,
+    params:
+        model=plan.control_rows("annotation"),
+        settings="{}",
+        science="in the rows",
+        seed=config["seed"],

@@ -64,11 +64,6 @@ def times_of(name):
     return f"{plan.results}/benchmarks/{name}.tsv"
 
 
-def attempts_left(wildcards, attempt):
-    """Repetitions that a job of a rule with `retries: 2` still has."""
-    return 3 - attempt
-
-
 def number_of_the_attempt(wildcards, attempt):
     return attempt
 

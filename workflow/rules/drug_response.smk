@@ -56,3 +56,25 @@ use rule annotate as drug_response with:
         settings=unwatched(plan.settings, "drug_response", "{model}"),
         science=per(plan.science, "drug_response", "{model}"),
         protocols=config["drug_response"]["protocols"],
+
+
+use rule annotate_controls as drug_response_controls with:
+    input:
+        PAIRS,
+        cells=LINES,
+        genes=rules.genes.output.genes,
+        splits=rules.drug_response.input.splits,
+    output:
+        [
+            path.replace("{data_set}", SCREEN)
+            for path in plan.control_outputs("drug_response")
+        ],
+    log:
+        log_of("drug_response_controls"),
+    benchmark:
+        times_of("drug_response_controls")
+    params:
+        data_set=SCREEN,
+        responses=["--responses", *PAIRS],
+        model=plan.control_rows("drug_response"),
+        protocols=config["drug_response"]["protocols"],

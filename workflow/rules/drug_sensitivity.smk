@@ -37,3 +37,19 @@ use rule annotate as drug_sensitivity with:
         settings=unwatched(plan.settings, "drug_sensitivity", "{model}"),
         science=per(plan.science, "drug_sensitivity", "{model}"),
         protocols=config["drug_sensitivity"]["protocols"],
+
+
+use rule annotate_controls as drug_sensitivity_controls with:
+    input:
+        cells=results("prepared/{data_set}.h5ad"),
+        genes=rules.genes.output.genes,
+        splits=rules.drug_sensitivity.input.splits,
+    output:
+        plan.control_outputs("drug_sensitivity"),
+    log:
+        log_of("drug_sensitivity_controls/{data_set}"),
+    benchmark:
+        times_of("drug_sensitivity_controls/{data_set}")
+    params:
+        model=plan.control_rows("drug_sensitivity"),
+        protocols=config["drug_sensitivity"]["protocols"],

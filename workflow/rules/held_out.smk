@@ -38,6 +38,8 @@ use rule annotate as held_out with:
         log_of("{held_out}/{held_set}/{model}"),
     benchmark:
         times_of("{held_out}/{held_set}/{model}")
+    wildcard_constraints:
+        model="|".join(config["models"]),
     params:
         data_set="{held_set}",
         responses=per(plan.response_flags, "{held_set}"),

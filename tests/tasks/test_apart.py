@@ -1,0 +1,52 @@
+import os
+import signal
+import sys
+import time
+import traceback
+
+import pytest
+
+from celllm.apart import ASKED, KilledError, run_apart
+from celllm.errors import UserError
+from celllm.interruption import Interrupted, StopRequest
+
+
+def test_what_is_done_apart_leaves_no_trace_here():
+    def work():
+        sys.modules["only_there"] = sys
+        return os.getpid()
+
+    assert run_apart(work) != os.getpid()
+    assert "only_there" not in sys.modules
+
+
+@pytest.mark.parametrize("error", [UserError("one line"), OSError(28, "no room", "file"), ValueError("odd")])
+def test_an_error_is_raised_here(error):
+    def work():
+        raise error
+
+    with pytest.raises(type(error), match=str(error.args[-1])) as raised:
+        run_apart(work)
+    assert getattr(raised.value, "errno", None) == getattr(error, "errno", None)
+    assert "in work" in "".join(traceback.format_exception(raised.value)), "where it arose there"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR2])
+def test_a_killed_process_is_known_by_its_signal(number):
+    with pytest.raises(KilledError) as raised:
+        run_apart(lambda: os.kill(os.getpid(), number))
+    assert raised.value.number == number
+
+
+@pytest.mark.parametrize("number", ASKED)
+def test_a_signal_reaches_the_child_and_this_process_has_its_handlers_back(number):
+    handler = signal.getsignal(number)
+
+    def work():
+        with StopRequest() as stop, stop.at_once():
+            os.kill(os.getppid(), number)
+            time.sleep(60)
+
+    with pytest.raises(Interrupted, match=number.name):
+        run_apart(work)
+    assert signal.getsignal(number) == handler
