@@ -11,6 +11,10 @@ class UserError(Exception):
     """
 
 
+class NotTrainedError(UserError):
+    """An encoder was asked for whose pre-training failed; its file holds the reason."""
+
+
 FAULTS = {
     errno.ENOSPC: "the disk is full; make room, then run the same command again",
     errno.EDQUOT: "the disk quota is used up; make room, then run the same command again",

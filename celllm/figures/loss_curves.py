@@ -50,16 +50,15 @@ def draw(settings: FigureSettings, **metrics: str | Path) -> "tuple[pd.DataFrame
     Raises
     ------
     UserError
-        For a file without a step.
+        When there is no step in any of the files.
     """
-    lines = []
-    for model, path in metrics.items():
-        steps = read_numbers(path, ["step", *LOSSES], "pretrain")
-        if steps.empty:
-            raise UserError(f"{path}: no step in it; pre-train before drawing")
-        lines.append(curves(steps, model))
+    tables = {model: read_numbers(path, ["step", *LOSSES], "pretrain") for model, path in metrics.items()}
+    trained = {model: steps for model, steps in tables.items() if len(steps)}
+    if tables and not trained:
+        raise UserError(f"{', '.join(map(str, metrics.values()))}: no step in it; pre-train before drawing")
+    lines = [curves(steps, model) for model, steps in trained.items()]
     points = pd.concat(lines, ignore_index=True) if lines else pd.DataFrame(columns=_COLUMNS)
-    return points, lambda: _figure(points, list(metrics), settings)
+    return points, lambda: _figure(points, list(trained), settings)
 
 
 def curves(steps: pd.DataFrame, model: str) -> pd.DataFrame:

@@ -46,6 +46,8 @@ def run_contrast(
         if model not in metrics:
             raise UserError(f"--metrics: no table of the steps of '{model}'")
         header = tensors.read_header(path, ENCODER_FILE, "encoder", verify=False)
+        if "failed" in header:  # it was not trained
+            continue
         of_row = contrast_of(header["meta"], metrics[model])
         of_model = measured[measured["model"] == model]
         if of_model.empty:

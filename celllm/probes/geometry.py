@@ -12,6 +12,7 @@ from typing import Any
 from celllm.cells import h5ad
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.expressed import CellsInMemory, in_memory
+from celllm.errors import NotTrainedError
 from celllm.io import write_csv
 from celllm.model.anisotropy import measure
 from celllm.probes.sampling import draw
@@ -67,7 +68,11 @@ def run_geometry(
     sources: dict[str, Any] = {model: (path, {}) for model, path in encoders.items()}
     sources |= {model: (None, json.loads(row)) for model, row in (untrained or {}).items()}
     for model, (path, row) in sources.items():
-        embedder = read_embedder(path, row, vocabulary, chosen.device)
+        try:
+            embedder = read_embedder(path, row, vocabulary, chosen.device)
+        except NotTrainedError as error:
+            log.warning("%s is left out: %s", model, error)
+            continue
         dim = embedder.encoder.config.dim
         for data_set, sample in samples.items():
             for how, measures in measure(embedder, sample, chosen.seed, chosen.token_budget).items():

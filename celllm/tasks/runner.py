@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from celllm import methods
 from celllm.corpus.splits import Parts
-from celllm.errors import UserError
+from celllm.errors import NotTrainedError, UserError
 from celllm.methods.method import Method, NotApplicableError, Probabilities
 from celllm.scores import scores
 from celllm.scores.columns import HELD_OUT
@@ -74,6 +74,9 @@ class Runner:
             return self
         try:
             shared = self.method.prepare(task.whole, self.settings, row)
+        except NotTrainedError as error:
+            log.warning("%s: %s", row["name"], error)
+            return dataclasses.replace(self, failure=error)
         except UserError:
             raise
         except Exception as error:
@@ -296,6 +299,8 @@ def status_of(error: BaseException) -> tuple[str, str]:
     text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     if isinstance(error, NotApplicableError):
         return scores.NOT_APPLICABLE, " ".join(str(error).split())
+    if isinstance(error, NotTrainedError):
+        text = " ".join(str(error).split())
     # PyTorch: "CUDA out of memory", and a plain RuntimeError of the allocator of the processor's memory.
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         return scores.OUT_OF_MEMORY, text

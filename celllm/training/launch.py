@@ -1,5 +1,6 @@
 """The one place where processes of a training are started: as many as there are GPUs, through torchrun."""
 
+import json
 import logging
 import os
 import signal
@@ -33,6 +34,11 @@ def n_processes(gpus: int, processes: int) -> int:
 def is_worker() -> bool:
     """Whether torchrun started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def is_first() -> bool:
+    """Whether this process is to write files: of those of torchrun the first, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def start(n: int, verb: str, arguments: Mapping[str, Any]) -> int:
@@ -69,7 +75,8 @@ def start(n: int, verb: str, arguments: Mapping[str, Any]) -> int:
     ]
     for name, value in arguments.items():
         if value is not None:
-            command += [f"--{name.replace('_', '-')}", str(value)]
+            text = json.dumps(value) if isinstance(value, Mapping) else str(value)
+            command += [f"--{name.replace('_', '-')}", text]
     try:
         run(parse_args(command))
     except SignalException as stopped:

@@ -8,7 +8,6 @@ On SIGTERM or SIGUSR1 the last finished step is saved at once and the exit statu
 """
 
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,15 +28,17 @@ from celllm.corpus.shards import Corpus
 from celllm.errors import UserError
 from celllm.graph.embeddings import digest_of, load_gene_embeddings
 from celllm.interruption import EXIT_INTERRUPTED, Interrupted, StopRequest
-from celllm.io import sync
+from celllm.io import sync, write_text
 from celllm.model import Encoder, count_parameters
 from celllm.model.anisotropy import measure
 from celllm.model.embedder import Embedder
+from celllm.model.weights import save_failure
 from celllm.settings import as_settings
 from celllm.training import checkpoints as checkpoint_files
 from celllm.training import launch
 from celllm.training.attempts import Attempts
 from celllm.training.checkpoints import State
+from celllm.training.columns import STEPS
 from celllm.training.distributed import Processes, joined
 from celllm.training.encoder_store import Stored
 from celllm.training.events import Events
@@ -52,6 +53,13 @@ from celllm.training.trainer import NotFinite, Trainer
 
 log = logging.getLogger(__name__)
 
+LASTING = (0, 2, EXIT_INTERRUPTED)
+"""Exit statuses of a training that another attempt would not change: done, bad input, stopped on request."""
+KILLED = (
+    "killed from outside in several attempts, as when the machine is out of memory; ask for more (mem_mb in "
+    "the profile) or lower token_budget, and with --forcerun it goes on from its last checkpoint"
+)
+
 
 def run_pretrain(
     corpus: str | Path,
@@ -65,6 +73,7 @@ def run_pretrain(
     gpus: int = 0,
     processes: int = 0,
     attempt: int = 1,
+    attempts: int = 0,
     store: str | Path | None = None,
 ) -> int:
     """Corpus -> pre-trained encoder; resumes from its last checkpoint.
@@ -91,8 +100,11 @@ def run_pretrain(
         GPUs on this machine to train on, one process each.
     processes
         Their number where it is not that of the GPUs; 0: it is.
-    attempt
-        Of a workflow that repeats what fails: after the first, what failed by its input is not tried again.
+    attempt, attempts
+        Number of times that a workflow has begun this training, this time included, and how often it does.
+        After the first, what failed by its input is not tried again. A training that fails in a step, or for
+        the last time, leaves the reason in the place of its encoder: the rows of the encoder fail with it,
+        and the tables are made. 0 attempts: no workflow, and any failure is an error.
     store
         Folder of trained encoders, shared by all runs: what was made from the same is taken from there
         (:mod:`celllm.training.encoder_store`).
@@ -107,49 +119,76 @@ def run_pretrain(
         For bad input, a checkpoint of another configuration, a folder in use, a loss that is not finite, and
         too little memory.
     """
-    n = launch.n_processes(gpus, processes)
+    given = dict(locals())
+    folder, is_last = Path(checkpoints), 0 < attempts <= attempt
+    try:
+        n = launch.n_processes(gpus, processes)
+    except UserError:
+        with Attempts(folder, attempt):
+            raise
     if n > 1 and not launch.is_worker():
-        command = {
-            "corpus": corpus,
-            "genes": genes,
-            "model": _text(model),
-            "checkpoints": checkpoints,
-            "out": out,
-        }
-        command |= {"metrics": metrics, "gene_embeddings": gene_embeddings, "settings": _text(settings)}
-        return launch.start(n, "pretrain", command | {"attempt": attempt, "store": store})
+        status = launch.start(n, "pretrain", given | {"gpus": None, "processes": None})
+        if status in LASTING or not is_last:
+            return status
+        return _give_up(given, f"one of {n} processes failed or was killed; the log says more")
     chosen = as_settings(PretrainSettings, settings, "settings")
     row = as_settings(ModelRow, model, "model")
-    with joined(chosen.device) as group, ExitStack() as stack:
+    run = starts = None
+    with ExitStack() as stack:
+        if launch.is_first():
+            stack.enter_context(checkpoint_files.exclusive(folder))
+            starts = stack.enter_context(Attempts(folder, attempt))
+            if is_last and len(starts.kills()) > 1:
+                return _give_up(given, KILLED)
+        group = stack.enter_context(joined(chosen.device))
         stop = stack.enter_context(StopRequest(follower=not group.is_first))
-        attempts = None
-        if group.is_first:
-            stack.enter_context(checkpoint_files.exclusive(checkpoints))
-            attempts = stack.enter_context(Attempts(Path(checkpoints), attempt))
         try:
             with stop.at_once():
-                run = prepare(row, chosen, group, corpus, genes, gene_embeddings, Path(checkpoints))
-            stored = _stored(store, run)
-            if stored and group.any(group.is_first and stored.take(row.model_dump(), out, metrics)):
-                return 0
-            run.attempts = attempts
-            if attempts:
-                attempts.started(run.step)
-            finished = train(run, stop)
+                run = prepare(row, chosen, group, corpus, genes, gene_embeddings, folder)
+            run.attempts = starts
+            finished = _finish(run, stop, store, out, metrics)
         except Interrupted as asked:
             log.warning("%s: stopped before the first step; the same command resumes", asked)
             finished = False
-        if not finished:
-            if attempts:
-                attempts.interrupted()
-            return EXIT_INTERRUPTED
-        if group.is_first:
-            with Metrics(run.metrics, run.step) as table:
-                table.copy(metrics)
-            run.embedder.write(out)
-            if stored:
-                stored.keep(out, metrics)
-            log.info("%s: written after %d steps", out, run.step)
+        except Exception as error:
+            of_a_step = run is not None and isinstance(error, UserError)
+            if not (attempts and of_a_step) and not (is_last and not isinstance(error, UserError)):
+                raise
+            log.exception("%s: its training failed", row.name)
+            return _give_up(given, str(error) or type(error).__name__) if starts else 0
+        if not finished and starts:
+            starts.interrupted()
+    return 0 if finished else EXIT_INTERRUPTED
+
+
+def _finish(
+    run: "Run", stop: StopRequest, store: str | Path | None, out: str | Path, metrics: str | Path
+) -> bool:
+    """Write the encoder, trained now or before; False when a signal asked to stop."""
+    group, stored = run.processes, _stored(store, run)
+    if stored and group.any(group.is_first and stored.take(run.row.model_dump(), out, metrics)):
+        return True
+    if run.attempts:
+        run.attempts.started(run.step)
+    if not train(run, stop):
+        return False
+    if group.is_first:
+        with Metrics(run.metrics, run.step) as table:
+            table.copy(metrics)
+        run.embedder.write(out)
+        if stored:
+            stored.keep(out, metrics)
+        log.info("%s: written after %d steps", out, run.step)
+    return True
+
+
+def _give_up(given: Mapping[str, Any], reason: str) -> int:
+    """Write the reason in the place of the encoder, and the steps so far; rows that need it fail with it."""
+    found = Path(given["checkpoints"], "metrics.csv")
+    text = found.read_text(encoding="utf-8") if found.is_file() else ",".join(STEPS) + "\n"
+    write_text(given["metrics"], text)
+    save_failure(given["out"], reason)
+    log.warning("%s: not trained; the reason is there, and the run goes on without it", given["out"])
     return 0
 
 
@@ -159,10 +198,6 @@ def _stored(store: str | Path | None, run: "Run") -> Stored | None:
         return None
     numbers = [run.processes.device.type, str(run.trainer.precision)]
     return Stored.of(store, name=run.row.name, numbers=numbers, **run.config)
-
-
-def _text(settings: Mapping[str, Any] | str | None) -> str | None:
-    return json.dumps(settings) if isinstance(settings, Mapping) else settings
 
 
 @dataclass

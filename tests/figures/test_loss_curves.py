@@ -83,6 +83,14 @@ def test_the_same_metrics_give_the_same_files(drawn: Path, tmp_path: Path) -> No
         assert Path(f"{again}.{suffix}").read_bytes() == Path(f"{drawn}.{suffix}").read_bytes()
 
 
+def test_a_model_without_a_step_is_left_out(tmp_path: Path) -> None:
+    steps(4).to_csv(tmp_path / "one.csv", index=False)
+    steps(4).head(0).to_csv(tmp_path / "failed.csv", index=False)
+    metrics = {name: tmp_path / f"{name}.csv" for name in ("one", "failed")}
+    run_figure("loss_curves", metrics, tmp_path / "out", {"toy": True})
+    assert set(pd.read_csv(tmp_path / "out.csv")["model"]) == {"one"}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -14,8 +14,10 @@ from celllm.cells.genes import Vocabulary
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.model import Encoder, EncoderConfig, save_encoder
+from celllm.model.weights import save_failure
+from celllm.probes.contrast import run_contrast
 from celllm.probes.geometry import run_geometry
-from celllm.scores.columns import GEOMETRY
+from celllm.scores.columns import CONTRAST, GEOMETRY
 
 N_GENES = 30
 TOKENISER = Tokeniser(N_GENES)
@@ -98,3 +100,14 @@ def test_an_untrained_encoder_stands_beside_the_trained_ones(files: dict[str, Pa
     found = pd.read_csv(tmp_path / "geometry.csv")
     assert list(found["model"]) == ["one", "one", "start", "start"]
     assert found["effective_rank"].between(1, 16).all()
+
+
+def test_an_encoder_that_was_not_trained_is_left_out(files: dict[str, Path], tmp_path: Path) -> None:
+    save_failure(files["two"], "step 1: out of memory")
+    assert {row["model"] for row in table(files, tmp_path / "geometry.csv")} == {"one"}
+    metrics = tmp_path / "metrics.csv"
+    metrics.write_text("loss,contrast,n_cells\n")
+    encoders = {"two": files["two"]}
+    run_contrast(encoders, {"two": metrics}, tmp_path / "geometry.csv", tmp_path / "contrast.csv")
+    with open(tmp_path / "contrast.csv", newline="") as handle:
+        assert list(csv.reader(handle)) == [list(CONTRAST)]

@@ -18,6 +18,7 @@ from celllm.errors import UserError
 from celllm.methods.controls import fit_majority
 from celllm.methods.method import Method, NotApplicableError, Part, Predict
 from celllm.methods.settings import NoSettings
+from celllm.model.weights import save_failure
 from celllm.scores import metrics, scores
 from celllm.tasks import runner
 from celllm.tasks.annotation import Annotation
@@ -344,3 +345,17 @@ def test_a_baseline_does_not_load_pytorch(files: Files, tmp_path: Path) -> None:
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("why", "status"),
+    [("step 7: loss 'mlm' is nan", scores.FAILED), ("step 1: out of memory; try", scores.OUT_OF_MEMORY)],
+)
+def test_a_row_whose_encoder_was_not_trained_says_so(
+    files: Files, tmp_path: Path, why: str, status: str
+) -> None:
+    path = tmp_path / "failed.safetensors"
+    save_failure(path, why)
+    frame = run(files, tmp_path, {**CELLLM, "encoder": str(path)}, settings=QUICK)
+    assert set(frame["status"]) == {status} and set(frame["split"].astype(str)) == {"0", "1", "2"}
+    assert frame["reason"].str.startswith(f"its encoder was not trained: {why}").all()

@@ -1,5 +1,6 @@
-# One encoder per model row. Checkpoints stand beside the outputs, so that an interrupted training goes on. A cancelled job
-# is begun again, up to `retries` times; one that failed by its input is not (celllm/training/attempts.py).
+# One encoder per model row. Checkpoints stand beside the outputs, so that an interrupted training goes on. A cancelled or
+# killed job is begun again; one that failed by its input is not (celllm/training/attempts.py). What fails for good leaves the
+# reason in the place of the encoder: its rows fail with it, and the tables are made.
 rule pretrain:
     input:
         # Made again with the same vectors, the embeddings are newer, and nothing is trained again.
@@ -16,7 +17,7 @@ rule pretrain:
         times_of("pretrain/{model}")
     wildcard_constraints:
         model="|".join(name for name in config["models"] if name not in plan.given),
-    retries: 3
+    retries: 4  # the last after kills is to write that down
     conda:
         "../../envs/gpu.yaml"
     threads: 8
@@ -34,7 +35,7 @@ rule pretrain:
     shell:
         # exec: a scheduler signals every process of a job, and the end of a shell would be the end of the job.
         "exec python -m celllm pretrain --gpus {resources.gpu} --processes {resources.processes}"
-        " --attempt {resources.attempt} --corpus {input.corpus:q} --genes {input.genes:q} {params.embeddings:q}"
+        " --attempt {resources.attempt} --attempts 5 --corpus {input.corpus:q} --genes {input.genes:q} {params.embeddings:q}"
         " --store {params.store:q} --model {params.model:q} --settings {params.settings:q} --checkpoints {params.checkpoints:q}"
         " --out {output.encoder:q} --metrics {output.metrics:q} >> {log:q} 2>&1"
 
