@@ -108,7 +108,7 @@ def _figure(path: Path) -> dict[str, Any]:
     return dataclasses.asdict(caption) | {
         "text": caption.text,
         "name": path.stem,
-        "of": path.stem.partition("_")[2] if caption.by_data_set else "",
+        "of": printed.data_set_title(path.stem.partition("_")[2]) if caption.by_data_set else "",
         "source": f"data:{kind};base64,{data}",
     }
 

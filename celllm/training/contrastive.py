@@ -397,16 +397,17 @@ def _add(total: dict[str, Tensor], losses: Mapping[str, Tensor]) -> None:
         total[name] = total[name] + value if name in total else value
 
 
-def _modules_behind(thing: Any, seen: set[int], depth: int = 5) -> Iterator[nn.Module]:
+def _modules_behind(thing: Any, seen: set[int], depth: int = 12) -> Iterator[nn.Module]:
     """Modules that a callable can reach: itself, its owner, what its closure and global names refer to."""
     if id(thing) in seen or depth == 0 or isinstance(thing, type | types.ModuleType | Tensor | str | bytes):
         return
     seen.add(id(thing))
+    inner: list[Any] = []
     if isinstance(thing, nn.Module):
         yield thing
-        return
-    inner: list[Any] = []
-    if isinstance(thing, functools.partial):
+        # Its own modules come with it; others may stand in a plain list of it.
+        inner = [value for name, value in vars(thing).items() if not name.startswith("_")]
+    elif isinstance(thing, functools.partial):
         inner = [thing.func, *thing.args, *thing.keywords.values()]
     elif isinstance(thing, types.MethodType):
         inner = [thing.__self__, thing.__func__]
@@ -418,8 +419,9 @@ def _modules_behind(thing: Any, seen: set[int], depth: int = 5) -> Iterator[nn.M
     elif isinstance(thing, Mapping | list | tuple | set):
         if len(thing) <= 1000:  # longer ones hold data
             inner = list(thing.values() if isinstance(thing, Mapping) else thing)
-    elif hasattr(thing, "__dict__"):
-        inner = list(vars(thing).values())
+    else:
+        inner = list(getattr(thing, "__dict__", {}).values())
+        inner += [getattr(thing, name, None) for name in getattr(thing, "__slots__", ())]
     for one in inner:
         yield from _modules_behind(one, seen, depth - 1)
 

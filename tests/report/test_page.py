@@ -95,7 +95,7 @@ def test_a_file_that_is_something_else(report, tmp_path: Path, name: str, conten
 def test_figures_stand_in_groups_with_what_to_look_at(report) -> None:
     text = report().read_text()
     assert '<h3 id="figures-of-the-paper">' in text
-    assert "Fig. 3: confusion of cell types (zheng68k)." in text
+    assert "Fig. 3: confusion of cell types (Zheng68K)." in text
     assert "Look off the diagonal" in text
     assert "This run made no figure" not in text
     assert {caption.group for caption in CAPTIONS.values()} <= set(GROUPS)

@@ -388,6 +388,35 @@ def later(module: nn.Module) -> Callable[[Tensor], Tensor]:
     return outer
 
 
+class Slots:
+    """Without a dictionary of attributes."""
+
+    __slots__ = ("module",)
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.module(x)
+
+
+class Unregistered(nn.Module):
+    """A module that keeps another where PyTorch does not see it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.own = nn.Identity()
+        self.others = [module]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.own(self.others[0](x))
+
+
+def deep(module: nn.Module, n: int = 4) -> Callable[[Tensor], Tensor]:
+    inner = (lambda x: module(x)) if n == 0 else deep(module, n - 1)
+    return lambda x: inner(x)
+
+
 GLOBAL_MODULE = nn.Sequential(nn.Linear(DIM, 4), nn.BatchNorm1d(4)).double()
 
 HIDDEN: dict[str, Callable[[nn.Module], Any]] = {
@@ -399,6 +428,9 @@ HIDDEN: dict[str, Callable[[nn.Module], Any]] = {
     "bound method": lambda module: module.forward,
     "holder's method": lambda module: Holder(module).encode,
     "callable object": lambda module: Holder(module),
+    "object with slots": Slots,
+    "closure in a closure in a closure ...": deep,
+    "plain list of a module": Unregistered,
     "decorated": decorated,
     "closure of a closure": later,
     "no_grad": lambda module: torch.no_grad()(lambda x: module(x)),
