@@ -17,6 +17,7 @@ backward pass. Two rearrangements keep the passes over them few and their roundi
 - the floor e is added to the sums: it contributes e times the sum over features or over values.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -32,7 +33,10 @@ FEATURE_FLOOR = 1e-4
 
 # Features in work at a time by kind of device: on a CPU about as many as the caches of two cores hold.
 BLOCK = {"cpu": 2**20}
+# Elsewhere as many as this, and in a forward and in a backward pass at most this share of the free memory.
 ACCELERATOR_BLOCK = 2**28
+FREE_SHARE = 0.25
+BACKWARD_ROOMS = 2
 
 # Rows of features begin at multiples of so many elements; at 266, some products take twice as long.
 ALIGNED = 16
@@ -134,10 +138,11 @@ class _Favor(torch.autograd.Function):
         k_scale = k_factor.to(qkv.dtype)
         floors = _floors_of_values(v, real)
         out, normaliser = qkv.new_empty(q.shape), torch.empty_like(q_factor)
+        ctx.block_size = block_size(qkv)
         sums = qkv.new_empty(b, h, d + 1, len(w))
         q_max, k_max = qkv.new_empty(b, h, length, 1), qkv.new_empty(b, h, 1, 1)
         with _without_autocast(qkv.device.type):
-            for block in _blocks(q, len(w), n_rooms=1):
+            for block in _blocks(q, len(w), ctx.block_size):
                 e = block.project(block.keys(k, real), w)
                 block.of(k_max).copy_(largest := e.amax((-1, -2), keepdim=True))
                 e.sub_(largest).exp_()
@@ -170,7 +175,7 @@ class _Favor(torch.autograd.Function):
         inverse_scaled, last_scaled = ((x * q_factor).to(qkv.dtype) for x in (inverse, last))
         inverse, last_sum = inverse.to(qkv.dtype), last.sum(2, keepdim=True).to(qkv.dtype)
         with _without_autocast(qkv.device.type):
-            for block in _blocks(q, len(w), n_rooms=2):
+            for block in _blocks(q, len(w), ctx.block_size, BACKWARD_ROOMS):
                 x, g, s = block.rows(q), block.rows(dout), block.of(sums)
                 e = block.project(x, w).sub_(block.of(q_max)).exp_()
                 do = _joined(g, block.of(inverse_scaled), block.of(last_scaled))
@@ -232,10 +237,30 @@ class _Block:
         return torch.bmm(a, b, out=self.rooms[1, : len(a)])
 
 
-def _blocks(q: Tensor, n_features: int, n_rooms: int) -> Iterator[_Block]:
-    """Cut the heads of all cells into blocks."""
+def block_size(x: Tensor) -> int:
+    """Features in work at a time on the device of ``x`` and in its number type; it changes no result.
+
+    Settled in the forward pass, when less memory is in use, and kept for the backward pass, whose blocks are
+    then the same. On an accelerator all heads of all cells are one block where they fit.
+    """
+    if x.device.type in BLOCK:
+        return BLOCK[x.device.type]
+    fitting = FREE_SHARE * free_bytes(x.device) / (BACKWARD_ROOMS * x.element_size())
+    return int(min(ACCELERATOR_BLOCK, fitting))
+
+
+def free_bytes(device: torch.device) -> float:
+    """Memory that can still be had, with what PyTorch's allocator keeps; infinite where CUDA cannot be asked."""
+    if device.type != "cuda":
+        return math.inf
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
+
+
+def _blocks(q: Tensor, n_features: int, size: int, n_rooms: int = 1) -> Iterator[_Block]:
+    """Cut the heads of all cells into blocks of at most ``size`` features, and of one head at least."""
     b, length, h, _ = q.shape
-    size, row = BLOCK.get(q.device.type, ACCELERATOR_BLOCK), -(-n_features // ALIGNED) * ALIGNED
+    row = -(-n_features // ALIGNED) * ALIGNED
     fitting = max(1, size // (length * row))
     heads = -(-h // -(-h // fitting))  # equal parts of a cell's heads
     cells = max(1, min(b, fitting // h))

@@ -1,4 +1,6 @@
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -7,6 +9,7 @@ from torch import Tensor
 from celllm.model import favor
 from celllm.model.attention import FavorAttention, ReleasedAttention, SoftmaxAttention
 from celllm.model.favor import FEATURE_FLOOR, draw_projection, favor_attention
+from celllm.probes.peak_memory import Accountant
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +68,59 @@ def test_favor_is_the_kernel_attention_with_its_gradients(
         assert torch.allclose(a, b, rtol=0, atol=1e-12)
     assert got[1][~mask[:, None].expand(3, 5, 17)].abs().sum() == 0
     assert got[2][~mask[:, None].expand(3, 5, 17)].abs().sum() == 0
+
+
+def step_of_favor(device: str, n_cells: int = 4, length: int = 50) -> tuple[Tensor, Tensor]:
+    """Output and gradient of a forward and a backward pass: 6 heads of 16, 40 features (rows of 48)."""
+    torch.manual_seed(0)
+    qkv = torch.randn(n_cells, length, 3, 6, 16).to(device).requires_grad_()
+    mask = ragged_mask(n_cells, length).to(device)
+    out = favor_attention(qkv, torch.randn(40, 16).to(device), mask)
+    return out.detach(), *torch.autograd.grad(out.sin().sum(), qkv)
+
+
+@pytest.mark.parametrize("heads_per_block", [1, 4, 6, 13])
+def test_any_block_size_gives_the_same_numbers(heads_per_block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(favor.BLOCK, "cpu", 2**30)
+    whole = step_of_favor("cpu")
+    monkeypatch.setitem(favor.BLOCK, "cpu", heads_per_block * 50 * 48)
+    for found, wanted in zip(step_of_favor("cpu"), whole, strict=True):
+        assert torch.allclose(found, wanted, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("n_heads_free", [2, 5, 12, 100])
+def test_on_an_accelerator_rooms_of_features_fit_the_free_memory(
+    n_heads_free: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted on the meta device, as `celllm memory` does: what the rooms of both passes take."""
+    one_head, n_heads = 50 * 48 * 4, 4 * 6
+    free = n_heads_free * favor.BACKWARD_ROOMS * one_head / favor.FREE_SHARE
+    monkeypatch.setattr(favor, "free_bytes", lambda device: free)
+    rooms: list[Tensor] = []
+    n_blocks: list[int] = []
+    cut = favor._blocks
+
+    def seen(*arguments: Any) -> Iterator[Any]:
+        blocks = list(cut(*arguments))
+        rooms.append(blocks[0].rooms)
+        n_blocks.append(len(blocks))
+        return iter(blocks)
+
+    monkeypatch.setattr(favor, "_blocks", seen)
+    with Accountant("meta") as accountant:
+        step_of_favor("meta")
+    forward, backward = (room.untyped_storage().nbytes() for room in rooms)
+    assert backward == favor.BACKWARD_ROOMS * forward <= favor.FREE_SHARE * free
+    assert n_blocks == [1, 1] if n_heads_free >= n_heads else n_blocks[0] == n_blocks[1] > 1
+    inputs_and_outputs = 15 * 4 * 50 * 6 * 16 * 4  # qkv, its gradient, the output, and rows like them
+    assert backward < accountant.peak < backward + 3 * inputs_and_outputs
+
+
+def test_the_free_memory_is_asked_once_and_holds_for_both_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = iter([favor.BACKWARD_ROOMS * 50 * 48 * 4 / favor.FREE_SHARE])
+    monkeypatch.setattr(favor, "free_bytes", lambda device: next(asked))
+    step_of_favor("meta")
+    assert next(asked, None) is None
 
 
 def test_favor_equals_performer_pytorch_on_unpadded_input() -> None:
