@@ -250,7 +250,7 @@ def block_size(x: Tensor) -> int:
 
 
 def free_bytes(device: torch.device) -> float:
-    """Memory that can still be had, with what PyTorch's allocator keeps; infinite where CUDA cannot be asked."""
+    """Memory that can still be had, with what PyTorch's allocator keeps; infinite without CUDA."""
     if device.type != "cuda":
         return math.inf
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
