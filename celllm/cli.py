@@ -2,19 +2,21 @@
 
 A new command is one line of :data:`STAGES`. Names, types and defaults of its flags are read from the
 signature of its function, their help from the docstring, without importing the module: help is instant, and
-only commands that need PyTorch load it. Positional-only parameters are words without a flag. Settings are
-JSON or a file.
+only commands that need PyTorch load it. Positional-only parameters are words without a flag. A parameter
+that is a settings class is filled from JSON text or from a JSON or YAML file.
 """
 
 import argparse
 import ast
 import importlib
+import inspect
 import logging
 import os
 import re
 import sys
 import textwrap
-from collections.abc import Sequence
+import typing
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +86,10 @@ STAGES = {
         "compare": "celllm.report.compare:run_compare",
     },
 }
-OUT = "Where the result goes; it is complete or absent"  # unless the docstring says more
+# Unless the docstring says more.
+OUT = "Where the result goes; it is complete or absent"
+SETTINGS = "Settings: JSON text, or a JSON or YAML file; what is not given has its default"
+JSON = "JSON|FILE"
 FUNCTIONS = {verb: function for verbs in STAGES.values() for verb, function in verbs.items()}
 
 
@@ -113,6 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     module, _, name = FUNCTIONS[verb].partition(":")
     try:
         function = getattr(importlib.import_module(module), name)
+        _fill_settings(function, arguments)
         positional = [arguments.pop(p.arg) for p in _definition(verb).args.posonlyargs]
         status = function(*positional, **arguments)
     except UserError as error:
@@ -154,7 +160,8 @@ def parser(verb: str) -> argparse.ArgumentParser:
         hint = ast.unparse(parameter.annotation) if parameter.annotation else "str"
         has_default = named[parameter] is not None if parameter in named else place >= first_default
         keywords = _keywords(hint, has_default or hint.endswith("None"))
-        keywords["help"] = helps.get(parameter.arg, OUT if parameter.arg == "out" else None)
+        usual = SETTINGS if keywords.get("metavar") == JSON else OUT if parameter.arg == "out" else None
+        keywords["help"] = helps.get(parameter.arg, usual)
         if parameter in spec.posonlyargs:
             del keywords["required"]
             keywords["metavar"] = parameter.arg.upper()
@@ -177,9 +184,23 @@ def _keywords(hint: str, optional: bool) -> dict[str, Any]:
         return {"required": not optional, "nargs": "*", "metavar": "FILE" if "Path" in hint else "NAME"}
     if hint.startswith("Literal["):
         return {"required": not optional, "choices": ast.literal_eval(f"({hint[8:-1]},)")}
-    kind = {"int": int, "float": float}.get(hint.removesuffix(" | None"), str)
-    metavar = "JSON|FILE" if "Mapping" in hint or "Json" in hint else "FILE" if "Path" in hint else None
+    hint = hint.removesuffix(" | None")
+    if re.fullmatch("[A-Z][A-Za-z]+", hint) and hint != "Path":  # a settings class may have a default for all
+        return {"required": False, "metavar": JSON}
+    kind = {"int": int, "float": float}.get(hint, str)
+    metavar = JSON if "Mapping" in hint else "FILE" if "Path" in hint else None
     return {"required": not optional, "type": kind, "metavar": metavar}
+
+
+def _fill_settings(function: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    """Make settings of what was given for the parameters that are settings classes."""
+    from celllm.settings import Settings, as_settings
+
+    for name, parameter in inspect.signature(function).parameters.items():
+        kinds = [*typing.get_args(parameter.annotation), parameter.annotation]
+        kind = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Settings)), None)
+        if kind and (name in arguments or parameter.default is parameter.empty):
+            arguments[name] = as_settings(kind, arguments.get(name), name)
 
 
 class _ByName(argparse.Action):

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from celllm import cli
+from celllm.settings import Settings
 
 
 @pytest.mark.parametrize("verb", cli.FUNCTIONS)
@@ -21,11 +22,16 @@ def test_flags_are_the_parameters_of_the_function(verb, capsys):
         is_word = parameter.kind is inspect.Parameter.POSITIONAL_ONLY
         assert bool(actions[name].option_strings) != is_word
         optional = parameter.default is not parameter.empty or str(parameter.annotation).endswith("None")
+        optional |= is_settings(parameter.annotation)
         assert actions[name].required != optional, name
     with pytest.raises(SystemExit) as end:
         cli.main([verb, "--help"])
     assert end.value.code == 0
     assert capsys.readouterr().out.count("--") >= len(parameters) - 2
+
+
+def is_settings(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Settings)
 
 
 @pytest.mark.parametrize("verb", cli.FUNCTIONS)
@@ -64,3 +70,40 @@ def test_pairs_of_name_and_file(capsys):
     with pytest.raises(SystemExit):
         cli.parser("geometry").parse_args(["--encoders", "a"])
     assert "expected NAME=FILE, got 'a'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "seen"),
+    [
+        ([], (24, 60)),
+        (["--settings", ""], (24, 60)),
+        (["--settings", '{"n_cells": 3}'], (3, 60)),
+        (["--settings", "FILE"], (3, 7)),
+    ],
+)
+def test_a_settings_class_is_filled_from_text_or_a_file(settings, seen, monkeypatch, tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("n_cells: 3\nn_genes: 7\n")
+    module = importlib.import_module("celllm.probes.exactness")
+    given = []
+    monkeypatch.setattr(module, "gradient_error", lambda chosen, size: given.append(chosen) or 0.0)
+    words = [str(file) if word == "FILE" else word for word in settings]
+    assert cli.main(["gradient-error", "--out", str(tmp_path / "facts.json"), *words]) == 0
+    assert {(chosen.n_cells, chosen.n_genes) for chosen in given} == {seen}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"n_cell": 3}', "settings.n_cell: unknown key 'n_cell'; did you mean 'n_cells'?"),
+        ('{"n_cells": 0}', "settings.n_cells: expected at least 1, got 0"),
+        ("{n_cells", "settings: not valid JSON"),
+        ("[3]", "settings: expected a mapping, got [3]"),
+        ("nowhere.yaml", "nowhere.yaml: no such file"),
+    ],
+)
+def test_a_slip_in_settings_ends_the_command_in_one_line(text, message, tmp_path, capsys):
+    assert cli.main(["gradient-error", "--out", str(tmp_path / "facts.json"), "--settings", text]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"celllm gradient-error: {message}") and told.count("\n") == 1
+    assert not (tmp_path / "facts.json").exists()

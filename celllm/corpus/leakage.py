@@ -22,7 +22,6 @@ from celllm.corpus.settings import LeakageSettings
 from celllm.corpus.shards import Shard, of_samples
 from celllm.errors import UserError
 from celllm.io import write_json, write_text
-from celllm.settings import as_settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +83,7 @@ def run_leakage(
     shards: Sequence[str | Path],
     cells: Mapping[str, str | Path],
     genes: str | Path,
-    settings: str | Mapping[str, Any] | None,
+    settings: LeakageSettings,
     out: str | Path,
     prepared: Sequence[str | Path] = (),
     samples: Mapping[str, str | Path] | None = None,
@@ -99,8 +98,6 @@ def run_leakage(
         Prepared ``.h5ad`` of the tasks by data set.
     genes
         Vocabulary, ``genes.tsv``.
-    settings
-        :class:`LeakageSettings` as mapping or JSON.
     prepared
         Prepared ``.h5ad`` of the samples of pre-training, for their barcodes and accession numbers; or their
         pattern.
@@ -115,7 +112,6 @@ def run_leakage(
     """
     import pandas as pd
 
-    chosen = as_settings(LeakageSettings, settings, "leakage: settings")
     vocabulary = Vocabulary.read(genes)
     pretraining = Pretraining(of_samples(shards, samples), vocabulary.sha256)
     pairs: list[tuple[str, str, str, str, int]] = []
@@ -125,7 +121,7 @@ def run_leakage(
         log.info("%s: %s", name, data_sets[name])
         pairs += found
     table = pd.DataFrame(pairs, columns=list(COLUMNS))
-    numbers = chosen.model_dump() | {"pretraining": pretraining.summary(), "data_sets": data_sets}
+    numbers = settings.model_dump() | {"pretraining": pretraining.summary(), "data_sets": data_sets}
     numbers["libraries"] = common(cells, of_samples(prepared, samples))
     write_text(f"{out}.csv", table.to_csv(index=False, lineterminator="\n"))
     write_json(f"{out}.json", numbers)

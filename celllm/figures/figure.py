@@ -9,7 +9,6 @@ import importlib
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -18,7 +17,6 @@ from celllm.figures.settings import FigureSettings
 from celllm.figures.theme import save, theme
 from celllm.io import read_csv, write_text
 from celllm.report.captions import CAPTIONS, kind_of
-from celllm.settings import as_settings
 
 
 def run_figure(
@@ -26,7 +24,7 @@ def run_figure(
     /,
     inputs: Mapping[str, str | Path],
     out: str | Path,
-    settings: Mapping[str, Any] | str | None = None,
+    settings: FigureSettings,
 ) -> None:
     """Numbers that other commands wrote -> one figure as PNG and SVG, and the numbers behind it.
 
@@ -36,8 +34,6 @@ def run_figure(
         A kind of figure, ``fig4``, with the data set behind it where there is one for each: ``fig3_baron``.
     inputs
         Files by the names that ``draw`` of the figure's module gives them; of ``loss_curves`` by model.
-    settings
-        :class:`FigureSettings` as mapping or JSON.
 
     Raises
     ------
@@ -48,7 +44,7 @@ def run_figure(
     if kind is None:
         known = (f"{key}_DATA_SET" if caption.by_data_set else key for key, caption in CAPTIONS.items())
         raise UserError(f"figure '{name}': no such figure; known are {', '.join(known)}")
-    chosen = as_settings(FigureSettings, settings, f"figure {name}: settings").changed(data_set=data_set)
+    chosen = settings.changed(data_set=data_set)
     draw = importlib.import_module(f"celllm.figures.{kind}").draw
     try:
         inspect.signature(draw).bind(chosen, **inputs)

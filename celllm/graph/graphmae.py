@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -28,7 +28,6 @@ from celllm.graph.features import node_features
 from celllm.graph.network import GeneNetwork
 from celllm.graph.settings import GraphMAESettings
 from celllm.optimiser import adam
-from celllm.settings import as_settings
 
 if TYPE_CHECKING:
     from celllm.cells.genes import Vocabulary
@@ -170,7 +169,7 @@ def _connected(network: GeneNetwork) -> tuple[Graph, Tensor]:
 def run_graphmae(
     network: str | Path,
     genes: str | Path,
-    settings: str | dict[str, Any] | None,
+    settings: GraphMAESettings,
     out: str | Path,
     metrics: str | Path,
     digest: str | Path | None = None,
@@ -181,8 +180,6 @@ def run_graphmae(
     ----------
     network, genes
         The gene network (``.npz``) and the vocabulary that it was made for.
-    settings
-        :class:`GraphMAESettings` as JSON or mapping.
     out
         ``gene_embeddings.safetensors``: tensor ``gene_embeddings`` (n_genes, dim) float32.
     metrics
@@ -192,13 +189,12 @@ def run_graphmae(
     """
     from celllm.cells.genes import Vocabulary
 
-    chosen = as_settings(GraphMAESettings, settings, "graphmae settings")
     vocabulary = Vocabulary.read(genes)
     links = GeneNetwork.read(network, vocabulary.sha256)
-    embeddings, record = embed_genes(links, chosen)
+    embeddings, record = embed_genes(links, settings)
     log_neighbours(embeddings, vocabulary)
     write_record(metrics, record)
-    facts = {"settings": chosen.model_dump(), "network": links.facts}
+    facts = {"settings": settings.model_dump(), "network": links.facts}
     save_gene_embeddings(out, embeddings, vocabulary.sha256, **facts)
     if digest is not None:
         io.write_text(digest, f"{digest_of(embeddings)}\n")

@@ -17,7 +17,6 @@ from scipy.sparse.csgraph import connected_components
 from celllm import io
 from celllm.errors import UserError
 from celllm.graph.settings import MAX_SCORE, NetworkSettings
-from celllm.settings import as_settings
 
 if TYPE_CHECKING:
     from celllm.cells.genes import SymbolMap
@@ -121,7 +120,7 @@ def run_network(
     info: str | Path,
     aliases: str | Path,
     genes: str | Path,
-    settings: str | dict[str, Any] | None,
+    settings: NetworkSettings,
     out: str | Path,
 ) -> None:
     """STRING -> gene network over the vocabulary.
@@ -133,17 +132,16 @@ def run_network(
         version 11 or 12, gzip-compressed or plain.
     aliases, genes
         The prepared alias table and vocabulary.
-    settings
-        :class:`NetworkSettings` as JSON or mapping.
     """
     from celllm.cells.genes import SymbolMap, Vocabulary
     from celllm.sources.lock import verified
 
-    chosen = as_settings(NetworkSettings, settings, "network settings")
     vocabulary = Vocabulary.read(genes)
     symbols = SymbolMap.read(aliases, vocabulary)
     protein_genes = read_proteins(verified(info), symbols)
-    network = read_links(verified(links), protein_genes, len(vocabulary), vocabulary.sha256, chosen.min_score)
+    network = read_links(
+        verified(links), protein_genes, len(vocabulary), vocabulary.sha256, settings.min_score
+    )
     network.save(out)
     log.info("%s: %s", out, ", ".join(f"{name} {value}" for name, value in network.facts.items()))
 

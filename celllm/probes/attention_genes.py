@@ -27,7 +27,6 @@ from celllm.model.embedder import Embedder
 from celllm.probes.sampling import draw
 from celllm.probes.settings import InterpretationSettings
 from celllm.scores.columns import CELLS, GENES, KINDS, SETS
-from celllm.settings import as_settings
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +72,7 @@ def run_interpret(
     table: str | Path,
     cells: str | Path,
     out: str | Path,
-    settings: Mapping[str, Any] | str | None = None,
+    settings: InterpretationSettings,
 ) -> None:
     """Encoder and pre-training cells -> genes by attention, and how well they separate tumour from normal.
 
@@ -92,36 +91,33 @@ def run_interpret(
         CSV with :data:`CELLS`, a line per cell and set of genes: its cluster and its place in a t-SNE.
     out
         JSON file of facts: ``interpretation.top_genes``, ``.ari_attended``, ``.ari_expressed``.
-    settings
-        :class:`InterpretationSettings` as mapping or JSON.
 
     Raises
     ------
     UserError
         For files of another vocabulary, or fewer than two cells of a kind.
     """
-    chosen = as_settings(InterpretationSettings, settings, "interpretation: settings")
     vocabulary = Vocabulary.read(genes)
     source = Corpus.open(corpus, vocabulary.sha256)
-    rows = np.concatenate([_sample(source, kind, chosen, corpus) for kind in range(2)])
+    rows = np.concatenate([_sample(source, kind, settings, corpus) for kind in range(2)])
     tumour = source.tumour[rows].astype(np.int64)
     sample = CellsInMemory(source.take(rows))
-    embedder = Embedder.read(encoder, vocabulary.sha256, chosen.device)
-    totals = gene_totals(embedder, sample, tumour, len(vocabulary), chosen)
-    ranks = {"attended": by_attention(totals, chosen), "expressed": by_expression(totals)}
+    embedder = Embedder.read(encoder, vocabulary.sha256, settings.device)
+    totals = gene_totals(embedder, sample, tumour, len(vocabulary), settings)
+    ranks = {"attended": by_attention(totals, settings), "expressed": by_expression(totals)}
     if not len(ranks["attended"]):
         raise UserError("interpretation: enough cells express no gene; lower interpretation.min_share")
-    _write_genes(table, vocabulary.symbols, totals, ranks, chosen)
-    found = {name: cluster(sample.ragged, ranks[name][: chosen.n_genes], tumour, chosen) for name in SETS}
+    _write_genes(table, vocabulary.symbols, totals, ranks, settings)
+    found = {name: cluster(sample.ragged, ranks[name][: settings.n_genes], tumour, settings) for name in SETS}
     _write_cells(cells, rows, source.samples(rows), tumour, found)
-    top = [vocabulary.symbols[gene] for gene in ranks["attended"][: chosen.n_genes]]
+    top = [vocabulary.symbols[gene] for gene in ranks["attended"][: settings.n_genes]]
     facts = {
         "top_genes": top,
         **{f"ari_{name}": round(found[name].ari, 4) for name in SETS},
         "n_cells": dict(zip(KINDS, np.bincount(tumour).tolist(), strict=True)),
-        "n_genes": chosen.n_genes,
-        "layer": chosen.layer,
-        "average": chosen.average,
+        "n_genes": settings.n_genes,
+        "layer": settings.layer,
+        "average": settings.average,
     }
     log.info("most attended: %s; ARI %s", ", ".join(top[:3]), {n: found[n].ari for n in SETS})
     write_json(out, {"interpretation": facts})

@@ -4,9 +4,7 @@ The embedding is that of the *pre-trained* encoder, the mean over the vectors of
 no label, so what lies together does so for its genes alone. Predictions are those of the fine-tuned model.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +18,6 @@ from celllm.probes.sampling import draw
 from celllm.probes.settings import EmbeddingMapSettings
 from celllm.scores.columns import EMBEDDING_MAP
 from celllm.scores.scores import read_predictions
-from celllm.settings import as_settings
 
 
 def run_embedding_map(
@@ -29,7 +26,7 @@ def run_embedding_map(
     genes: str | Path,
     predictions: str | Path,
     out: str | Path,
-    settings: Mapping[str, Any] | str | None = None,
+    settings: EmbeddingMapSettings,
 ) -> None:
     """Pre-trained encoder and labelled cells -> t-SNE of their embeddings, with predictions.
 
@@ -46,23 +43,20 @@ def run_embedding_map(
         tested has an empty prediction.
     out
         CSV with :data:`EMBEDDING_MAP`.
-    settings
-        :class:`EmbeddingMapSettings` as mapping or JSON.
 
     Raises
     ------
     UserError
         For files of another vocabulary, or no cell that expresses a gene.
     """
-    chosen = as_settings(EmbeddingMapSettings, settings, "embedding-map: settings")
     vocabulary = Vocabulary.read(genes)
     with h5ad.opened(cells) as data:
         tokens = in_memory(data, vocabulary)
-        rows = np.sort(draw(tokens.lengths > 0, chosen.n_cells, chosen.seed, 1, cells))
+        rows = np.sort(draw(tokens.lengths > 0, settings.n_cells, settings.seed, 1, cells))
         names, labels = data.obs_names.astype(str)[rows], data.obs["label"].astype(str).iloc[rows]
-    embedder = Embedder.read(encoder, vocabulary.sha256, chosen.device)
-    found = embedder.embed_cells(CellsInMemory(tokens.take(rows)), chosen.token_budget)
-    places = tsne(found["mean"].numpy(), chosen.seed)
+    embedder = Embedder.read(encoder, vocabulary.sha256, settings.device)
+    found = embedder.embed_cells(CellsInMemory(tokens.take(rows)), settings.token_budget)
+    places = tsne(found["mean"].numpy(), settings.seed)
     frame = read_predictions(predictions)
     predicted = dict(zip(frame["cell"], frame["predicted"], strict=True))
     lines = zip(names, labels, places, strict=True)

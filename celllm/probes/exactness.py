@@ -5,9 +5,7 @@ nothing, both are computed by the code that pre-trains: the encoder with random 
 objectives, and cells of different lengths, so that chunks are padded.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,18 +26,15 @@ from celllm.training.trainer import Trainer
 SIZE = {"dim": 32, "depth": 2, "heads": 4, "dim_head": 8}
 
 
-def run_gradient_error(out: str | Path, settings: Mapping[str, Any] | str | None = None) -> None:
+def run_gradient_error(out: str | Path, settings: ExactnessSettings) -> None:
     """Divide-and-conquer against end-to-end: the relative error of the gradient in float64, as a fact.
 
     Parameters
     ----------
     out
         The JSON file.
-    settings
-        :class:`ExactnessSettings` as mapping or JSON.
     """
-    chosen = as_settings(ExactnessSettings, settings)
-    errors = {str(size): gradient_error(chosen, size) for size in chosen.chunk_sizes}
+    errors = {str(size): gradient_error(settings, size) for size in settings.chunk_sizes}
     facts = {"gradient_relative_error": max(errors.values()), "gradient_relative_error_by_chunk": errors}
     write_json(out, {"contrastive": facts})
 

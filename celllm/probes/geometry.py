@@ -18,7 +18,6 @@ from celllm.model.anisotropy import measure
 from celllm.probes.sampling import draw
 from celllm.probes.settings import GeometrySettings
 from celllm.scores.columns import GEOMETRY
-from celllm.settings import as_settings
 from celllm.training.model_row import read_embedder
 
 log = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ def run_geometry(
     cells: Mapping[str, str | Path],
     genes: str | Path,
     out: str | Path,
-    settings: Mapping[str, Any] | str | None = None,
+    settings: GeometrySettings,
     untrained: Mapping[str, str] | None = None,
 ) -> None:
     """Encoders and cells they have not seen -> how the embeddings are spread.
@@ -45,8 +44,6 @@ def run_geometry(
     out
         CSV with :data:`GEOMETRY`, a row per encoder, data set and kind of embedding (the mean over a cell's
         genes; the vector of [CLS]).
-    settings
-        :class:`GeometrySettings` as mapping or JSON.
 
     untrained
         Rows with ``pretrained: false`` as JSON, by name: where training starts from.
@@ -56,26 +53,25 @@ def run_geometry(
     UserError
         For files of another vocabulary, or a data set with fewer than two cells that express a gene.
     """
-    chosen = as_settings(GeometrySettings, settings, "geometry: settings")
     vocabulary = Vocabulary.read(genes)
     samples = {}
     for name, path in cells.items():
         with h5ad.opened(path) as data:
             found = in_memory(data, vocabulary)
-        rows = draw(found.lengths > 0, chosen.n_cells, chosen.seed, 2, path)
+        rows = draw(found.lengths > 0, settings.n_cells, settings.seed, 2, path)
         samples[name] = CellsInMemory(found.take(rows))
     lines = []
     sources: dict[str, Any] = {model: (path, {}) for model, path in encoders.items()}
     sources |= {model: (None, json.loads(row)) for model, row in (untrained or {}).items()}
     for model, (path, row) in sources.items():
         try:
-            embedder = read_embedder(path, row, vocabulary, chosen.device)
+            embedder = read_embedder(path, row, vocabulary, settings.device)
         except NotTrainedError as error:
             log.warning("%s is left out: %s", model, error)
             continue
         dim = embedder.encoder.config.dim
         for data_set, sample in samples.items():
-            for how, measures in measure(embedder, sample, chosen.seed, chosen.token_budget).items():
+            for how, measures in measure(embedder, sample, settings.seed, settings.token_budget).items():
                 numbers = [f"{value:.6g}" for value in measures.values()]
                 lines.append([model, data_set, how, dim, sample.n_cells, *numbers])
                 shown = "  ".join(f"{name} {value:.3f}" for name, value in measures.items())

@@ -88,7 +88,7 @@ class Fit:
         return max(abs(self.peak(p.n_cells, p.length) / p.peak - 1) for p in self.checked)
 
 
-def run_memory(out: str | Path, table: str | Path, settings: Mapping[str, Any] | str | None = None) -> None:
+def run_memory(out: str | Path, table: str | Path, settings: MemorySettings) -> None:
     """Peak memory of training steps -> the longest cells that fit a budget, as facts and curves.
 
     Parameters
@@ -98,20 +98,17 @@ def run_memory(out: str | Path, table: str | Path, settings: Mapping[str, Any] |
         found.
     table
         CSV with :data:`MEMORY`: measured steps, and the points of the curves.
-    settings
-        :class:`MemorySettings` as mapping or JSON.
     """
-    chosen = as_settings(MemorySettings, settings, "memory: settings")
-    fits = {kind: measure(chosen, kind) for kind in chosen.attention}
-    facts = {kind: _facts(chosen, fit) for kind, fit in fits.items()}
+    fits = {kind: measure(settings, kind) for kind in settings.attention}
+    facts = {kind: _facts(settings, fit) for kind, fit in fits.items()}
     described = {
-        "budget_gib": chosen.budget_gib,
-        "n_cells": chosen.n_cells,
-        "tracker": torch.cuda.get_device_name(0) if _on_cuda(chosen) else "accounting on the meta device",
-        **facts[chosen.attention[0]],
+        "budget_gib": settings.budget_gib,
+        "n_cells": settings.n_cells,
+        "tracker": torch.cuda.get_device_name(0) if _on_cuda(settings) else "accounting on the meta device",
+        **facts[settings.attention[0]],
         "by_attention": facts,
     }
-    write_csv(table, MEMORY, (row for kind, fit in fits.items() for row in _rows(chosen, kind, fit)))
+    write_csv(table, MEMORY, (row for kind, fit in fits.items() for row in _rows(settings, kind, fit)))
     write_json(out, {"memory": described})
 
 

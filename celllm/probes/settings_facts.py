@@ -34,13 +34,13 @@ FIXED_IN_PRETRAINING = {
 
 
 def run_settings_facts(
-    model: Json,
+    model: ModelRow,
     genes: str | Path,
-    pretraining: Json,
+    pretraining: PretrainSettings,
     out: str | Path,
-    annotation: Json | None = None,
-    drug_sensitivity: Json | None = None,
-    drug_response: Json | None = None,
+    annotation: FinetuneSettings | None = None,
+    drug_sensitivity: FinetuneSettings | None = None,
+    drug_response: ResponseSettings | None = None,
     sizes: Json | None = None,
     splits: Json | None = None,
     facts: Sequence[str | Path] = (),
@@ -51,11 +51,11 @@ def run_settings_facts(
     Parameters
     ----------
     model
-        The row of the encoder, its size spelled out, as mapping or JSON.
+        The row of the encoder, its size spelled out.
     genes
         Vocabulary, ``genes.tsv``.
     pretraining, annotation, drug_sensitivity, drug_response
-        Settings of its training, as mappings or JSON; a task that is not given has no facts.
+        Settings of its training; a task that is not given has no facts.
     out
         The JSON file.
     sizes
@@ -70,14 +70,14 @@ def run_settings_facts(
     UserError
         For wrong settings, and a data set whose classes are not counted.
     """
-    row, n_genes = as_settings(ModelRow, model, "model"), len(Vocabulary.read(genes))
-    config = row.encoder_config(n_genes)
-    settings = of_encoder(row, config) | {"pretraining": of_pretraining(pretraining, config)}
+    n_genes = len(Vocabulary.read(genes))
+    config = model.encoder_config(n_genes)
+    settings = of_encoder(model, config) | {"pretraining": of_pretraining(pretraining, config)}
     if annotation is not None:
         classes = "/".join(map(str, n_classes(facts, data_sets)))
-        settings["annotation"] = of_classifier(annotation, config, classes, "annotation")
+        settings["annotation"] = of_classifier(annotation, config, classes)
     if drug_sensitivity is not None:
-        settings["drug"] = of_classifier(drug_sensitivity, config, "2", "drug-sensitivity")
+        settings["drug"] = of_classifier(drug_sensitivity, config, "2")
     if drug_response is not None:
         settings["response"] = of_response(drug_response, config)
     settings["splits"] = {
@@ -120,9 +120,8 @@ def of_encoder(row: ModelRow, config: EncoderConfig) -> dict[str, Any]:
     }
 
 
-def of_pretraining(settings: Json, config: EncoderConfig) -> dict[str, Any]:
+def of_pretraining(chosen: PretrainSettings, config: EncoderConfig) -> dict[str, Any]:
     """The part "Pre-training"."""
-    chosen = as_settings(PretrainSettings, settings, "pretraining")
     names = ("learning_rate", "weight_decay", "batch_size")
     return {
         **{name: getattr(chosen, name) for name in names},
@@ -135,9 +134,8 @@ def of_pretraining(settings: Json, config: EncoderConfig) -> dict[str, Any]:
     }
 
 
-def of_classifier(settings: Json, config: EncoderConfig, classes: str, where: str) -> dict[str, Any]:
+def of_classifier(chosen: FinetuneSettings, config: EncoderConfig, classes: str) -> dict[str, Any]:
     """The parts of cell annotation and single-cell drug sensitivity; ``classes``: size of the last layer."""
-    chosen = as_settings(FinetuneSettings, settings, where)
     names = ("learning_rate", "weight_decay", "dropout", "batch_size", "accumulation")
     return {
         **{name: getattr(chosen, name) for name in names},
@@ -149,9 +147,8 @@ def of_classifier(settings: Json, config: EncoderConfig, classes: str, where: st
     }
 
 
-def of_response(settings: Json, config: EncoderConfig) -> dict[str, Any]:
+def of_response(chosen: ResponseSettings, config: EncoderConfig) -> dict[str, Any]:
     """The part "Cell line drug sensitivity prediction"."""
-    chosen = as_settings(ResponseSettings, settings, "drug-response")
     regression = (*chosen.regression_layers, 1)
     names = ("learning_rate", "weight_decay", "dropout", "batch_size")
     return {

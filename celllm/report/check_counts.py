@@ -12,39 +12,33 @@ from celllm.report.fact_tables import DIFFERS, NOT_MEASURED, SAME
 from celllm.report.published import Paper
 from celllm.report.settings import CountSettings
 from celllm.scores.facts import find, read_facts
-from celllm.settings import as_settings
 
 WITHIN = "within tolerance"
 ACCEPTED = "accepted"
 
 
-def run_check_counts(
-    facts: Sequence[str | Path], settings: Mapping[str, Any] | str | None, out: str | Path
-) -> None:
+def run_check_counts(facts: Sequence[str | Path], settings: CountSettings, out: str | Path) -> None:
     """Fail when the data sets are not those of the paper and the config does not accept it.
 
     Parameters
     ----------
     facts
         JSON files of facts, as ``celllm counts`` writes them.
-    settings
-        :class:`CountSettings` as mapping or JSON.
 
     Raises
     ------
     UserError
         Naming every count that is neither the paper's nor accepted; nothing is then written.
     """
-    chosen = as_settings(CountSettings, settings, "counts: settings")
-    lines = list(compared(read_facts(facts), chosen, printed.load()))
+    lines = list(compared(read_facts(facts), settings, printed.load()))
     bad = [line for line in lines if line["verdict"] == DIFFERS]
-    if bad and not chosen.toy:
+    if bad and not settings.toy:
         texts = "; ".join(f"{line['count']} is {line['ours']:,}, {_expected(line)}" for line in bad)
         raise UserError(
             f"counts: {len(bad)} of {len(lines)} are neither the paper's nor accepted: {texts}. Another "
             "release of the data? The tables show all counts; accept numbers under counts.accept (config)"
         )
-    write_json(out, {"toy": chosen.toy, "tolerance": chosen.tolerance, "counts": lines})
+    write_json(out, {"toy": settings.toy, "tolerance": settings.tolerance, "counts": lines})
 
 
 def compared(facts: Mapping[str, Any], settings: CountSettings, book: Paper) -> Iterator[dict[str, Any]]:

@@ -52,7 +52,6 @@ from celllm.report.slips import contradiction
 from celllm.scores import scores as score_files
 from celllm.scores.facts import find, read_facts
 from celllm.scores.statistics import Comparison, crossed_t, half_width, holm, summarise_crossed
-from celllm.settings import as_settings
 
 # A difference of decimals is off by 1e-16: what lies on the edge of a tolerance is within.
 EDGE = 1e-9
@@ -79,7 +78,7 @@ class Finding:
 def run_claims(
     scores: Sequence[str | Path],
     models: str | Path | Mapping[str, Any],
-    settings: Mapping[str, Any] | str | None,
+    settings: ClaimSettings,
     out: str | Path,
     facts: Sequence[str | Path] = (),
 ) -> None:
@@ -92,8 +91,6 @@ def run_claims(
     models
         The run's models (see :func:`celllm.report.run.read_models`); those of group ``control`` stand for
         the simple methods that a state of the art must beat.
-    settings
-        :class:`ClaimSettings` as mapping or JSON.
     facts
         JSON files of measured facts, merged (see :mod:`celllm.report.fact_tables`).
 
@@ -102,8 +99,7 @@ def run_claims(
     UserError
         For malformed score or facts files.
     """
-    chosen = as_settings(ClaimSettings, settings, "claims: settings")
-    frame = ledger(score_files.read_many(scores), read_models(models), read_facts(facts), chosen)
+    frame = ledger(score_files.read_many(scores), read_models(models), read_facts(facts), settings)
     write_text(f"{out}.csv", for_spreadsheets(frame).to_csv(index=False, lineterminator="\n"))
     for suffix in ("md", "html"):
         write_text(f"{out}.{suffix}", render(f"claims.{suffix}.j2", ledger=ledger_view(frame)))

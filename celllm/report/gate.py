@@ -11,20 +11,17 @@ from celllm.errors import UserError
 from celllm.io import write_json
 from celllm.report.settings import GateSettings
 from celllm.scores import scores as score_files
-from celllm.settings import as_settings
 
 _UNIT = ["task", "data_set", "model", "protocol", "split", "seed"]
 
 
-def run_gate(scores: Sequence[str | Path], settings: Mapping[str, Any] | str | None, out: str | Path) -> None:
+def run_gate(scores: Sequence[str | Path], settings: GateSettings, out: str | Path) -> None:
     """Fail when a method failed that was not expected to.
 
     Parameters
     ----------
     scores
         All score files of the run.
-    settings
-        :class:`GateSettings` as mapping or JSON.
 
     Raises
     ------
@@ -32,7 +29,7 @@ def run_gate(scores: Sequence[str | Path], settings: Mapping[str, Any] | str | N
         Naming model, data set and reason of what failed unexpectedly, or when there are no scores at all;
         nothing is written then.
     """
-    allowed = as_settings(GateSettings, settings, "gate: settings").allowed
+    allowed = settings.allowed
     frame = score_files.read_many(scores)
     if frame.empty:
         raise UserError("gate: the score files hold no row; nothing was scored in this run")

@@ -19,14 +19,13 @@ from celllm import __version__
 from celllm.errors import UserError
 from celllm.io import read_json, read_yaml, sha256, write_json
 from celllm.report.settings import ManifestSettings
-from celllm.settings import as_settings
 
 HASH_AGAIN = 2**26  # bytes; larger inputs are hashed again only when they are younger than the lock
 
 
 def run_manifest(
     config: str | Path | Mapping[str, Any],
-    settings: Mapping[str, Any] | str | None,
+    settings: ManifestSettings,
     out: str | Path,
     benchmarks: str | Path | None = None,
     checksums: Sequence[str | Path] = (),
@@ -38,8 +37,6 @@ def run_manifest(
     ----------
     config
         The merged configuration: a YAML or JSON file, JSON text, or a mapping.
-    settings
-        :class:`ManifestSettings` as mapping or JSON.
     benchmarks
         Folder of Snakemake benchmark files, ``<rule>.tsv`` or ``<rule>/.../*.tsv``.
     checksums
@@ -52,13 +49,12 @@ def run_manifest(
     UserError
         For a configuration or a checksum file that cannot be read.
     """
-    chosen = as_settings(ManifestSettings, settings, "manifest: settings")
     document = _config(config)
     times = rule_times(Path(benchmarks)) if benchmarks else {}
     manifest = {
         "schema": 1,
-        "run": chosen.run,
-        "size": "toy" if chosen.toy else "full",
+        "run": settings.run,
+        "size": "toy" if settings.toy else "full",
         "uuid": str(uuid.uuid4()),
         "started": started(Path(benchmarks)) if benchmarks else None,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -66,7 +62,7 @@ def run_manifest(
         "git": git_state(source),
         "config": document,
         "config_sha256": config_hash(document),
-        "seeds": dict(_seeds(document)) | dict(chosen.seeds),
+        "seeds": dict(_seeds(document)) | dict(settings.seeds),
         "inputs": {path: digest for file in checksums for path, digest in read_checksums(file).items()},
         "machine": machine(),
         "python": platform.python_version(),

@@ -16,7 +16,6 @@ from celllm.report.render import read_table, render
 from celllm.report.run import labelled
 from celllm.report.settings import ReportSettings
 from celllm.report.summary import summary_view
-from celllm.settings import as_settings
 
 LARGEST_SVG = 1_000_000  # bytes; above it the pixels of the PNG are the smaller way to show the same
 TITLE = "CellLM benchmark"
@@ -27,7 +26,7 @@ def run_report(
     figures: Sequence[str | Path],
     claims: str | Path,
     manifest: str | Path,
-    settings: Mapping[str, Any] | str | None,
+    settings: ReportSettings,
     out: str | Path,
 ) -> None:
     """Tables, figures, claims and manifest -> one self-contained page.
@@ -42,17 +41,14 @@ def run_report(
         CSV file of :func:`celllm.report.claims.run_claims`.
     manifest
         JSON file of :func:`celllm.report.manifest.run_manifest`.
-    settings
-        :class:`ReportSettings` as mapping or JSON.
 
     Raises
     ------
     UserError
         For a file that is missing or not what it should be.
     """
-    chosen = as_settings(ReportSettings, settings, "report: settings")
     views = [
-        supplement.read_supplement(path, chosen.run, chosen.toy)
+        supplement.read_supplement(path, settings.run, settings.toy)
         if Path(path).stem in supplement.TABLES
         else _read(read_table, path)
         for path in tables
@@ -60,9 +56,9 @@ def run_report(
     ledger, facts, book = _read(read_ledger, claims), read_json(manifest), printed.load()
     page = render(
         "report.html.j2",
-        title=labelled(TITLE, chosen.toy),
-        toy=chosen.toy,
-        run=chosen.run,
+        title=labelled(TITLE, settings.toy),
+        toy=settings.toy,
+        run=settings.run,
         summary=summary_view(views, ledger, facts, book),
         tables=views,
         figures=_grouped(_figure(path) for path in _chosen(figures)),

@@ -1,4 +1,4 @@
-"""What the paper prints: its tables, its claims, its names of classes (paper.yaml), as typed values."""
+"""What the paper prints: its tables, its claims, its names of classes (published.yaml), as typed values."""
 
 import functools
 import re
@@ -168,7 +168,7 @@ class CellOf:
 
 @dataclass(frozen=True)
 class Claim:
-    """One quantitative statement of the paper and how it is recomputed (see paper.yaml)."""
+    """One quantitative statement of the paper and how it is recomputed (see published.yaml)."""
 
     id: str
     section: str
@@ -214,7 +214,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Paper:
-    """Everything that paper.yaml holds."""
+    """Everything that published.yaml holds."""
 
     title: str
     authors: str
@@ -281,7 +281,7 @@ class Paper:
 
 @functools.cache
 def load() -> Paper:
-    """Read paper.yaml (once per process)."""
+    """Read published.yaml (once per process)."""
     raw = read_yaml(PAPER)
     metrics = {
         name: Metric(name, entry["title"], entry["tex"], entry["better"], tuple(entry["range"]))

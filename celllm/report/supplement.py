@@ -20,7 +20,6 @@ from celllm.scores import metrics
 from celllm.scores import scores as score_files
 from celllm.scores.columns import HELD_OUT
 from celllm.scores.scores import OK, probabilities_of, read_predictions, read_probabilities
-from celllm.settings import as_settings
 
 STRICT = "strict"
 LEAST_PAIRS = 5  # of a drug in a split, for a correlation
@@ -65,10 +64,10 @@ def run_supplement(
     /,
     out: str | Path,
     models: str | Path | Mapping[str, Any],
+    settings: RunLabel,
     scores: Sequence[str | Path] = (),
     predictions: Mapping[str, str | Path] | None = None,
     contrast: str | Path | None = None,
-    settings: Mapping[str, Any] | str | None = None,
 ) -> None:
     """Scores, predictions and measures -> a table beyond the paper.
 
@@ -82,8 +81,6 @@ def run_supplement(
     scores, predictions, contrast
         Score files; predictions by ``task/data_set/model``; the contrast of each encoder, as ``celllm
         contrast`` writes it.
-    settings
-        :class:`RunLabel` as mapping or JSON.
 
     Raises
     ------
@@ -92,15 +89,14 @@ def run_supplement(
     """
     if name not in TABLES:
         raise UserError(f"table '{name}': no such table of the supplement; known are {', '.join(TABLES)}")
-    chosen = as_settings(RunLabel, settings, f"{name}: settings")
     rows, found = read_models(models), read_csv(contrast) if contrast else None
     given = Sources(score_files.read_many(scores), rows, predictions or {}, found)
     frame = pd.DataFrame(list(TABLES[name].cells(given)), columns=list(COLUMNS))
-    frame.insert(0, "run", chosen.run)
-    frame.insert(1, "size", "toy" if chosen.toy else "full")
+    frame.insert(0, "run", settings.run)
+    frame.insert(1, "size", "toy" if settings.toy else "full")
     frame.insert(2, "table", name)
     write_text(f"{out}.csv", for_spreadsheets(frame).to_csv(index=False, lineterminator="\n"))
-    view = view_of(name, frame, chosen.run, chosen.toy)
+    view = view_of(name, frame, settings.run, settings.toy)
     for suffix in ("md", "tex", "html"):
         write_text(f"{out}.{suffix}", render(f"table.{suffix}.j2", table=view))
 

@@ -1,6 +1,6 @@
 """Tables from score files: what the paper prints beside what a run measured, under each protocol.
 
-A table is described by its entry in paper.yaml and by the run's models; there is one code path for all of
+A table is described by its entry in published.yaml and by the run's models; there is one code path for all of
 them. The tidy CSV holds one line per row, column and protocol and is what the other formats (and the report)
 are rendered from.
 """
@@ -22,7 +22,6 @@ from celllm.report.run import Model, read_models
 from celllm.report.settings import TableSettings
 from celllm.scores import scores as score_files
 from celllm.scores.facts import read_facts
-from celllm.settings import as_settings
 
 NOT_RUN = "not-run"
 ADDED = "added"
@@ -46,7 +45,7 @@ def run_table(
     /,
     scores: Sequence[str | Path],
     models: str | Path | Mapping[str, Any],
-    settings: Mapping[str, Any] | str | None,
+    settings: TableSettings,
     out: str | Path,
     facts: Sequence[str | Path] = (),
 ) -> None:
@@ -62,8 +61,6 @@ def run_table(
     models
         The models this table is made for (see :func:`celllm.report.run.read_models`). The paper's rows
         come first, then the models that the paper does not print, in the order given.
-    settings
-        :class:`TableSettings` as mapping or JSON.
     facts
         JSON files of measured facts, merged; used by the tables of facts.
 
@@ -72,13 +69,12 @@ def run_table(
     UserError
         For an unknown table and for malformed score or facts files.
     """
-    chosen = as_settings(TableSettings, settings, f"{name}: settings")
     table = printed.load().table(name)
     if isinstance(table, FactTable):
-        frame = fact_frame(table, read_facts(facts), chosen.run, chosen.toy)
+        frame = fact_frame(table, read_facts(facts), settings.run, settings.toy)
         view = fact_view(frame, table.title)
     else:
-        frame = score_frame(table, score_files.read_many(scores), read_models(models), chosen)
+        frame = score_frame(table, score_files.read_many(scores), read_models(models), settings)
         view = score_view(frame, table.title)
     write_text(f"{out}.csv", for_spreadsheets(frame).to_csv(index=False, lineterminator="\n"))
     for suffix in ("md", "tex", "html"):

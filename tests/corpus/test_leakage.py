@@ -14,8 +14,10 @@ from celllm.cells import h5ad
 from celllm.cells.check import PROVENANCE
 from celllm.corpus.hashes import cell_hashes
 from celllm.corpus.leakage import COLUMNS, run_leakage
+from celllm.corpus.settings import LeakageSettings
 from celllm.corpus.shards import Corpus, run_index, run_shard
 from celllm.errors import UserError
+from celllm.settings import as_settings
 
 N_GENES = 40
 NAMES = [f"G{i:02}" for i in range(N_GENES)]
@@ -66,7 +68,7 @@ def report(
     shards: list[Path], genes: Path, cells: dict[str, Path], **settings: object
 ) -> tuple[dict, pd.DataFrame]:
     out = genes.parent / "leakage"
-    run_leakage(shards, cells, genes, {"run": "x"} | settings, out)
+    run_leakage(shards, cells, genes, as_settings(LeakageSettings, {"run": "x"} | settings), out)
     return json.loads(out.with_suffix(".json").read_text()), pd.read_csv(out.with_suffix(".csv"))
 
 
@@ -76,7 +78,7 @@ def test_samples_are_named_by_their_tables(shards: list[Path], genes: Path, tmp_
     found = []
     for given, table in ((shards, None), ([tmp_path / "{sample}.safetensors"], tables)):
         prepared = [path.with_suffix(".h5ad") for path in given]
-        run_leakage(given, {}, genes, {"run": "x"}, tmp_path / "leakage", prepared, table)
+        run_leakage(given, {}, genes, LeakageSettings(run="x"), tmp_path / "leakage", prepared, table)
         run_index(given, tmp_path / "index.json", samples=table)
         found.append([(tmp_path / name).read_text() for name in ("leakage.json", "leakage.md", "index.json")])
     assert found[0] == found[1]

@@ -10,9 +10,11 @@ from PIL import Image
 from celllm.errors import UserError
 from celllm.figures.fig3 import confusion, shares
 from celllm.figures.figure import run_figure
+from celllm.figures.settings import FigureSettings
 from celllm.figures.theme import MM, PALETTE, SMALLEST_TYPE, short, theme
 from celllm.report.run import TOY_NOTE
 from celllm.scores.scores import write_predictions
+from celllm.settings import as_settings
 
 Draw = Callable[..., Path]
 
@@ -26,7 +28,10 @@ def draw(tmp_path: Path) -> Draw:
         write_predictions(path, [(f"cell{i}", str(i % 5), a, b) for i, (a, b) in enumerate(pairs)])
         out = tmp_path / "figures" / "fig3"
         run_figure(
-            f"fig3_{data_set}", {"predictions": path}, out, {"titles": {"celllm": "CellLM"}} | settings
+            f"fig3_{data_set}",
+            {"predictions": path},
+            out,
+            as_settings(FigureSettings, {"titles": {"celllm": "CellLM"}} | settings),
         )
         return out
 
@@ -126,13 +131,18 @@ def test_the_same_predictions_give_the_same_svg(draw: Draw) -> None:
 
 def test_unknown_figures_and_inputs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"figure 'fig5': no such figure; known are fig3_DATA_SET, fig4"):
-        run_figure("fig5", {}, tmp_path / "out")
+        run_figure("fig5", {}, tmp_path / "out", settings=FigureSettings())
     with pytest.raises(UserError, match="figure 'fig3': no such figure"):
-        run_figure("fig3", {"predictions": tmp_path}, tmp_path / "out")
+        run_figure("fig3", {"predictions": tmp_path}, tmp_path / "out", settings=FigureSettings())
     with pytest.raises(UserError, match=r"figure fig4: inputs: .*'facts'; expected table=FILE, facts=FILE"):
-        run_figure("fig4", {"table": tmp_path}, tmp_path / "out")
-    with pytest.raises(UserError, match=r"figure fig4: settings.colour: unknown key 'colour'"):
-        run_figure("fig4", {"table": tmp_path, "facts": tmp_path}, tmp_path / "out", {"colour": "red"})
+        run_figure("fig4", {"table": tmp_path}, tmp_path / "out", settings=FigureSettings())
+    with pytest.raises(UserError, match=r"settings.colour: unknown key 'colour'"):
+        run_figure(
+            "fig4",
+            {"table": tmp_path, "facts": tmp_path},
+            tmp_path / "out",
+            as_settings(FigureSettings, {"colour": "red"}),
+        )
 
 
 def test_the_theme_ends_with_its_block() -> None:

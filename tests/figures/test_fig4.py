@@ -6,6 +6,7 @@ import pytest
 
 from celllm.errors import UserError
 from celllm.figures.figure import run_figure
+from celllm.figures.settings import FigureSettings
 from celllm.scores.columns import MEMORY
 
 
@@ -23,7 +24,7 @@ def table(tmp_path: Path) -> Path:
 def draw(table: Path, out: Path, budget: float = 40.0) -> None:
     facts = table.parent / "facts.json"
     facts.write_text(json.dumps({"memory": {"budget_gib": budget, "tracker": "CUDA"}}))
-    run_figure("fig4", {"table": table, "facts": facts}, out)
+    run_figure("fig4", {"table": table, "facts": facts}, out, settings=FigureSettings())
 
 
 def test_curves_and_the_papers_points(table: Path, tmp_path: Path, said, paper_size) -> None:

@@ -7,8 +7,10 @@ import pytest
 
 from celllm.errors import UserError
 from celllm.figures.figure import run_figure
+from celllm.figures.settings import FigureSettings
 from celllm.report.run import TOY_NOTE
 from celllm.scores.columns import CELLS, GENES
+from celllm.settings import as_settings
 
 
 def gene(name: str, rank: int | None, attention: float) -> tuple:
@@ -29,7 +31,7 @@ STUDY = {"n_genes": 20, "layer": "last", "average": "expressing"}
 def draw_c1(genes: Path, out: Path, **settings) -> None:
     study = STUDY | {key: settings.pop(key) for key in ("n_genes",) if key in settings}
     facts = write_facts(genes.parent / "facts.json", study)
-    run_figure("figc1", {"table": genes, "facts": facts}, out, settings)
+    run_figure("figc1", {"table": genes, "facts": facts}, out, as_settings(FigureSettings, settings))
 
 
 def write_facts(path: Path, study: dict) -> Path:
@@ -81,7 +83,12 @@ def cells(tmp_path: Path) -> Path:
 
 
 def test_two_panels_with_the_papers_indices(cells: Path, tmp_path: Path, said, paper_size) -> None:
-    run_figure("figc2", {"cells": cells, "facts": tmp_path / "facts.json"}, tmp_path / "figc2", {"toy": True})
+    run_figure(
+        "figc2",
+        {"cells": cells, "facts": tmp_path / "facts.json"},
+        tmp_path / "figc2",
+        FigureSettings(toy=True),
+    )
     texts = [" ".join(text.split()) for text in said(tmp_path / "figc2")]
     assert {"ARI 0.061 (paper 0.065)", "ARI 0.250 (paper 0.203)", "(b) 20 most attended genes"} <= set(texts)
     assert len(pd.read_csv(tmp_path / "figc2.csv")) == 120

@@ -10,8 +10,10 @@ from PIL import Image
 from celllm.errors import UserError
 from celllm.figures.figure import run_figure
 from celllm.figures.loss_curves import POINTS, curves
+from celllm.figures.settings import FigureSettings
 from celllm.figures.theme import MM
 from celllm.report.run import TOY_NOTE
+from celllm.settings import as_settings
 
 
 def steps(n: int, contrast: bool = True) -> pd.DataFrame:
@@ -35,7 +37,12 @@ def drawn(tmp_path: Path) -> Path:
         metrics[name] = tmp_path / f"{name}.csv"
         steps(40, contrast).to_csv(metrics[name], index=False)
     out = tmp_path / "figures" / "loss_curves"
-    run_figure("loss_curves", metrics, out, {"toy": True, "titles": {"celllm": "CellLM $50$"}})
+    run_figure(
+        "loss_curves",
+        metrics,
+        out,
+        as_settings(FigureSettings, {"toy": True, "titles": {"celllm": "CellLM $50$"}}),
+    )
     return out
 
 
@@ -78,7 +85,12 @@ def test_picture_fits_a_page_and_names_its_lines(drawn: Path) -> None:
 def test_the_same_metrics_give_the_same_files(drawn: Path, tmp_path: Path) -> None:
     metrics = {name: tmp_path / f"{name}.csv" for name in ("celllm", "plain")}
     again = tmp_path / "again"
-    run_figure("loss_curves", metrics, again, {"toy": True, "titles": {"celllm": "CellLM $50$"}})
+    run_figure(
+        "loss_curves",
+        metrics,
+        again,
+        as_settings(FigureSettings, {"toy": True, "titles": {"celllm": "CellLM $50$"}}),
+    )
     for suffix in ("png", "svg", "csv"):
         assert Path(f"{again}.{suffix}").read_bytes() == Path(f"{drawn}.{suffix}").read_bytes()
 
@@ -87,7 +99,7 @@ def test_a_model_without_a_step_is_left_out(tmp_path: Path) -> None:
     steps(4).to_csv(tmp_path / "one.csv", index=False)
     steps(4).head(0).to_csv(tmp_path / "failed.csv", index=False)
     metrics = {name: tmp_path / f"{name}.csv" for name in ("one", "failed")}
-    run_figure("loss_curves", metrics, tmp_path / "out", {"toy": True})
+    run_figure("loss_curves", metrics, tmp_path / "out", FigureSettings(toy=True))
     assert set(pd.read_csv(tmp_path / "out.csv")["model"]) == {"one"}
 
 
@@ -105,4 +117,4 @@ def test_other_files_are_told_in_one_line(tmp_path: Path, text: str | None, mess
     if text is not None:
         path.write_text(text)
     with pytest.raises(UserError, match=message):
-        run_figure("loss_curves", {"celllm": path}, tmp_path / "out")
+        run_figure("loss_curves", {"celllm": path}, tmp_path / "out", settings=FigureSettings())

@@ -5,6 +5,7 @@ import pytest
 
 from celllm.figures.figure import run_figure
 from celllm.figures.scaling import COLUMNS, points_of
+from celllm.figures.settings import FigureSettings
 from celllm.report.published import load
 
 
@@ -35,7 +36,7 @@ def test_points_are_the_papers_once_and_ours_by_protocol() -> None:
 def test_curves_of_both_data_sets(tmp_path: Path, said, paper_size) -> None:
     frame = table({"CellLM 8M": 60.0, "CellLM 25M": 65.0, "CellLM 50M": 66.0})
     frame.to_csv(tmp_path / "tableb2.csv", index=False)
-    run_figure("scaling", {"table": tmp_path / "tableb2.csv"}, tmp_path / "scaling", {"toy": True})
+    run_figure("scaling", {"table": tmp_path / "tableb2.csv"}, tmp_path / "scaling", FigureSettings(toy=True))
     texts = said(tmp_path / "scaling")
     assert {"Zheng68K", "Baron", "8M", "25M", "50M", "paper", "here, strict"} <= set(texts)
     assert "macro F1 (%)" in texts
@@ -46,6 +47,8 @@ def test_curves_of_both_data_sets(tmp_path: Path, said, paper_size) -> None:
 @pytest.mark.parametrize("ours", [{}, {"CellLM 50M": 66.0}])
 def test_missing_sizes_are_explained(ours: dict[str, float], tmp_path: Path, said) -> None:
     table(ours).to_csv(tmp_path / "tableb2.csv", index=False)
-    run_figure("scaling", {"table": tmp_path / "tableb2.csv"}, tmp_path / "scaling")
+    run_figure(
+        "scaling", {"table": tmp_path / "tableb2.csv"}, tmp_path / "scaling", settings=FigureSettings()
+    )
     expected = "8M, 25M" + ("" if ours else ", 50M") + ": out of memory"
     assert said(tmp_path / "scaling").count(expected) == 2

@@ -6,9 +6,11 @@ import pandas as pd
 import pytest
 
 from celllm.figures.figure import run_figure
+from celllm.figures.settings import FigureSettings
 from celllm.figures.theme import SMALLEST_TYPE
 from celllm.figures.tsne import looks_of
 from celllm.scores.columns import EMBEDDING_MAP
+from celllm.settings import as_settings
 
 Draw = Callable[..., Path]
 
@@ -23,7 +25,12 @@ def draw(tmp_path: Path) -> Draw:
         frame = pd.DataFrame(dict(zip(EMBEDDING_MAP, [names, labels, predicted, *places], strict=True)))
         frame.to_csv(tmp_path / "map.csv", index=False)
         chosen = {"titles": {"celllm": "CellLM"}} | settings
-        run_figure(f"tsne_{data_set}", {"table": tmp_path / "map.csv"}, tmp_path / "tsne", chosen)
+        run_figure(
+            f"tsne_{data_set}",
+            {"table": tmp_path / "map.csv"},
+            tmp_path / "tsne",
+            as_settings(FigureSettings, chosen),
+        )
         return tmp_path / "tsne"
 
     return make

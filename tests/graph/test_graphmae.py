@@ -140,7 +140,12 @@ def test_run_writes_embeddings_and_record(
 ) -> None:
     out, metrics = tmp_path / "gene_embeddings.safetensors", tmp_path / "loss.csv"
     with caplog.at_level("INFO"):
-        run_graphmae(**files, settings='{"dim": 8, "epochs": 3}', out=out, metrics=metrics)
+        run_graphmae(
+            **files,
+            settings=as_settings(GraphMAESettings, '{"dim": 8, "epochs": 3}'),
+            out=out,
+            metrics=metrics,
+        )
     embeddings = load_gene_embeddings(out, vocabulary.sha256)
     assert embeddings.shape == (160, 8)
     header = tensors.read_header(out, FORMAT, "file of gene embeddings")
@@ -162,7 +167,13 @@ def test_a_second_run_writes_the_same_bytes_and_the_digest_is_of_the_vectors_alo
 ) -> None:
     def written(name: str, settings: str) -> tuple[bytes, str]:
         out, digest = tmp_path / f"{name}.safetensors", tmp_path / f"{name}.sha256"
-        run_graphmae(**files, settings=settings, out=out, metrics=tmp_path / f"{name}.csv", digest=digest)
+        run_graphmae(
+            **files,
+            settings=as_settings(GraphMAESettings, settings),
+            out=out,
+            metrics=tmp_path / f"{name}.csv",
+            digest=digest,
+        )
         return out.read_bytes(), digest.read_text()
 
     first = written("first", '{"dim": 8, "epochs": 2}')
@@ -176,7 +187,7 @@ def test_a_second_run_writes_the_same_bytes_and_the_digest_is_of_the_vectors_alo
 def test_network_of_another_vocabulary(files: dict[str, Path], tmp_path: Path) -> None:
     Vocabulary(("A", "B"), ("", "")).write(files["genes"])
     with pytest.raises(UserError, match="another gene vocabulary"):
-        run_graphmae(**files, settings=None, out=tmp_path / "out", metrics=tmp_path / "metrics")
+        run_graphmae(**files, settings=GraphMAESettings(), out=tmp_path / "out", metrics=tmp_path / "metrics")
     assert not (tmp_path / "out").exists()
 
 

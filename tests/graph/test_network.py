@@ -56,7 +56,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 
 def made(files: dict[str, Path], **options: object) -> GeneNetwork:
-    run_network(**files, settings=options)
+    run_network(**files, settings=as_settings(NetworkSettings, options))
     return GeneNetwork.read(files["out"], VOCABULARY.sha256)
 
 
@@ -189,7 +189,7 @@ def test_real_links(mirror: Path, tmp_path: Path) -> None:
     genes, aliases, out = (tmp_path / name for name in ("genes.tsv", "aliases.tsv", "network.npz"))
     run_genes(mirror / "hgnc/hgnc_complete_set_2024-08-01.txt", genes, aliases)
     links, info = (mirror / f"string/9606.protein.{part}.v11.0.txt.gz" for part in ("links", "info"))
-    run_network(links, info, aliases, genes, None, out)
+    run_network(links, info, aliases, genes, NetworkSettings(), out)
     network = GeneNetwork.read(out, Vocabulary.read(genes).sha256)
     assert network.facts["n_links"] == 221_348
     assert network.facts["n_links_above"] == 2 * 50_674

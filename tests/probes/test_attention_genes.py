@@ -140,7 +140,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def interpreted(files: dict[str, str], folder: Path, **settings) -> dict:
     run_interpret(
         **files, table=folder / "genes.csv", cells=folder / "cells.csv", out=folder / "facts.json",
-        settings={"n_cells": 25, "n_genes": 5, "device": "cpu"} | settings,
+        settings=InterpretationSettings(**{"n_cells": 25, "n_genes": 5, "device": "cpu"} | settings),
     )  # fmt: skip
     return json.loads((folder / "facts.json").read_text())["interpretation"]
 

@@ -12,13 +12,17 @@ from celllm.probes.exactness import (
     random_chunks,
     run_gradient_error,
 )
+from celllm.settings import as_settings
 from celllm.training import contrastive
 
 SMALL = ExactnessSettings(n_cells=7, n_genes=30, chunk_sizes=(1, 3))
 
 
 def test_the_fact_is_the_largest_error_of_all_chunk_sizes(tmp_path) -> None:
-    run_gradient_error(tmp_path / "gradient.json", {"n_cells": 7, "n_genes": 30, "chunk_sizes": [1, 3]})
+    run_gradient_error(
+        tmp_path / "gradient.json",
+        as_settings(ExactnessSettings, {"n_cells": 7, "n_genes": 30, "chunk_sizes": [1, 3]}),
+    )
     facts = json.loads((tmp_path / "gradient.json").read_text())["contrastive"]
     by_chunk = facts["gradient_relative_error_by_chunk"]
     assert set(by_chunk) == {"1", "3"}

@@ -17,7 +17,9 @@ from celllm.model import Encoder, EncoderConfig, save_encoder
 from celllm.model.weights import save_failure
 from celllm.probes.contrast import run_contrast
 from celllm.probes.geometry import run_geometry
+from celllm.probes.settings import GeometrySettings
 from celllm.scores.columns import CONTRAST, GEOMETRY
+from celllm.settings import as_settings
 
 N_GENES = 30
 TOKENISER = Tokeniser(N_GENES)
@@ -58,7 +60,13 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 def table(files: dict[str, Path], out: Path, **settings: int) -> list[dict[str, str]]:
     encoders = {name: files[name] for name in ("one", "two")}
-    run_geometry(encoders, {"made": files["made"]}, files["genes"], out, {"device": "cpu"} | settings)
+    run_geometry(
+        encoders,
+        {"made": files["made"]},
+        files["genes"],
+        out,
+        as_settings(GeometrySettings, {"device": "cpu"} | settings),
+    )
     with open(out, newline="") as handle:
         return list(csv.DictReader(handle))
 
@@ -94,7 +102,7 @@ def test_an_untrained_encoder_stands_beside_the_trained_ones(files: dict[str, Pa
         {"made": files["made"]},
         files["genes"],
         tmp_path / "geometry.csv",
-        {"device": "cpu"},
+        GeometrySettings(device="cpu"),
         {"start": json.dumps(row)},
     )
     found = pd.read_csv(tmp_path / "geometry.csv")

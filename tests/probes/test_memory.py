@@ -8,9 +8,11 @@ from celllm.errors import UserError
 from celllm.model import EncoderConfig
 from celllm.probes.memory import GIB, Fit, Point, run_memory
 from celllm.probes.peak_memory import PeakMeter
+from celllm.probes.settings import MemorySettings
 from celllm.report.published import load
 from celllm.scores.columns import MEMORY
 from celllm.scores.facts import find
+from celllm.settings import as_settings
 
 SIZE = {"dim": 16, "depth": 2, "heads": 2, "dim_head": 8}
 SETTINGS = {
@@ -44,7 +46,7 @@ def test_a_line_gives_back_what_it_was_made_of() -> None:
 
 
 def test_the_longest_cells_fit_and_longer_ones_do_not(tmp_path: Path) -> None:
-    run_memory(tmp_path / "memory.json", tmp_path / "memory.csv", SETTINGS)
+    run_memory(tmp_path / "memory.json", tmp_path / "memory.csv", as_settings(MemorySettings, SETTINGS))
     facts = json.loads((tmp_path / "memory.json").read_text())["memory"]
     meter = PeakMeter(EncoderConfig(n_genes=400, **SIZE))
     for contrast, name in (
@@ -60,7 +62,7 @@ def test_the_longest_cells_fit_and_longer_ones_do_not(tmp_path: Path) -> None:
 
 
 def test_the_table_holds_measured_steps_and_curves(tmp_path: Path) -> None:
-    run_memory(tmp_path / "memory.json", tmp_path / "memory.csv", SETTINGS)
+    run_memory(tmp_path / "memory.json", tmp_path / "memory.csv", as_settings(MemorySettings, SETTINGS))
     with open(tmp_path / "memory.csv", newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert tuple(rows[0]) == MEMORY
@@ -77,7 +79,7 @@ def test_the_table_holds_measured_steps_and_curves(tmp_path: Path) -> None:
 
 def test_claims_find_their_facts(tmp_path: Path) -> None:
     settings = SETTINGS | {"attention": ["favor", "released"]}
-    run_memory(tmp_path / "memory.json", tmp_path / "memory.csv", settings)
+    run_memory(tmp_path / "memory.json", tmp_path / "memory.csv", as_settings(MemorySettings, settings))
     facts = json.loads((tmp_path / "memory.json").read_text())
     wanted = [claim.fact for claim in load().claims if claim.fact and claim.fact[0] == "memory"]
     assert len(wanted) == 2
@@ -95,4 +97,6 @@ def test_claims_find_their_facts(tmp_path: Path) -> None:
 )
 def test_slips_are_told_in_one_line(change: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
-        run_memory(tmp_path / "memory.json", tmp_path / "memory.csv", SETTINGS | change)
+        run_memory(
+            tmp_path / "memory.json", tmp_path / "memory.csv", as_settings(MemorySettings, SETTINGS | change)
+        )

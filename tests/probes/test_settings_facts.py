@@ -15,13 +15,15 @@ from celllm.errors import UserError
 from celllm.model import SIZES, Encoder, EncoderConfig
 from celllm.probes.settings_facts import FIXED, FIXED_IN_PRETRAINING, of_pretraining, run_settings_facts
 from celllm.report import published
+from celllm.report.settings import TableSettings
 from celllm.report.tables import run_table
 from celllm.scores.facts import find
+from celllm.settings import as_settings
 from celllm.training import finetune, regression
 from celllm.training.contrastive import info_nce
 from celllm.training.distributed import Processes
 from celllm.training.schedule import cosine
-from celllm.training.settings import ModelRow, PretrainSettings
+from celllm.training.settings import FinetuneSettings, ModelRow, PretrainSettings, ResponseSettings
 from celllm.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +43,15 @@ def counts(tmp_path) -> Path:
     return path
 
 
+KINDS = {
+    "model": ModelRow,
+    "pretraining": PretrainSettings,
+    "annotation": FinetuneSettings,
+    "drug_sensitivity": FinetuneSettings,
+    "drug_response": ResponseSettings,
+}
+
+
 def facts_of(config: str, genes: Path, counts: Path, out: Path, **changes) -> dict:
     """The facts of a configuration, from what the workflow hands over."""
     run = load(ROOT / "config" / config)
@@ -51,13 +62,16 @@ def facts_of(config: str, genes: Path, counts: Path, out: Path, **changes) -> di
         "pretraining": run["pretraining"]["settings"],
         "annotation": run["annotation"]["finetuning"],
         "drug_sensitivity": run["drug_sensitivity"]["finetuning"],
-        "drug_response": {},
+        "drug_response": ResponseSettings(),
         "sizes": run["sizes"],
         "splits": run["drug_sensitivity"]["splits"],
         "facts": [counts],
         "data_sets": ["zheng68k", "baron"],
     }
-    run_settings_facts(genes=genes, out=out, **(arguments | changes))
+    arguments |= changes
+    for name, kind in KINDS.items():
+        arguments[name] = arguments[name] and as_settings(kind, arguments[name], name)
+    run_settings_facts(genes=genes, out=out, **arguments)
     return json.loads(out.read_text())
 
 
@@ -67,14 +81,16 @@ def test_the_full_run_uses_every_setting_of_table_f1(tmp_path, genes, counts) ->
     assert len(rows) == 51
     for row in rows:
         assert row.fact is not None and find(facts, row.fact) is not None, (row.group, row.title)
-    run_table("tablef1", [], {}, {"run": "x"}, tmp_path / "f1", [tmp_path / "settings.json"])
+    run_table("tablef1", [], {}, TableSettings(run="x"), tmp_path / "f1", [tmp_path / "settings.json"])
     frame = pd.read_csv(tmp_path / "f1.csv", keep_default_na=False)
     assert list(frame.loc[frame["status"] != "same", "title"]) == []
 
 
 def test_a_toys_settings_differ_and_are_marked(tmp_path, genes, counts) -> None:
     facts_of("toy.yaml", genes, counts, tmp_path / "settings.json")
-    run_table("tablef1", [], {}, {"run": "x", "toy": True}, tmp_path / "f1", [tmp_path / "settings.json"])
+    run_table(
+        "tablef1", [], {}, TableSettings(run="x", toy=True), tmp_path / "f1", [tmp_path / "settings.json"]
+    )
     frame = pd.read_csv(tmp_path / "f1.csv", keep_default_na=False).set_index(["group", "title"])
     assert list(frame.loc[("Model", "Feature size"), ["ours", "status"]]) == ["32", "differs"]
     assert frame.loc[("Pre-training", "Size of convolution layer for pooling"), "ours"] == "(1, 32)"
@@ -107,7 +123,7 @@ def test_a_task_that_is_not_run_has_no_facts(tmp_path, genes, counts) -> None:
 
 def test_slips_are_told_in_one_line(tmp_path, genes, counts) -> None:
     out = tmp_path / "settings.json"
-    with pytest.raises(UserError, match=r"drug-sensitivity\.had: unknown key 'had'"):
+    with pytest.raises(UserError, match=r"drug_sensitivity\.had: unknown key 'had'"):
         facts_of("toy.yaml", genes, counts, out, drug_sensitivity={"had": [3]})
     with pytest.raises(UserError, match=r"sizes\.9m\.deep: unknown key 'deep'"):
         facts_of("toy.yaml", genes, counts, out, sizes={"9m": {"deep": 3}})
@@ -158,7 +174,9 @@ def test_similarity_and_schedule_are_as_told() -> None:
     assert FIXED_IN_PRETRAINING["similarity"] == "Cosine similarity"
     h, h_plus = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert info_nce(3 * h, h_plus).item() == pytest.approx(info_nce(h, h_plus).item(), rel=1e-12)
-    assert of_pretraining({}, EncoderConfig(n_genes=5))["schedule"] == "Cosine annealing"
-    restarts = of_pretraining({"schedule": "cosine_restarts"}, EncoderConfig(n_genes=5))["schedule"]
+    assert of_pretraining(PretrainSettings(), EncoderConfig(n_genes=5))["schedule"] == "Cosine annealing"
+    restarts = of_pretraining(PretrainSettings(schedule="cosine_restarts"), EncoderConfig(n_genes=5))[
+        "schedule"
+    ]
     assert restarts == "Cosine annealing with restarts"
     assert [cosine(step, 4, 1.0) for step in (0, 2, 4)] == pytest.approx([1.0, 0.5, 0.0])

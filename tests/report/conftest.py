@@ -8,8 +8,10 @@ import pytest
 from celllm.report.claims import run_claims
 from celllm.report.manifest import run_manifest
 from celllm.report.page import run_report
+from celllm.report.settings import ClaimSettings, ManifestSettings, ReportSettings, TableSettings
 from celllm.report.tables import run_table
 from celllm.scores.scores import OK, Score, write
+from celllm.settings import as_settings
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"><rect width="10" height="10"/></svg>'
 
@@ -91,13 +93,13 @@ def report(tmp_path: Path, score_file, spread, models):
     def make(toy: bool = False) -> Path:
         settings = {"run": "test", "toy": toy}
         for name in ("table1", "tabled1"):
-            run_table(name, scores, models, settings, tmp_path / name)
-        run_claims(scores, models, settings, tmp_path / "claims")
-        run_manifest({"seed": 1}, settings, tmp_path / "manifest.json")
+            run_table(name, scores, models, as_settings(TableSettings, settings), tmp_path / name)
+        run_claims(scores, models, as_settings(ClaimSettings, settings), tmp_path / "claims")
+        run_manifest({"seed": 1}, as_settings(ManifestSettings, settings), tmp_path / "manifest.json")
         tables = [tmp_path / "table1.csv", tmp_path / "tabled1.csv"]
         figures = [tmp_path / "fig3_zheng68k.png", tmp_path / "fig3_zheng68k.svg"]
         claims, manifest, out = tmp_path / "claims.csv", tmp_path / "manifest.json", tmp_path / "report.html"
-        run_report(tables, figures, claims, manifest, settings, out)
+        run_report(tables, figures, claims, manifest, as_settings(ReportSettings, settings), out)
         return out
 
     return make

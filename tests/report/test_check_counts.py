@@ -14,7 +14,9 @@ from celllm.report.check_counts import CountSettings, compared, expected, name_o
 from celllm.report.claims import run_claims
 from celllm.report.ledger import NOT_RUN, OTHER_DATA
 from celllm.report.published import load
+from celllm.report.settings import ClaimSettings, TableSettings
 from celllm.report.tables import run_table
+from celllm.settings import as_settings
 from tests.places import ROOT
 
 BOOK = load()
@@ -72,7 +74,7 @@ def test_every_printed_count_is_compared() -> None:
 
 
 def test_the_papers_own_counts_pass(facts, tmp_path) -> None:
-    run_check_counts([facts()], {}, tmp_path / "counts.json")
+    run_check_counts([facts()], CountSettings(), tmp_path / "counts.json")
     written = json.loads((tmp_path / "counts.json").read_text())
     assert {line["verdict"] for line in written["counts"]} == {"same"}
     assert written["toy"] is False
@@ -81,7 +83,11 @@ def test_the_papers_own_counts_pass(facts, tmp_path) -> None:
 def test_other_counts_end_the_run_and_are_named(facts, tmp_path) -> None:
     path = facts({"CD34+": 262, "CD56+ NK": 5859}, baron={"n_cells": 8569})
     with pytest.raises(UserError) as caught:
-        run_check_counts([path], {"accept": {"zheng68k/labels/CD34+": [242, 277]}}, tmp_path / "counts.json")
+        run_check_counts(
+            [path],
+            as_settings(CountSettings, {"accept": {"zheng68k/labels/CD34+": [242, 277]}}),
+            tmp_path / "counts.json",
+        )
     message = str(caught.value)
     assert "\n" not in message
     assert "2 of 38 are neither the paper's nor accepted" in message
@@ -91,7 +97,7 @@ def test_other_counts_end_the_run_and_are_named(facts, tmp_path) -> None:
 
 
 def test_a_toy_is_compared_and_passes(facts, tmp_path) -> None:
-    run_check_counts([facts(baron={"n_cells": 3})], {"toy": True}, tmp_path / "counts.json")
+    run_check_counts([facts(baron={"n_cells": 3})], CountSettings(toy=True), tmp_path / "counts.json")
     lines = {line["count"]: line for line in json.loads((tmp_path / "counts.json").read_text())["counts"]}
     assert (lines["baron/n_cells"]["ours"], lines["baron/n_cells"]["verdict"]) == (3, "differs")
 
@@ -126,7 +132,7 @@ def test_verdict_on_a_count(facts, ours, settings, verdict) -> None:
 )
 def test_a_slip_in_the_accepted_numbers_is_one_line(facts, tmp_path, accept, message) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        run_check_counts([facts()], {"accept": accept}, tmp_path / "counts.json")
+        run_check_counts([facts()], as_settings(CountSettings, {"accept": accept}), tmp_path / "counts.json")
     assert "\n" not in str(caught.value)
 
 
@@ -149,18 +155,18 @@ def test_the_full_run_takes_the_papers_labels_and_no_others(facts, tmp_path) -> 
     content["data_sets"]["zheng68k"]["n_cells"] = sum(public.values())
     content["vocabulary"]["n_genes"] = 19283
     path.write_text(json.dumps(content))
-    run_check_counts([path], settings, tmp_path / "counts.json")
+    run_check_counts([path], as_settings(CountSettings, settings), tmp_path / "counts.json")
     content["data_sets"]["zheng68k"]["labels"] |= {"CD8+ Cytotoxic T": 11445, "CD4+/CD25 T Reg": 14112}
     path.write_text(json.dumps(content))
     with pytest.raises(
         UserError, match=r"2 of 38 .*Cytotoxic T is 11,445, paper 20,757, accepted 20,757 to 20,773"
     ):
-        run_check_counts([path], settings, tmp_path / "other.json")
+        run_check_counts([path], as_settings(CountSettings, settings), tmp_path / "other.json")
 
 
 def test_tables_print_difference_and_reason(facts, tmp_path) -> None:
     path = facts({"CD34+": 262})
-    run_table("tabled1", [], {}, {"run": "x"}, tmp_path / "d1", [path])
+    run_table("tabled1", [], {}, TableSettings(run="x"), tmp_path / "d1", [path])
     frame = pd.read_csv(tmp_path / "d1.csv", dtype=str, keep_default_na=False).set_index(["title", "column"])
     cell = frame.loc[("CD34+", "Cells")]
     assert list(cell[["paper", "ours", "difference", "status"]]) == ["242", "262", "+20", "differs"]
@@ -173,7 +179,7 @@ def test_tables_print_difference_and_reason(facts, tmp_path) -> None:
 
 
 def test_a_toys_tables_give_no_reason_for_other_cells(facts, tmp_path) -> None:
-    run_table("tabled1", [], {}, {"run": "x", "toy": True}, tmp_path / "d1", [facts({"CD34+": 2})])
+    run_table("tabled1", [], {}, TableSettings(run="x", toy=True), tmp_path / "d1", [facts({"CD34+": 2})])
     frame = pd.read_csv(tmp_path / "d1.csv", dtype=str, keep_default_na=False)
     assert (frame["reason"] == "").all()
     assert frame.loc[frame["title"] == "CD34+", "difference"].iloc[0] == "−240"
@@ -181,7 +187,7 @@ def test_a_toys_tables_give_no_reason_for_other_cells(facts, tmp_path) -> None:
 
 def test_claims_on_data_get_their_verdicts(facts, score_file, tmp_path) -> None:
     path = facts(panglaodb={"n_cells": 1070580}, gdsc_ccle={"n_lines": 561})
-    run_claims([score_file({})], {}, {"run": "x"}, tmp_path / "claims", [path])
+    run_claims([score_file({})], {}, ClaimSettings(run="x"), tmp_path / "claims", [path])
     frame = pd.read_csv(tmp_path / "claims.csv").set_index("id")
     verdict = frame["verdict"]
     counts = [claim.id for claim in load().claims if claim.undecidable == OTHER_DATA]

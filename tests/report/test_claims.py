@@ -21,7 +21,9 @@ from celllm.report.ledger import (
 )
 from celllm.report.published import CONTROL
 from celllm.report.run import TOY_NOTE
+from celllm.report.settings import ClaimSettings
 from celllm.scores.statistics import Comparison, corrected_resampled_t
+from celllm.settings import as_settings
 
 ZHENG, BARON = "zheng68k", "baron"
 CLAIMS = {claim.id: claim for claim in published.load().claims}
@@ -150,7 +152,13 @@ def ledger(tmp_path, score_file, spread, models):
 
     def make(facts: dict | None = None, **settings) -> pd.DataFrame:
         (tmp_path / "facts.json").write_text(json.dumps(facts or {}))
-        run_claims([path], models, {"run": "test"} | settings, out, [tmp_path / "facts.json"])
+        run_claims(
+            [path],
+            models,
+            as_settings(ClaimSettings, {"run": "test"} | settings),
+            out,
+            [tmp_path / "facts.json"],
+        )
         return pd.read_csv(f"{out}.csv", keep_default_na=False).set_index("id")
 
     make.out = out  # type: ignore[attr-defined]
@@ -199,7 +207,7 @@ def test_an_ablation_is_no_state_of_the_art_to_beat(tmp_path, score_file, spread
         for model, mean in means.items()
         for data_set in (ZHENG, BARON)
     }
-    run_claims([score_file(values)], models, {}, tmp_path / "claims")
+    run_claims([score_file(values)], models, ClaimSettings(), tmp_path / "claims")
     row = pd.read_csv(tmp_path / "claims.csv", keep_default_na=False).set_index("id").loc["sota-annotation"]
     assert row["verdict"] == HOLDS
     assert "against L1 logistic" in row["explanation"]
@@ -219,7 +227,7 @@ def test_a_control_that_does_not_apply_is_no_rival(tmp_path, score_file, spread,
     broken = {key: {0: ("failed", "no memory")} for key in failures}
     for number, failed in enumerate((failures, {}, broken)):
         cold = score_file(values, failed, task="response_cold", name="cold")
-        run_claims([warm, cold], models, {"run": "x"}, tmp_path / f"claims{number}")
+        run_claims([warm, cold], models, ClaimSettings(run="x"), tmp_path / f"claims{number}")
         frame = pd.read_csv(tmp_path / f"claims{number}.csv", keep_default_na=False).set_index("id")
         verdicts.append(frame.loc["sota-response", "verdict"])
     assert verdicts[0] == verdicts[1] != NOT_RUN
@@ -324,7 +332,7 @@ def test_pairs_of_an_ordering_are_corrected_within_the_claim(tmp_path, score_fil
             values["celllm", data_set, "strict", metric] = spread(0.75, sd)
             for rival in ("celllm_moco", "scbert", "scanpy"):
                 values[rival, data_set, "strict", metric] = [0.70] * 5
-    run_claims([score_file(values)], models, {}, tmp_path / "claims")
+    run_claims([score_file(values)], models, ClaimSettings(), tmp_path / "claims")
     frame = pd.read_csv(tmp_path / "claims.csv", keep_default_na=False).set_index("id")
     plain = corrected_resampled_t([100 * v - 70 for v in spread(0.75, 0.0221)], 0.25)
     assert 0.02 < plain.p < 0.05
@@ -339,7 +347,7 @@ def test_a_seed_without_an_encoder_is_not_run(tmp_path, score_file, spread, mode
     models["celllm"]["seeds"] = {"annotation": [0, 1], "response_warm": [0, 1, 2]}
     values = {(m, ZHENG, "strict", "macro_f1"): spread(0.7, 0.01) for m in ("celllm", "scbert")}
     path = score_file(values)
-    run_claims([path], models, {}, tmp_path / "claims")
+    run_claims([path], models, ClaimSettings(), tmp_path / "claims")
     frame = pd.read_csv(tmp_path / "claims.csv", keep_default_na=False).set_index("id")
     for claim in ("annotation-f1", "annotation-gain", "zheng-macro-best"):
         assert frame.loc[claim, "verdict"] == NOT_RUN
@@ -347,7 +355,7 @@ def test_a_seed_without_an_encoder_is_not_run(tmp_path, score_file, spread, mode
     second = pd.read_csv(path, keep_default_na=False)
     second = second[second["model"] == "celllm"].assign(seed=1, value=lambda f: f["value"] + 0.04)
     second.to_csv(tmp_path / "second.csv", index=False)
-    run_claims([path, tmp_path / "second.csv"], models, {}, tmp_path / "claims")
+    run_claims([path, tmp_path / "second.csv"], models, ClaimSettings(), tmp_path / "claims")
     row = pd.read_csv(tmp_path / "claims.csv", keep_default_na=False).set_index("id").loc["annotation-gain"]
     assert float(row["our_value"]) == pytest.approx(2.0)
     assert row["note"].endswith(
@@ -376,7 +384,7 @@ def test_a_claim_on_training_names_the_rows_that_were_trained_once(
         first[first["model"] == name].assign(seed=1, value=lambda f: f["value"] - 0.03) for name in seeds
     ]
     pd.concat([first, *frames]).to_csv(tmp_path / "all.csv", index=False)
-    run_claims([tmp_path / "all.csv"], models, {}, tmp_path / "claims")
+    run_claims([tmp_path / "all.csv"], models, ClaimSettings(), tmp_path / "claims")
     notes = pd.read_csv(tmp_path / "claims.csv", keep_default_na=False).set_index("id")["note"]
     assert ("Conditional on one encoder" in notes["wo-cl-zheng"]) == bool(conditional)
     assert conditional in notes["wo-cl-zheng"]
@@ -392,7 +400,7 @@ def test_scores_of_a_row_that_the_run_does_not_have_decide_nothing(
         (m, ZHENG, "strict", "macro_f1"): spread(0.7, 0.01) for m in ("celllm", "celllm_wo_cl", "logistic")
     }
     title = models.pop(absent)["title"]
-    run_claims([score_file(values)], models, {}, tmp_path / "claims")
+    run_claims([score_file(values)], models, ClaimSettings(), tmp_path / "claims")
     frame = pd.read_csv(tmp_path / "claims.csv", keep_default_na=False).set_index("id")
     assert frame.loc["wo-cl-zheng", "verdict"] == NOT_RUN
     assert frame.loc["wo-cl-zheng", "explanation"] == f"{title} is no row of this run."
@@ -423,7 +431,12 @@ def test_a_mean_over_data_sets_pairs_the_split_numbers(tmp_path, score_file, mod
         ("scbert", "gse117872", "strict", "f1"): [0.90, 0.90],
     }
     settings = {"test_over_train": {"drug_few_shot": 0.5}}
-    run_claims([score_file(values, task="drug_few_shot")], models, settings, tmp_path / "claims")
+    run_claims(
+        [score_file(values, task="drug_few_shot")],
+        models,
+        as_settings(ClaimSettings, settings),
+        tmp_path / "claims",
+    )
     row = pd.read_csv(tmp_path / "claims.csv", keep_default_na=False).set_index("id").loc["few-shot-gain"]
     expected = corrected_resampled_t([6.0, 12.0], 0.5)
     assert float(row["our_value"]) == pytest.approx(9.0)
@@ -437,7 +450,7 @@ def test_errors_are_improvements_when_smaller(tmp_path, score_file, spread, mode
         for metric, sign in (("pearson", -1), ("r2", -1), ("rmse", 1), ("mae", 1)):
             values[(row, "gdsc_ccle", "strict", metric)] = [v + sign * shift for v in spread(0.9, 0.001)]
     models["deepcdr"] = {"title": "DeepCDR"}
-    run_claims([score_file(values, task="response_warm")], models, {}, tmp_path / "claims")
+    run_claims([score_file(values, task="response_warm")], models, ClaimSettings(), tmp_path / "claims")
     row = pd.read_csv(tmp_path / "claims.csv", keep_default_na=False).set_index("id").loc["warm-best"]
     assert row["verdict"] == HOLDS
     assert float(row["our_value"]) == pytest.approx(0.1)
@@ -452,7 +465,7 @@ def verdict_on(tmp_path, score_file, models):
             ("celllm", ZHENG, "strict", "macro_f1"): [v / 100 for v in celllm],
             ("scbert", ZHENG, "strict", "macro_f1"): [v / 100 for v in scbert],
         }
-        run_claims([score_file(values, failures)], models, {"run": "x"}, tmp_path / "claims")
+        run_claims([score_file(values, failures)], models, ClaimSettings(run="x"), tmp_path / "claims")
         return pd.read_csv(tmp_path / "claims.csv", keep_default_na=False).set_index("id").loc[claim]
 
     return make
@@ -522,7 +535,7 @@ def test_the_weakest_pair_is_so_by_t_and_not_by_its_unit(tmp_path, score_file, s
             noise = spread(0.0, sd) if ahead else [0.0] * 5
             values[(row, "gdsc_ccle", "strict", metric)] = [0.5 + ahead * (gain + x) for x in noise]
     models["deepcdr"] = {"title": "DeepCDR"}
-    run_claims([score_file(values, task="response_warm")], models, {}, tmp_path / "claims")
+    run_claims([score_file(values, task="response_warm")], models, ClaimSettings(), tmp_path / "claims")
     row = pd.read_csv(tmp_path / "claims.csv", keep_default_na=False).set_index("id").loc["warm-best"]
     assert row["verdict"] == INCONCLUSIVE
     assert "Warm start RMSE: 0.200 ahead" in row["explanation"]

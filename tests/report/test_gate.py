@@ -5,6 +5,8 @@ import pytest
 from celllm.errors import UserError
 from celllm.io import read_json
 from celllm.report.gate import last_words, run_gate
+from celllm.report.settings import GateSettings
+from celllm.settings import as_settings
 
 GOOD = {("celllm", "baron", "strict", m): [0.5, 0.6] for m in ("macro_f1", "accuracy")}
 FAILURE = {
@@ -17,7 +19,7 @@ FAILURE = {
 
 
 def test_good_scores_pass(tmp_path, score_file) -> None:
-    run_gate([score_file(GOOD)], None, tmp_path / "complete.json")
+    run_gate([score_file(GOOD)], GateSettings(), tmp_path / "complete.json")
     summary = read_json(tmp_path / "complete.json")
     assert summary["complete"] is True
     assert (summary["rows"], summary["statuses"], summary["allowed_failures"]) == (4, {"ok": 4}, [])
@@ -25,13 +27,13 @@ def test_good_scores_pass(tmp_path, score_file) -> None:
 
 def test_what_does_not_apply_is_no_failure(tmp_path, score_file) -> None:
     missing = {("drug_mean", "baron", "strict", "macro_f1"): {0: ("not-applicable", "no drug in this task")}}
-    run_gate([score_file(GOOD, missing)], None, tmp_path / "complete.json")
+    run_gate([score_file(GOOD, missing)], GateSettings(), tmp_path / "complete.json")
     assert read_json(tmp_path / "complete.json")["statuses"] == {"ok": 4, "not-applicable": 1}
 
 
 def test_a_failure_ends_the_run_and_writes_nothing(tmp_path, score_file) -> None:
     with pytest.raises(UserError) as told:
-        run_gate([score_file(GOOD, FAILURE)], None, tmp_path / "complete.json")
+        run_gate([score_file(GOOD, FAILURE)], GateSettings(), tmp_path / "complete.json")
     message = str(told.value)
     assert message.startswith(
         "2 unexpected failures: scbert on baron (strict, split 0, 3): out-of-memory, needs 40 GiB. "
@@ -44,7 +46,11 @@ def test_a_failure_ends_the_run_and_writes_nothing(tmp_path, score_file) -> None
     "pattern", ["scbert/baron", "scbert/*", "*/out-of-memory", "scbert/baron/out-of-memory"]
 )
 def test_an_allowed_failure_is_written_down(tmp_path, score_file, pattern) -> None:
-    run_gate([score_file(GOOD, FAILURE)], {"allowed": [pattern]}, tmp_path / "complete.json")
+    run_gate(
+        [score_file(GOOD, FAILURE)],
+        as_settings(GateSettings, {"allowed": [pattern]}),
+        tmp_path / "complete.json",
+    )
     summary = read_json(tmp_path / "complete.json")
     assert [row["split"] for row in summary["allowed_failures"]] == ["0", "3"]
     assert summary["allowed"] == [pattern]
@@ -53,12 +59,16 @@ def test_an_allowed_failure_is_written_down(tmp_path, score_file, pattern) -> No
 @pytest.mark.parametrize("pattern", ["scbert/zheng68k", "scbert/baron/failed", "celllm/*"])
 def test_other_patterns_allow_nothing(tmp_path, score_file, pattern) -> None:
     with pytest.raises(UserError, match="unexpected failures"):
-        run_gate([score_file(GOOD, FAILURE)], {"allowed": [pattern]}, tmp_path / "complete.json")
+        run_gate(
+            [score_file(GOOD, FAILURE)],
+            as_settings(GateSettings, {"allowed": [pattern]}),
+            tmp_path / "complete.json",
+        )
 
 
 def test_no_scores_are_no_success(tmp_path) -> None:
     with pytest.raises(UserError, match="nothing was scored"):
-        run_gate([], None, tmp_path / "complete.json")
+        run_gate([], GateSettings(), tmp_path / "complete.json")
 
 
 def test_the_reason_is_found_in_the_log_of_this_run_only(tmp_path: Path) -> None:

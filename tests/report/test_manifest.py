@@ -19,6 +19,8 @@ from celllm.report.manifest import (
     run_manifest,
     started,
 )
+from celllm.report.settings import ManifestSettings
+from celllm.settings import as_settings
 
 CONFIG = {"run": "toy", "seed": 3, "models": {"celllm": {"seed": 5, "mask_seed": 7, "seeds": [1]}}}
 HEAD = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
@@ -42,7 +44,9 @@ def manifest(tmp_path: Path, benchmarks: Path) -> dict:
     sums = tmp_path / "SHA256SUMS"
     sums.write_text(f"{'b' * 64}  baron/b.tar\n{'c' * 64} *hgnc/c.txt\n")
     settings = {"run": "toy", "toy": True, "seeds": {"extra": 9}}
-    run_manifest(CONFIG, settings, tmp_path / "manifest.json", benchmarks, [lock, sums])
+    run_manifest(
+        CONFIG, as_settings(ManifestSettings, settings), tmp_path / "manifest.json", benchmarks, [lock, sums]
+    )
     return read_json(tmp_path / "manifest.json")
 
 
@@ -118,7 +122,7 @@ def test_git_state(tmp_path: Path) -> None:
 def test_configurations_by_file_and_by_text(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("seed: 4\n")
     for config in (tmp_path / "config.yaml", '{"seed": 4}'):
-        run_manifest(config, None, tmp_path / "manifest.json")
+        run_manifest(config, ManifestSettings(), tmp_path / "manifest.json")
         assert read_json(tmp_path / "manifest.json")["config"] == {"seed": 4}
 
 

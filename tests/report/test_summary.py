@@ -9,8 +9,10 @@ from celllm.report import published
 from celllm.report.claims import run_claims
 from celllm.report.ledger import read_ledger
 from celllm.report.render import read_table
+from celllm.report.settings import ClaimSettings, TableSettings
 from celllm.report.summary import summary_view
 from celllm.report.tables import run_table
+from celllm.settings import as_settings
 
 MANIFEST = {
     "size": "full", "finished": "2026-11-25T20:01:02+00:00", "celllm": "0.1.0", "job_seconds": 900.0,
@@ -35,8 +37,8 @@ def summary(tmp_path: Path, score_file, spread, models):
         }
         scores, settings = [score_file(values)], {"run": "test", "toy": toy}
         for name in ("table1", "tabled1"):
-            run_table(name, scores, models, settings, tmp_path / name)
-        run_claims(scores, models, settings, tmp_path / "claims")
+            run_table(name, scores, models, as_settings(TableSettings, settings), tmp_path / name)
+        run_claims(scores, models, as_settings(ClaimSettings, settings), tmp_path / "claims")
         views = [read_table(tmp_path / f"{name}.csv") for name in ("table1", "tabled1")]
         return summary_view(views, read_ledger(tmp_path / "claims.csv"), MANIFEST, published.load())
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from celllm.errors import UserError
+from celllm.report.settings import RunLabel
 from celllm.report.supplement import TABLES, read_supplement, run_supplement, within
 from celllm.scores.columns import CONTRAST
 from celllm.scores.scores import write_predictions, write_probabilities
@@ -21,7 +22,7 @@ MODELS = {
 
 
 def made(name: str, tmp_path: Path, **sources) -> pd.DataFrame:
-    run_supplement(name, tmp_path / name, json.dumps(MODELS), settings={"run": "x"}, **sources)
+    run_supplement(name, tmp_path / name, json.dumps(MODELS), settings=RunLabel(run="x"), **sources)
     for suffix in ("csv", "md", "tex", "html"):
         assert (tmp_path / f"{name}.{suffix}").stat().st_size > 0
     frame = pd.read_csv(tmp_path / f"{name}.csv", keep_default_na=False)
@@ -157,7 +158,7 @@ def test_tasks_that_the_paper_lacks(tmp_path: Path, score_file) -> None:
         (*where, "held out"): "25.0 ± 7.1", (*where, "mixed"): "60.0 ± 14.1", ridge: "",
     }  # fmt: skip
     assert frame.loc[ridge, "reason"] == "no room"
-    run_supplement("table_s3", tmp_path / "table_s3", MODELS, scores=[paths[0]])
+    run_supplement("table_s3", tmp_path / "table_s3", MODELS, scores=[paths[0]], settings=RunLabel())
     assert "This run has nothing for this table." in (tmp_path / "table_s3.html").read_text()
     assert read_supplement(tmp_path / "table_s3.csv", "x", True)["blocks"] == []
 
@@ -172,5 +173,5 @@ def test_several_seeds_are_told_from_several_splits(tmp_path: Path, score_file) 
 
 def test_unknown_tables_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no such table of the supplement; known are table_s1, "):
-        run_supplement("table_s9", tmp_path / "x", MODELS)
+        run_supplement("table_s9", tmp_path / "x", MODELS, settings=RunLabel())
     assert list(TABLES) == [f"table_s{n}" for n in range(1, 6)]

@@ -7,7 +7,9 @@ import pytest
 from celllm.errors import UserError
 from celllm.report.render import GROUPS, markdown, read_table, signed, tex
 from celllm.report.run import TOY_NOTE
+from celllm.report.settings import TableSettings
 from celllm.report.tables import mean_sd, run_table
+from celllm.settings import as_settings
 
 ZHENG, BARON = "zheng68k", "baron"
 
@@ -41,7 +43,7 @@ def table(tmp_path, score_file, spread, models):
     path = score_file(values, failures)
 
     def make(**settings) -> Path:
-        run_table("table1", [path], models, {"run": "test"} | settings, out)
+        run_table("table1", [path], models, as_settings(TableSettings, {"run": "test"} | settings), out)
         return out
 
     return make
@@ -112,7 +114,13 @@ def test_the_choice_and_the_larger_training_part_are_apart(
 ) -> None:
     means = {"strict": 0.72, "no_refit": 0.70, "paper": 0.76}
     values = {("celllm", data_set, protocol, metric): spread(mean, 0.01) for protocol, mean in means.items()}
-    run_table(name, [score_file(values, task=task)], models, {"protocols": list(means)}, tmp_path / name)
+    run_table(
+        name,
+        [score_file(values, task=task)],
+        models,
+        as_settings(TableSettings, {"protocols": list(means)}),
+        tmp_path / name,
+    )
     frame = pd.read_csv(f"{tmp_path / name}.csv")
     frame = frame[(frame["model"] == "celllm") & (frame["metric"] == metric) & (frame["n"] > 0)]
     frame = frame.set_index("protocol")
@@ -136,7 +144,13 @@ def test_a_cell_of_several_seeds_shows_both_spreads(tmp_path, score_file, spread
     second = pd.read_csv(score_file({("celllm", *key): spread(0.74, 0.03)}, name="1"), keep_default_na=False)
     second.assign(seed=1).to_csv(tmp_path / "1.csv", index=False)
     settings = {"protocols": ["strict"]}
-    run_table("table1", [first, tmp_path / "1.csv"], models, settings, tmp_path / "table1")
+    run_table(
+        "table1",
+        [first, tmp_path / "1.csv"],
+        models,
+        as_settings(TableSettings, settings),
+        tmp_path / "table1",
+    )
     cell = cells(tmp_path / "table1").loc[("strict", "celllm", "zheng68k/macro_f1")]
     assert (cell["n"], cell["n_seeds"], cell["status"], cell["reason"]) == (5, 2, "ok", "")
     assert float(cell["mean"]) == pytest.approx(72.0)
@@ -146,7 +160,7 @@ def test_a_cell_of_several_seeds_shows_both_spreads(tmp_path, score_file, spread
         text = Path(f"{tmp_path}/table1.{suffix}").read_text().replace(r"$\pm$", "±")
         assert "72.0 ± 2.2" in text and "2 seeds ± 2.8" in text
         assert "± of the seeds" in text.replace("&#39;", "'")
-    run_table("table1", [first], models, settings, tmp_path / "table1")
+    run_table("table1", [first], models, as_settings(TableSettings, settings), tmp_path / "table1")
     cell = cells(tmp_path / "table1").loc[("strict", "celllm", "zheng68k/macro_f1")]
     assert (cell["status"], cell["reason"]) == ("partial", "5 of 10 splits; seed 1 of 2 has no scores")
     assert not cell["best"]
@@ -169,7 +183,13 @@ def test_data_sets_and_groups_of_the_run_stand_beside_those_of_the_paper(
         for data_set in (ZHENG, "atlas_2025")
         for metric in ("macro_f1", "weighted_f1", "accuracy")
     }
-    run_table("table1", [score_file(values)], models, {"protocols": ["strict"]}, tmp_path / "table1")
+    run_table(
+        "table1",
+        [score_file(values)],
+        models,
+        as_settings(TableSettings, {"protocols": ["strict"]}),
+        tmp_path / "table1",
+    )
     frame = cells(tmp_path / "table1").loc["strict"]
     assert list(dict.fromkeys(frame.index.get_level_values("column")))[6:] == [
         "atlas_2025/macro_f1", "atlas_2025/weighted_f1", "atlas_2025/accuracy",
@@ -192,7 +212,9 @@ def test_data_sets_and_groups_of_the_run_stand_beside_those_of_the_paper(
 def test_a_further_drug_data_set_has_a_column_for_each_scenario(tmp_path, score_file, spread, models) -> None:
     values = {("celllm", "gse1", "strict", "f1"): spread(0.6, 0.01)}
     paths = [score_file(values, task=task, name=task) for task in ("drug_few_shot", "drug_full")]
-    run_table("table2", paths, models, {"protocols": ["strict"]}, tmp_path / "table2")
+    run_table(
+        "table2", paths, models, as_settings(TableSettings, {"protocols": ["strict"]}), tmp_path / "table2"
+    )
     block = read_table(tmp_path / "table2.csv")["blocks"][0]
     assert [group["title"] for group in block["groups"]][4:] == ["gse1, few-shot", "gse1, full data"]
 
@@ -261,7 +283,13 @@ def test_errors_are_better_when_smaller(tmp_path, score_file, models) -> None:
         ("scbert", "gdsc_ccle", "strict", "rmse"): [1.4, 1.3],
     }
     path = score_file(values, task="response_warm")
-    run_table("table3", [path], models, {"run": "x", "protocols": ["strict"]}, tmp_path / "table3")
+    run_table(
+        "table3",
+        [path],
+        models,
+        as_settings(TableSettings, {"run": "x", "protocols": ["strict"]}),
+        tmp_path / "table3",
+    )
     frame = cells(tmp_path / "table3").loc["strict"]
     assert str(frame.loc[("celllm", "warm/rmse"), "best"]) == "True"
     assert str(frame.loc[("scbert", "warm/rmse"), "best"]) == "False"
@@ -272,7 +300,7 @@ def test_errors_are_better_when_smaller(tmp_path, score_file, models) -> None:
 def test_a_row_of_another_name_stands_for_the_papers(tmp_path, score_file, models) -> None:
     models = {"mine": {"title": "My CellLM", "paper_row": "CellLM"}}
     path = score_file({("mine", ZHENG, "strict", "macro_f1"): [0.5]})
-    run_table("table1", [path], models, {"run": "x"}, tmp_path / "table1")
+    run_table("table1", [path], models, TableSettings(run="x"), tmp_path / "table1")
     cell = cells(tmp_path / "table1").loc[("strict", "mine", "zheng68k/macro_f1")]
     assert (cell["title"], cell["text"], float(cell["difference"])) == (
         "CellLM",
@@ -284,7 +312,7 @@ def test_a_row_of_another_name_stands_for_the_papers(tmp_path, score_file, model
 def test_added_methods_get_a_group_of_their_own(tmp_path, score_file, models) -> None:
     models["new"] = {"title": "New | method", "group": "added"}
     path = score_file({("new", ZHENG, "strict", "macro_f1"): [0.5, 0.6]})
-    run_table("table1", [path], models, {"run": "x"}, tmp_path / "table1")
+    run_table("table1", [path], models, TableSettings(run="x"), tmp_path / "table1")
     text = (tmp_path / "table1.md").read_text()
     assert "| *Added methods* |" in text
     assert "| New \\| method | **55.0 ± 7.1** |" in text
@@ -295,16 +323,16 @@ def test_a_row_of_another_table_stands_where_the_paper_has_none_of_it(tmp_path, 
     """Table 2 takes Scanpy as an added row; Table 1 leaves a row of Table B.2 out, which has its columns."""
     models |= {"scanpy": {"title": "Scanpy", "group": "paper"}, "celllm_8m": {"title": "CellLM 8M"}}
     path = score_file({("scanpy", "gse149383", "strict", "f1"): [0.5, 0.6]}, task="drug_full")
-    run_table("table2", [path], models, {"run": "x"}, tmp_path / "table2")
+    run_table("table2", [path], models, TableSettings(run="x"), tmp_path / "table2")
     row = cells(tmp_path / "table2").loc[("strict", "scanpy", "gse149383_full/f1")]
     assert (row["group"], row["text"]) == ("added", "55.0 ± 7.1")
-    run_table("table1", [], models, {"run": "x"}, tmp_path / "table1")
+    run_table("table1", [], models, TableSettings(run="x"), tmp_path / "table1")
     assert "celllm_8m" not in set(cells(tmp_path / "table1").reset_index()["model"])
 
 
 def test_the_largest_model_of_table_b2_is_celllm(tmp_path, score_file, models) -> None:
     path = score_file({("celllm", ZHENG, "strict", "macro_f1"): [0.5]})
-    run_table("tableb2", [path], models, {"run": "x"}, tmp_path / "b2")
+    run_table("tableb2", [path], models, TableSettings(run="x"), tmp_path / "b2")
     frame = cells(tmp_path / "b2").loc["strict"].reset_index()
     assert list(dict.fromkeys(frame["title"])) == [
         "CellLM 8M", "CellLM 25M", "CellLM 50M", "L1 logistic_regression & more",
@@ -314,7 +342,7 @@ def test_the_largest_model_of_table_b2_is_celllm(tmp_path, score_file, models) -
 def test_tables_of_facts_compare_with_what_was_measured(tmp_path) -> None:
     facts = tmp_path / "facts.json"
     facts.write_text(json.dumps({"data_sets": {"baron": {"labels": {"beta": 3, "alpha": 1}}}}))
-    run_table("tabled2", [], {}, {"run": "x", "toy": True}, tmp_path / "d2", [facts])
+    run_table("tabled2", [], {}, TableSettings(run="x", toy=True), tmp_path / "d2", [facts])
     frame = pd.read_csv(tmp_path / "d2.csv", dtype=str, keep_default_na=False).set_index(["title", "column"])
     assert list(frame.loc[("Beta", "Cells"), ["paper", "ours", "status"]]) == ["2,525", "3", "differs"]
     assert frame.loc[("Beta", "Share (%)"), "ours"] == "75.00"
@@ -325,7 +353,7 @@ def test_tables_of_facts_compare_with_what_was_measured(tmp_path) -> None:
 def test_settings_equal_to_the_papers_are_told_from_others(tmp_path) -> None:
     facts = tmp_path / "facts.json"
     facts.write_text(json.dumps({"settings": {"model": {"dim": 512, "depth": 2}}}))
-    run_table("tablef1", [], {}, {"run": "x"}, tmp_path / "f1", [facts])
+    run_table("tablef1", [], {}, TableSettings(run="x"), tmp_path / "f1", [facts])
     frame = pd.read_csv(tmp_path / "f1.csv", keep_default_na=False).set_index(["group", "title"])
     assert frame.loc[("Model", "Feature size"), "status"] == "same"
     assert frame.loc[("Model", "Number of layers"), "status"] == "differs"
@@ -336,7 +364,9 @@ def test_facts_that_contradict_each_other_are_refused(tmp_path) -> None:
     for name, value in (("a", 1), ("b", 2)):
         (tmp_path / f"{name}.json").write_text(json.dumps({"model": {"n_parameters": value}}))
     with pytest.raises(UserError, match=r"b\.json: model: fact 'n_parameters' is 2, another file says 1"):
-        run_table("tablef1", [], {}, None, tmp_path / "f1", [tmp_path / "a.json", tmp_path / "b.json"])
+        run_table(
+            "tablef1", [], {}, TableSettings(), tmp_path / "f1", [tmp_path / "a.json", tmp_path / "b.json"]
+        )
 
 
 @pytest.mark.parametrize(
@@ -352,12 +382,12 @@ def test_models_that_are_none(tmp_path, models, message) -> None:
     with pytest.raises(UserError, match=message):
         path = tmp_path / "models.yaml"
         path.write_text("[]")
-        run_table("table1", [], models or path, None, tmp_path / "t")
+        run_table("table1", [], models or path, TableSettings(), tmp_path / "t")
 
 
 def test_unknown_settings_are_told(tmp_path) -> None:
-    with pytest.raises(UserError, match=r"table1: settings\.toi: unknown key 'toi'"):
-        run_table("table1", [], {}, {"toi": True}, tmp_path / "t")
+    with pytest.raises(UserError, match=r"settings\.toi: unknown key 'toi'"):
+        run_table("table1", [], {}, as_settings(TableSettings, {"toi": True}), tmp_path / "t")
 
 
 @pytest.mark.parametrize(
@@ -386,7 +416,7 @@ def test_escapes() -> None:
 def test_no_cell_is_a_formula_of_a_spreadsheet(tmp_path, score_file, spread, models, title: str) -> None:
     models["logistic"]["title"] = title
     values = {(m, ZHENG, "strict", "macro_f1"): spread(0.7, 0.01) for m in ("celllm", "logistic")}
-    run_table("table1", [score_file(values)], models, {}, tmp_path / "table1")
+    run_table("table1", [score_file(values)], models, TableSettings(), tmp_path / "table1")
     frame = pd.read_csv(tmp_path / "table1.csv", dtype=str, keep_default_na=False)
     assert set(frame.loc[frame["model"] == "logistic", "title"]) == {f"'{title}"}
     assert frame.loc[frame["model"] == "scbert", "difference"].str.startswith("'").sum() == 0
@@ -403,7 +433,9 @@ def test_remarks_say_what_is_positive_who_learned_and_which_rows_are_one(
 ) -> None:
     values = {(m, "gse149383", "strict", "f1"): spread(0.7, 0.01) for m in ("celllm", "logistic")}
     values["scbert", "gse149383", "strict", "f1"] = spread(0.6, 0.01)
-    run_table("table2", [score_file(values, task="drug_few_shot")], models, {}, tmp_path / "table2")
+    run_table(
+        "table2", [score_file(values, task="drug_few_shot")], models, TableSettings(), tmp_path / "table2"
+    )
     for suffix in ("md", "html"):
         text = Path(f"{tmp_path}/table2.{suffix}").read_text()
         for part in ("F1 is that of the class", "are two samples of one cell line", "Who learned from what"):
