@@ -1,21 +1,34 @@
 """Damage the raw files of a mirror at random and count what the readers make of it.
 
-    python benchmarks/mutations.py MIRROR [--n 8] [--seed 0]
+    python benchmarks/mutations.py MIRROR [--n 12] [--seed 0]
 
-Each file of each reader is changed ``n`` times by a flipped bit, a cut end or two exchanged columns, and
-read twice: as a file that data.lock knows, and as one supplied by hand. What comes out is *same* numbers,
-*refused* in one line, *changed* numbers without a word, or a *traceback*. Exit status 1 when a file that
-data.lock knows was changed without a word, or anything ended in a traceback.
+Each file of each reader is changed ``n`` times, by :data:`CHANGES` in turn, and read twice: as a file that
+data.lock knows, and as one supplied by hand. What comes out is
+
+same        the numbers are those of the file before
+refused     one line says what is wrong
+warned      other numbers, and a WARNING that the file before did not give
+unknowable  other numbers without a word, and no reader could know: one digit or letter is another, the lines
+            at the end are missing, or two names of columns have changed places
+silent      other numbers without a word although the file shows that something is wrong
+traceback   anything else
+
+Exit status 1 for *silent* and *traceback*, and for a file that data.lock knows and that is not refused.
 """
 
 import argparse
+import csv
 import gzip
 import hashlib
+import io
 import logging
+import re
 import shutil
 import sys
 import tempfile
+import traceback
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -33,8 +46,8 @@ from celllm.sources.lock import DataLock, Entry
 from celllm.sources.samples import run_samples
 
 ROOT = Path(__file__).resolve().parents[1]
-OUTCOMES = ("same", "refused", "changed", "traceback")
-SEPARATORS = {".csv": b",", ".tsv": b"\t", ".txt": b"\t", ".info": b"\t"}
+OUTCOMES = ("same", "refused", "warned", "unknowable", "silent", "traceback")
+SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t", ".info": "\t"}
 
 
 def flipped(content: bytes, random: np.random.Generator, name: str) -> bytes:
@@ -50,19 +63,70 @@ def cut(content: bytes, random: np.random.Generator, name: str) -> bytes:
 
 def exchanged(content: bytes, random: np.random.Generator, name: str) -> bytes:
     """Two columns of a text have changed places, with their names where there are any."""
-    packed = name.endswith(".gz")
-    separator = SEPARATORS.get(Path(name.removesuffix(".gz")).suffix)
+    return _with_columns(content, random, name, whole=True)
+
+
+def renamed(content: bytes, random: np.random.Generator, name: str) -> bytes:
+    """Two fields of the first line have changed places."""
+    return _with_columns(content, random, name, whole=False)
+
+
+def doubled(content: bytes, random: np.random.Generator, name: str) -> bytes:
+    """A line of a text stands there twice."""
+    if _separator(name) is None:
+        return cut(content, random, name)
+    lines = _unpacked(content).splitlines(keepends=True)
+    place = int(random.integers(len(lines)))
+    return _packed(b"".join([*lines[:place], lines[place], *lines[place:]]), content)
+
+
+CHANGES = (flipped, cut, exchanged, renamed, doubled, flipped)
+
+
+def _separator(name: str) -> str | None:
+    return SEPARATORS.get(Path(name.removesuffix(".gz")).suffix)
+
+
+def _unpacked(content: bytes) -> bytes:
+    return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+
+
+def _packed(text: bytes, like: bytes) -> bytes:
+    return gzip.compress(text) if like.startswith(b"\x1f\x8b") else text
+
+
+def _with_columns(content: bytes, random: np.random.Generator, name: str, whole: bool) -> bytes:
+    separator = _separator(name)
     if separator is None:
         return flipped(content, random, name)
-    lines = [line.split(separator) for line in (gzip.decompress(content) if packed else content).split(b"\n")]
-    if len(lines[0]) < 2:
+    lines = _unpacked(content).decode("latin-1").splitlines(keepends=True)
+    rows = list(csv.reader(lines, delimiter=separator))
+    if len(rows[0]) < 2:
         return flipped(content, random, name)
-    a, b = random.choice(len(lines[0]), 2, replace=False)
-    for fields in lines:
-        if max(a, b) < len(fields):
-            fields[a], fields[b] = fields[b], fields[a]
-    text = b"\n".join(separator.join(fields) for fields in lines)
-    return gzip.compress(text) if packed else text
+    a, b = random.choice(len(rows[0]), 2, replace=False)
+    for row in rows if whole else rows[:1]:
+        shift = int(len(row) == len(rows[0]) + 1)  # R names no column of row names
+        row[a + shift], row[b + shift] = row[b + shift], row[a + shift]
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=separator, lineterminator="\n").writerows(rows)
+    return _packed(text.getvalue().encode("latin-1"), content)
+
+
+def is_unknowable(before: bytes, after: bytes, change: Callable[..., bytes]) -> bool:
+    """Whether the changed file is as good as the one before: see above."""
+    try:
+        old, new = _unpacked(before), _unpacked(after)
+    except (OSError, EOFError, zlib.error):
+        return False
+    if change is renamed:
+        return True
+    if old.startswith(new):
+        return new.endswith(b"\n")
+    places = [i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b]
+    if len(old) != len(new) or len(places) != 1:
+        return False
+    a, b = (chr(text[places[0]]) for text in (old, new))
+    return (a.isdigit() and b.isdigit()) or (a.isascii() and a.isalpha() and b.isascii() and b.isalpha())
 
 
 def digest_of_cells(path: Path) -> str:
@@ -117,15 +181,32 @@ class Reading:
         return digest_of_cells(out)
 
 
-def outcome(run: Callable[[], str], expected: str) -> str:
+class Warnings(logging.Handler):
+    """Collects what is said at WARNING."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one message."""
+        self.said.add(re.sub(r" \([\d.]+ % of the counts\).*", "", record.getMessage()))
+
+
+def outcome(run: Callable[[], str], expected: str, usual: set[str], unknowable: bool, log: Warnings) -> str:
     """Run once; one of :data:`OUTCOMES`."""
+    log.said.clear()
     try:
-        return "same" if run() == expected else "changed"
+        if run() == expected:
+            return "same"
     except UserError as error:
         return "traceback" if "\n" in str(error) else "refused"
-    except Exception:
-        logging.exception("a traceback:")
+    except Exception:  # noqa: BLE001 - any error is an outcome
+        traceback.print_exc()
         return "traceback"
+    if log.said - usual:
+        return "warned"
+    return "unknowable" if unknowable else "silent"
 
 
 def main() -> int:
@@ -134,11 +215,13 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("mirror", type=Path)
-    parser.add_argument("--n", type=int, default=8, help="changes of each file")
+    parser.add_argument("--n", type=int, default=12, help="changes of each file")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--show", action="store_true", help="each outcome but same and refused")
     parser.add_argument("--only", nargs="*", default=[], help="readers")
     arguments = parser.parse_args()
-    logging.disable(logging.WARNING)
+    log = Warnings()
+    logging.getLogger().addHandler(log)
     warnings.simplefilter("ignore")
     random = np.random.default_rng(arguments.seed)
     catalogue = Catalogue.read(ROOT / "config" / "data_sets.yaml")
@@ -159,12 +242,13 @@ def main() -> int:
                 sample = samples.read_text().splitlines()[1].split("\t")[0]
             reading = Reading(catalogue, source, arguments.mirror, folder / source, sample)
             run = lambda reading=reading, samples=samples: reading.run(genes, aliases, samples)  # noqa: E731
-            expected = run()
+            log.said.clear()
+            expected, usual = run(), set(log.said)
             for file in reading.files:
                 place, lock = reading.folder / file.path, DataLock(reading.folder / "data.lock")
                 content = place.read_bytes()
                 for i in range(arguments.n):
-                    change = (flipped, cut, exchanged)[i % 3]
+                    change = CHANGES[i % len(CHANGES)]
                     for known in ("locked", "supplied"):
                         if known == "locked":
                             place.write_bytes(content)
@@ -173,16 +257,24 @@ def main() -> int:
                         else:
                             lock.path.unlink()
                         place.write_bytes(changed)
-                        counts.setdefault((source, known), Counter())[outcome(run, expected)] += 1
+                        found = outcome(run, expected, usual, is_unknowable(content, changed, change), log)
+                        counts.setdefault((source, known), Counter())[found] += 1
+                        if arguments.show and found not in ("same", "refused"):
+                            print(
+                                f"{found}: {file.path}, {change.__name__} ({i}): {sorted(log.said - usual)}"
+                            )
                 place.write_bytes(content)
             for known in ("locked", "supplied"):
-                found = counts[source, known]
+                row_of = counts[source, known]
                 print(
-                    f"| {source} | {known} | {' | '.join(str(found[one]) for one in OUTCOMES)} |", flush=True
+                    f"| {source} | {known} | {' | '.join(str(row_of[one]) for one in OUTCOMES)} |", flush=True
                 )
     print(f"seed {arguments.seed}, {arguments.n} changes of each file")
-    silent = sum(found["changed"] for (_, known), found in counts.items() if known == "locked")
-    return int(silent + sum(found["traceback"] for found in counts.values()) > 0)
+    wrong = sum(found["silent"] + found["traceback"] for found in counts.values())
+    wrong += sum(
+        found.total() - found["refused"] for (_, known), found in counts.items() if known == "locked"
+    )
+    return int(wrong > 0)
 
 
 if __name__ == "__main__":

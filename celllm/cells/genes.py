@@ -122,6 +122,8 @@ class SymbolMap:
         approved = {mangled(symbol): gene for symbol, gene in index_of.items()}
         for name, symbol, kind in names:
             gene = index_of.get(symbol, -1)
+            if kind != "approved" and name.lower() in delimited.MISSING:  # NaN is an alias of SCN11A
+                continue
             # NKX6.1 is an alias of NKX6-2, but what R makes of NKX6-1: the approved symbol wins.
             if gene >= 0 and (
                 kind != "alias" or "." not in name or approved.get(mangled(name), gene) == gene

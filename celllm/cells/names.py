@@ -8,8 +8,12 @@ UNIQUE = re.compile(r"(.+?)([-.])(\d{1,2})")
 """A name made unique with a number: scanpy writes ``TBCE-1``, R and pandas ``TBCE.1``."""
 
 _DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"))
-_PREFIX = re.compile(r"(?:GRCh3[78]|hg19|hg38|b37|human|hsapiens|homo_sapiens)[-_.:]+(.+)", re.IGNORECASE)
-_BRACKETS = re.compile(r"(.+?) ?\(([^()]*)\)|(.+?)\.\.(\d+|Unknown)\.")
+_PREFIX = re.compile(
+    r"(?:GRCh3[78](?:\.p\d+)?|hg19|hg38|b37|human|hsapiens|homo_sapiens)[-_.:]+(.+)", re.IGNORECASE
+)
+_BRACKETS = re.compile(
+    r"(?P<a>.+?) ?(\([^()]*\)|\[\d+\])|(?P<b>.+?)\.\.(\d+|Unknown)\.|(?P<c>.+)\|\d+|\d+\|(?P<d>.+)"
+)
 _ENSEMBL = re.compile(r"(.*?)[-_|:;,./ ]*(ENSG\d{11})(?:\.\d+)?(?:_PAR_Y)?[-_|:;,./ ]*(.*)", re.IGNORECASE)
 _MONTHS = {
     month: number
@@ -17,16 +21,16 @@ _MONTHS = {
         (
             "JAN JANUARY JÄN JANUAR JANVIER ENE ENERO GEN GENNAIO JANEIRO",
             "FEB FEBRUARY FEBRUAR FÉV FÉVR FÉVRIER FEBRERO FEBBRAIO FEV FEVEREIRO",
-            "MAR MARCH MÄR MÄRZ MRZ MARS MARZO MRT MAART MARÇO",
+            "MAR MARCH MÄR MÄRZ MRZ MARS MARZO MRT MAART MARÇO MÁRC MAALIS BŘE МАР",
             "APR APRIL AVR AVRIL ABR ABRIL APRILE",
             "MAY MAI MAYO MAG MAGGIO MEI MAIO",
             "JUN JUNE JUNI JUIN JUNIO GIU GIUGNO JUNHO",
             "JUL JULY JULI JUIL JUILLET JULIO LUG LUGLIO JULHO",
             "AUG AUGUST AOÛT AGO AGOSTO AUGUSTUS",
-            "SEP SEPT SEPTEMBER SEPTEMBRE SEPTIEMBRE SET SETTEMBRE SETEMBRO",
-            "OCT OCTOBER OKT OKTOBER OCTOBRE OCTUBRE OTT OTTOBRE OUT OUTUBRO",
-            "NOV NOVEMBER NOVEMBRE NOVIEMBRE NOVEMBRO",
-            "DEC DECEMBER DEZ DEZEMBER DÉC DÉCEMBRE DIC DICIEMBRE DICEMBRE DEZEMBRO",
+            "SEP SEPT SEPTEMBER SEPTEMBRE SEPTIEMBRE SET SETTEMBRE SETEMBRO SZEPT SYYS WRZ ZÁŘ EYL СЕН",
+            "OCT OCTOBER OKT OKTOBER OCTOBRE OCTUBRE OTT OTTOBRE OUT OUTUBRO LOKA PAŹ ŘÍJ EKI ОКТ",
+            "NOV NOVEMBER NOVEMBRE NOVIEMBRE NOVEMBRO MARRAS KAS НОЯ",
+            "DEC DECEMBER DEZ DEZEMBER DÉC DÉCEMBRE DIC DICIEMBRE DICEMBRE DEZEMBRO JOULU GRU ARA ДЕК",
         ),
         start=1,
     )
@@ -38,6 +42,9 @@ _STEMS = (
     ("JUL",), ("AUG",), ("SEPT",), ("OCT",), ("NOV",), ("DEC",),
 )  # fmt: skip
 """Symbols that a spreadsheet turns into dates: MARCH1 and MARC1 become 1-Mar, SEPT2 becomes 2-Sep."""
+_AROUND = re.compile(
+    r"^(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?,? |\bde \b", re.IGNORECASE
+)
 _FIRST_DAY = date(1899, 12, 30)
 _SERIALS = range(36526, 54789)
 """Days of the years 2000 to 2049, as a spreadsheet counts them."""
@@ -45,7 +52,7 @@ _SERIALS = range(36526, 54789)
 
 def repairs(name: str) -> Iterator[tuple[str, list[str]]]:
     """Yield kinds of change and the readings of the name without it; just one gene must be among them."""
-    clean = name.strip(" \t\"'\ufeff\u200b\u00a0").translate(_DASHES)
+    clean = name.strip(" \t\r\n\"'\ufeff\u200b\u00a0").translate(_DASHES)
     if clean != name:
         yield "spaces or signs", [clean]
     if match := _PREFIX.fullmatch(name):
@@ -54,7 +61,7 @@ def repairs(name: str) -> Iterator[tuple[str, list[str]]]:
         yield "Ensembl id beside the symbol", [match[2].upper()]
         yield "Ensembl id beside the symbol", [part for part in (match[1], match[3]) if part]
     if match := _BRACKETS.fullmatch(name):
-        yield "id in brackets", [match[1] or match[3]]
+        yield "id in brackets", [next(part for part in match.group("a", "b", "c", "d") if part)]
     if dates := _dates(name):
         yield "spreadsheet date", [f"{stem}{day}" for month, day in dates for stem in _STEMS[month - 1]]
 
@@ -77,10 +84,12 @@ def is_mangled(name: str) -> bool:
 
 def _dates(name: str) -> set[tuple[int, int]]:
     """(month, day) of a name that is a date in any of its forms; two of 9/3/2022."""
+    name = re.sub(r"^(\d{5})\.0$", r"\1", name)
     if name.isdigit():
         day = _FIRST_DAY + timedelta(days=int(name)) if int(name[:6]) in _SERIALS and len(name) == 5 else None
         return {(day.month, day.day)} if day else set()
     text = re.sub(r"[T .]0?0[:.]00([:.]00)?(\.0+)?Z?$", "", name.strip())
+    text = _AROUND.sub("", text)
     text = re.sub(r"^X(?=\d)", "", text).replace("年", "-").replace("日", "")
     text = re.sub(r"(\d{1,2})月", lambda month: f" {_ENGLISH.get(int(month[1]), '?')} ", text)
     tokens = re.findall(r"[^\W\d_]+|\d+", text)
@@ -93,7 +102,7 @@ def _dates(name: str) -> set[tuple[int, int]]:
     if words:
         month = _MONTHS.get(words[0].upper(), 0)
         found = {(month, int(number)) for number in numbers if len(number) < 4}
-    elif len(numbers) < 3:
+    elif len(numbers) < 3 and not re.fullmatch(r"\d{1,2}/\d{1,2}", text):
         return set()
     elif len(numbers[0]) == 4:
         found = {(int(numbers[1]), int(numbers[2]))}

@@ -5,14 +5,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from celllm.cells.values import Kind, value_problem
 from celllm.errors import UserError
-from celllm.sources.delimited import first_repeat
+from celllm.sources.delimited import AGAIN, first_repeat
 from celllm.sources.lock import verified
 
 if TYPE_CHECKING:
     import pandas as pd
     from scipy.sparse import csr_matrix
+
+
+ENOUGH = 50
+"""Cells from which on their labels must be fewer."""
 
 
 @dataclass
@@ -57,15 +63,34 @@ class RawCells:
         problem = value_problem(self.matrix, self.values, self.fractions, list(self.obs.index), self.genes)
         if problem:
             raise UserError(f"{where}: {problem}")
+        if self.values == "tpm" and len(self.obs):
+            self._check_sums(where)
+
+    def _check_sums(self, where: str | Path) -> None:
+        """Where most cells have one sum, a cell of another one is damaged."""
+        sums = np.asarray(self.matrix.sum(axis=1, dtype=np.float64)).ravel()
+        usual = float(np.median(sums))
+        off = np.abs(sums - usual) > 1e-4 * usual
+        if off.any() and off.mean() < 0.1:
+            cell = int(np.argmax(off))
+            raise UserError(
+                f"{where}: the values of cell '{self.obs.index[cell]}' sum to {sums[cell]:,.0f}, "
+                f"those of most others to {usual:,.0f}; {AGAIN}"
+            )
 
 
 def check_labels(labels: "pd.Series[Any]", where: str | Path) -> None:
-    """Refuse missing or empty labels."""
+    """Refuse missing or empty labels, and what is no class but a number or name of each cell."""
     missing = labels.isna() | (labels.astype(str).str.strip() == "")
     if missing.any():
         example = labels.index[missing][0]
         raise UserError(
             f"{where}: {int(missing.sum())} of {len(labels)} cells have no label, e.g. '{example}'"
+        )
+    if len(labels) >= ENOUGH and (n_labels := labels.nunique()) > len(labels) / 2:
+        raise UserError(
+            f"{where}: {n_labels} different labels for {len(labels)} cells, e.g. '{labels.iloc[0]}'; "
+            "is it another column?"
         )
 
 

@@ -34,6 +34,9 @@ NEAR_WHOLE = 0.5
 BINARY_FROM = 200
 """Values that are all 1 are no counts when there are this many."""
 
+EXACT_BELOW = 2**24
+"""From here on float32 leaves out whole numbers."""
+
 _SAMPLED = 400
 _BACK: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "log2(x + 1)": lambda v: np.exp2(v) - 1,
@@ -43,7 +46,22 @@ _BACK: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "": lambda v: v,
 }
 """How a transformation is taken back; none for values that were only divided."""
-_UP_TO = {"log2(x + 1)": 24, "ln(x + 1)": 17, "log10(x + 1)": 7.5, "the square root": 4000, "": np.inf}
+_BACK_OF_COUNTS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    "the cube root": lambda v: v**3,
+    "Anscombe's root": lambda v: (v / 2) ** 2 - 0.375,
+    "the Freeman-Tukey root": lambda v: ((v**2 - 1) / (2 * np.maximum(v, 1e-9))) ** 2,
+    "the Freeman-Tukey root less 1": lambda v: (((v + 1) ** 2 - 1) / (2 * (v + 1))) ** 2,
+    "arcsinh": np.sinh,
+}
+"""Further ones, looked for in counts only."""
+_UP_TO = {
+    "log2(x + 1)": 24,
+    "ln(x + 1)": 17,
+    "log10(x + 1)": 7.5,
+    "the square root": 4000,
+    "arcsinh": 17,
+    "": np.inf,
+}
 """Largest value that a transformation of counts, up to some ten million, can have."""
 
 
@@ -87,19 +105,66 @@ def judge(matrix: "csr_matrix") -> Values:
     if low < 0:
         what = "whole, some negative" if is_whole.all() else "scaled or centred"
         return Values("scaled", f"{what} (from {low:.4g} to {high:.4g})")
-    if is_whole.all():
-        if high == 1 and values.size >= BINARY_FROM:
-            return Values("binary", "nothing but zeros and ones")
-        return Values("counts", "whole counts")
     n_cells = matrix.shape[0]
     rows = np.unique(np.linspace(0, n_cells - 1, min(n_cells, _SAMPLED)).astype(int))
     parts = [matrix.data[matrix.indptr[row] : matrix.indptr[row + 1]] for row in rows]
     cells = [part[part != 0].astype(np.float64) for part in parts if part.any()]
+    if is_whole.all():
+        return _whole(values, cells, low, high)
     share = float(is_whole.mean())
-    found = _transformed_counts(values[~is_whole], high) or _equal_sums(cells, high)
+    found = _transformed_counts(values[~is_whole], high) or _same_values(cells) or _equal_sums(cells, high)
     if found is None and share < MANY_WHOLE:
-        found = _multiples(cells, high)
-    return found or _by_whole_share(values, high, share)
+        found = _multiples(cells, high) or _unit_deviations(matrix)
+    return found or _mixed(matrix) or _by_whole_share(values, high, share)
+
+
+def _whole(values: NDArray[Any], cells: list[NDArray[np.float64]], low: float, high: float) -> Values:
+    """Whole numbers are counts, but for those that treated values become when they are rounded."""
+    if values.size < BINARY_FROM:
+        return Values("counts", "whole counts")
+    if low == high:
+        return Values("binary", f"nothing but zeros and {'ones' if high == 1 else f'{high:.4g}'}")
+    if low > 1 and high <= LOG_BELOW:
+        return Values("unclear", f"whole numbers from {low:.4g} to {high:.4g}, as rounded logarithms are")
+    if min(cell.min() for cell in cells) > 1:
+        found = _equal_sums(cells, high)
+        if found is not None and found.nature == "normalised":
+            return Values("normalised", f"whole numbers, {found.words}")
+    return _same_values(cells) or Values("counts", "whole counts")
+
+
+def _same_values(cells: list[NDArray[np.float64]]) -> Values | None:
+    """Cells that hold the same values in another order."""
+    first = np.sort(cells[0])
+    if len(cells) < 3 or len(np.unique(first)) < 10:
+        return None
+    if all(len(cell) == len(first) and np.allclose(np.sort(cell), first) for cell in cells[1:]):
+        return Values("unclear", "the same values in every cell, as ranks and quantile-normalised ones are")
+    return None
+
+
+def _unit_deviations(matrix: "csr_matrix") -> Values | None:
+    """Genes divided by their standard deviations."""
+    n_cells = matrix.shape[0]
+    means = np.asarray(matrix.sum(axis=0, dtype=np.float64)).ravel() / n_cells
+    squares = np.asarray(matrix.power(2).sum(axis=0, dtype=np.float64)).ravel() / n_cells
+    deviations = np.sqrt(np.maximum(squares - means**2, 0))[means > 0]
+    if len(deviations) < 10 or np.mean(np.abs(deviations - 1) < 0.02) < 0.9:
+        return None
+    return Values("scaled", "scaled: each gene has the standard deviation 1")
+
+
+def _mixed(matrix: "csr_matrix") -> Values | None:
+    """Cells without a fraction among cells that are logarithms or the like."""
+    fractions = matrix.copy()
+    fractions.data = (matrix.data % 1 != 0).astype(matrix.dtype)
+    others = np.flatnonzero(np.asarray(fractions.sum(axis=1)).ravel())
+    if not 3 <= len(others) < matrix.shape[0]:
+        return None
+    found = judge(matrix[others])
+    if found.nature in ("corrected", "estimated", "normalised"):
+        return None
+    return Values(found.nature, f"whole in some cells, but in {len(others)} others {found.words}")
 
 
 def value_problem(
@@ -140,6 +205,9 @@ def value_problem(
         return f"the largest value, {high:.4g}, is too small for TPM; are the values log-transformed?"
     if found.nature not in LINEAR:
         return f"the values are {found.words}; {_EXPECTED[kind]}"
+    if kind == "counts" and high >= EXACT_BELOW and found.nature == "counts":
+        spelled = _spell(matrix, values >= EXACT_BELOW, cells, genes)
+        return f"{spelled} is too large for a count; float32 holds whole numbers up to {EXACT_BELOW}"
     if kind == "counts" and not fractions and found.nature != "counts":
         is_bad = values != np.floor(values)
         return f"{_spell(matrix, is_bad, cells, genes)} is a fraction; whole raw counts are expected"
@@ -156,14 +224,18 @@ _EXPECTED = {
 def _transformed_counts(fractions: NDArray[Any], high: float) -> Values | None:
     """Logarithms or roots of counts: values that are no whole numbers become some."""
     some = fractions[:: max(1, len(fractions) // 100_000)].astype(np.float64)
-    for name, back in _BACK.items():
-        if not name or high > _UP_TO[name]:
+    for name, back in (_BACK | _BACK_OF_COUNTS).items():
+        if not name or high > _UP_TO.get(name, 10_000):
             continue
         counts = back(some)
         counts = counts[counts < 1000]
         if len(counts) < min(3, len(some)) or not len(counts):
             continue
-        if np.mean(np.abs(counts - np.rint(counts)) < 1e-3 + 2e-6 * counts) > 0.99:
+        near = np.rint(counts)
+        least = int(
+            np.any(back(np.zeros(1)) == 0)
+        )  # a value other than zero stands for a zero in no other way
+        if np.mean((near >= least) & (np.abs(counts - near) < 1e-3 + 2e-6 * counts)) > 0.99:
             nature: Nature = "root" if "root" in name else "log"
             return Values(nature, f"{name} of whole counts (largest {high:.4g})")
     return None

@@ -50,9 +50,16 @@ _MAGIC = {
     b"%PDF": "a PDF document",
     b"PAR1": "a Parquet file",
     b"\x93NUMPY": "a NumPy array (.npy)",
+    b"version https://git-lfs": "a pointer of Git LFS; get the file itself with `git lfs pull`",
     b"SQLite format 3": "a SQLite database",
 }
-_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_MARKS = {
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
 
 
 def members(

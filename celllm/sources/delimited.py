@@ -9,6 +9,7 @@ the row names as R writes it, a semicolon or a tab in place of the comma.
 import contextlib
 import csv
 import itertools
+import logging
 import re
 import warnings
 import zipfile
@@ -29,6 +30,8 @@ from celllm.sources.archives import damage, open_bytes, open_text
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+log = logging.getLogger(__name__)
+
 AGAIN = "delete the file and download it again"
 MAX_WORKBOOK = 2**31
 """Bytes that a workbook may unpack to; the largest one among the sources has 21 MB packed."""
@@ -37,6 +40,7 @@ MISSING = frozenset(("", "na", "n/a", "#n/a", "nan", "null", "none", "-", "\\n")
 
 _INVISIBLE = " \t\r\n\ufeff\u200b\u00a0"
 _LONE_BYTE = re.compile("[\udc80-\udcff]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _FLOATED = re.compile(r"\d+\.0*")
 _GROUPED = re.compile(r"\d{1,3}(,\d{3})+(\.0*)?")
 _ROUNDED = re.compile(r"\d+(\.\d+)?[eE]\+?\d+")
@@ -99,6 +103,8 @@ def rows(
             layout = layout if fields[0] not in seen else _Layout(layout.names[1:])
             seen.add(fields[0])
         fields = layout.fit(number, fields, where)
+        if header and fields == layout.names:
+            raise UserError(f"{where}: line {number} is the header again; are two files in one? remove it")
         yield Row(
             ((name, fields[i].strip(_INVISIBLE)) for name, i in places.items()), f"{where}: line {number}"
         )
@@ -169,7 +175,7 @@ def _table_lines(
 
 def _lines(handle: Iterable[str], where: str | Path) -> Iterator[tuple[int, str]]:
     """Numbered lines, blank ones at the end left out."""
-    blank = 0
+    blank, line = 0, "\n"
     for place, line in enumerate(handle, start=1):
         if place == 1:
             line = line.removeprefix("\ufeff")
@@ -177,16 +183,25 @@ def _lines(handle: Iterable[str], where: str | Path) -> Iterator[tuple[int, str]
             blank = blank or place
             continue
         if blank:
-            raise UserError(f"{where}: line {blank} is empty, but line {place} is not; {AGAIN}")
+            raise UserError(f"{where}: line {blank} is empty, but line {place} is not; remove it")
         if not line.isascii() and (byte := _LONE_BYTE.search(line)):
             raise UserError(
                 f"{where}: line {place} is not UTF-8 text (byte {ord(byte[0]) - 0xDC00:#x} at character "
                 f"{byte.start() + 1}); save it as UTF-8 if it is Latin-1 or Windows-1252, else fetch it again"
             )
+        if (control := _CONTROL.search(line)) is not None:
+            raise UserError(
+                f"{where}: line {place} has the control character {ord(control[0]):#04x} at character "
+                f"{control.start() + 1}: the file is damaged; {AGAIN}"
+            )
         yield place, line
+    if not line.endswith("\n"):
+        log.warning("%s: the last line has no line end; is the file complete?", where)
 
 
 def _is_comment(first: str, second: str, delimiter: str | None) -> bool:
+    if re.fullmatch(r'"?sep=."?\s*', first):  # a hint to spreadsheets
+        return True
     if not first.startswith("#"):
         return False
     if delimiter is None:
@@ -201,16 +216,16 @@ def _split(line: str, delimiter: str | None, where: str) -> list[str]:
     if '"' not in line:
         return line.split(delimiter)
     try:
-        fields = next(csv.reader([line + "\n"], delimiter=delimiter))
+        fields = next(csv.reader([line], delimiter=delimiter, strict=True))
     except csv.Error as error:
-        raise UserError(f"{where}: {error}; {AGAIN}") from error
-    if not fields[-1].endswith("\n"):
-        return fields
-    if delimiter == "\t":  # a quotation mark that belongs to a name
-        return line.split(delimiter)
-    raise UserError(
-        f"{where}: a quoted field does not end in its line; close the quote or remove line breaks"
-    )
+        if delimiter == "\t":  # a quotation mark that belongs to a name
+            return line.split(delimiter)
+        if "unexpected end" in str(error):
+            what = "a quoted field does not end in its line; close the quote or remove line breaks"
+        else:
+            what = f"{error}; quote a field as a whole, and double a quote inside it"
+        raise UserError(f"{where}: {what}") from error
+    return fields
 
 
 @dataclass(frozen=True)
@@ -279,6 +294,8 @@ def _sheet_records(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, li
     place = 0
     try:
         with zipfile.ZipFile(path) as archive:
+            if "[Content_Types].xml" not in archive.namelist():
+                raise UserError(f"{path}: is a zip archive, and no workbook; unpack it")
             if sum(member.file_size for member in archive.infolist()) > MAX_WORKBOOK:
                 raise UserError(f"{path}: unpacks to more than {MAX_WORKBOOK} bytes; refused")
             if (name := archive.testzip()) is not None:
@@ -389,7 +406,9 @@ def _collect(
 ) -> NumberTable:
     names: list[str] = []
     text: list[list[str]] = []
-    columns, values = [], []
+    first: dict[str, int] = {}
+    columns: list[NDArray[np.int32]] = []
+    values: list[NDArray[np.float32]] = []
     header = [name.strip(_INVISIBLE) for name in _split(next(lines)[1], delimiter, f"{where}: line 1")]
     layout, n_text = _Layout(header), 0
     for place, line in tqdm(lines, desc=str(where), unit=" rows", disable=None):
@@ -398,6 +417,7 @@ def _collect(
         if fields is not None and not names:
             layout = _Layout.of(header, fields)
             n_text = count_text(layout.names, fields)
+            _check_header(layout.names, n_text + 1, where, delimiter)
         if fields is None:
             *labels, numbers = line.rstrip("\r\n").split(delimiter, n_text + 1)
             n_fields = line.count(delimiter) + 1
@@ -412,15 +432,52 @@ def _collect(
         elif n_fields != len(layout.names):
             raise wrong_width(where, place, n_fields, len(layout.names))
         row = _numbers(numbers, delimiter, len(layout.names) - n_text - 1, label)
-        names.append(labels[0].strip(_INVISIBLE))
+        name = labels[0].strip(_INVISIBLE)
+        if not name:
+            raise UserError(f"{label} has no name in its first field; give it one or remove the line")
+        filled = np.flatnonzero(row).astype(np.int32)
+        if (before := first.setdefault(name, len(names))) != len(names) and len(filled):
+            _refuse_repeat(columns[before], values[before], filled, row[filled], f"{label}: '{name}'")
+        names.append(name)
         text.append([field.strip(_INVISIBLE) for field in labels[1:]])
-        columns.append(np.flatnonzero(row).astype(np.int32))
-        values.append(row[columns[-1]])
+        columns.append(filled)
+        values.append(row[filled])
     if not names:
         raise UserError(f"{where}: a header and no rows; {AGAIN}")
     labels_of = {name: [t[i] for t in text] for i, name in enumerate(layout.names[1 : n_text + 1])}
     number_columns = layout.names[n_text + 1 :]
     return NumberTable(names, number_columns, labels_of, _matrix(columns, values, len(number_columns)))
+
+
+def _check_header(names: Sequence[str], n_labels: int, where: str | Path, delimiter: str) -> None:
+    """Refuse a first line that cannot name the columns of numbers behind the labels."""
+    columns = names[n_labels:]
+    if not columns:
+        raise UserError(
+            f"{where}: line 1 has {len(names)} fields; expected columns separated by {delimiter!r}"
+        )
+    if "" in columns:
+        place = n_labels + columns.index("") + 1
+        raise UserError(f"{where}: line 1: the column {place} has no name; give it one or remove the column")
+    if all(map(_is_number, columns)) and (first_repeat(columns) or any("." in name for name in columns)):
+        raise UserError(
+            f"{where}: line 1 holds numbers, expected names of the columns; is the header missing?"
+        )
+
+
+def _refuse_repeat(
+    columns: NDArray[np.int32],
+    values: NDArray[np.float32],
+    new_columns: NDArray[np.int32],
+    new_values: NDArray[np.float32],
+    what: str,
+) -> None:
+    """Names may repeat, but not with all their numbers; one or two can be equal by chance."""
+    if not np.array_equal(columns, new_columns) or not np.array_equal(values, new_values):
+        return
+    if len(columns) > 2:
+        raise UserError(f"{what} stands twice with the same numbers; remove one of the two lines")
+    log.warning("%s stands twice with the same numbers", what)
 
 
 def _numbers(text: str, delimiter: str, n_expected: int, where: str) -> NDArray[np.float32]:
@@ -434,6 +491,9 @@ def _numbers(text: str, delimiter: str, n_expected: int, where: str) -> NDArray[
     if len(row) != n_expected:
         field = next((f for f in text.split(delimiter) if not _is_number(f)), "")
         raise UserError(f"{where}: {_what_is_wrong(field)}")
+    if not np.isfinite(row).all():
+        field = text.split(delimiter)[int(np.argmin(np.isfinite(row)))].strip()
+        raise UserError(f"{where}: '{field}' is not a finite number")
     return row
 
 
@@ -442,7 +502,7 @@ def _is_number(field: str) -> bool:
         float(field)
     except ValueError:
         return False
-    return "_" not in field
+    return "_" not in field and field.isascii()
 
 
 def _what_is_wrong(field: str) -> str:

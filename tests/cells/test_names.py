@@ -38,11 +38,13 @@ FORMS = {
         "SEPTIN2": ["2-Sep", "2-sep", "02-Sep", "Sep-02", "Sep-2", "2-Sept", "2. Sep", "02. Sep", "Sep 2", "2 Sep",
                     "2-Set", "2-sept.", "September 2", "2022-09-02", "2022-09-02 00:00:00", "2022-09-02T00:00:00",
                     "2022/09/02", "2.9.2022", "02.09.2022", "02-Sep-22", "2-Sep-2022", "2/Sep/22", "9月2日",
-                    "X2.Sep", "Sep.02", "44806"],
+                    "X2.Sep", "Sep.02", "44806",
+                    "44806.0", "9/2", "Friday, September 2, 2022", "Fri Sep 02 2022", "2 de septiembre", "2-szept",
+                    "2-syys", "02-сен", "2-wrz", "2-zář", "Eyl-02", "２-Sep"],
         "SEPTIN11": ["9/11/2022", "11/9/2022", "9/11/22", "11-Sep", "Sep-11", "2001-09-11"],
         "SEPTIN9": ["2022-09-09", "9-Sep", "Sep-09", "9/9/2022"],
         "MARCHF7": ["7-Mar", "Mar-07", "07-Mär", "7. Mrz", "7-mars", "7-mrt", "2022-03-07", "07.03.2022", "7-Mar-22"],
-        "DELEC1": ["1-Dec", "01-Dez", "Dec-01", "1-déc", "1-dic"],
+        "DELEC1": ["1-Dec", "01-Dez", "Dec-01", "1-déc", "1-dic", "1-joulu", "1-gru", "01-дек", "12/1"],
         "POU5F1": ["4-Oct", "Oct-04", "4-Okt", "2022-10-04"],
     },
     "R's make.names": {
@@ -51,10 +53,11 @@ FORMS = {
     },
     "genome in front": {
         "TP53": ["GRCh38_TP53", "hg19_TP53", "GRCh38______TP53", "GRCh37_TP53", "hg38-TP53", "human_TP53",
-                 "GRCh38_ENSG00000141510", "GRCh38_P53"][:-1],
+                 "GRCh38.p13_TP53", "GRCh38_ENSG00000141510", "GRCh38_P53"][:-1],
         "HLA-A": ["GRCh38_HLA-A", "hg19_HLA-A", "GRCh38.HLA.A"],
     },
-    "id in brackets": {"TP53": ["TP53 (7157)", "TP53 (Unknown)", "TP53(7157)", "TP53..7157.", "TP53..Unknown."]},
+    "id in brackets": {"TP53": ["TP53 (7157)", "TP53 (Unknown)", "TP53(7157)", "TP53..7157.", "TP53..Unknown.", "TP53|7157", "7157|TP53",
+                                "TP53 [7157]", "TP53 (HGNC:11998)"]},
     "Ensembl id beside the symbol": {
         "TP53": ["ENSG00000141510_TP53", "TP53|ENSG00000141510", "TP53_ENSG00000141510.19", "TP53 (ENSG00000141510)",
                  "ENSG00000141510.19|TP53", "TP53;ENSG00000141510", "ENSG00000141510:P53", "OLD_ENSG00000141510",
@@ -62,7 +65,7 @@ FORMS = {
         "HLA-A": ["HLA-A_ENSG00000206503", "ENSG00000206503.14_HLA-A"],
     },
     "Ensembl id": {"TP53": ["ENSG00000141510", "ENSG00000141510.19", "ENSG00000141510.3_PAR_Y"]},
-    "spaces or signs": {"TP53": [" TP53", "TP53 ", '"TP53"', "TP53\u00a0", "\ufeffTP53"], "HLA-A": ["HLA\u2011A"]},
+    "spaces or signs": {"TP53": [" TP53", "TP53 ", '"TP53"', "TP53\u00a0", "TP53\r", "\tTP53", "\ufeffTP53"], "HLA-A": ["HLA\u2011A"]},
     "case": {"TP53": ["tp53", "Tp53"], "C1orf112": ["C1ORF112"]},
     "": {"TP53": ["TP53"], "HLA-A": ["HLA-A"], "SEPTIN2": ["SEPT2"], "NKX2-1": ["NKX2A"]},
 }  # fmt: skip
@@ -89,7 +92,9 @@ def test_a_form_of_a_name_is_read_and_its_kind_is_counted(kind: str, symbol: str
         "9/3/2022",  # 3 September or 9 March: SEPT3; 3 of 9 and 9 of 3
         "32-Sep", "13/13/2022", "2-Foo", "99999", "20220902", "1.5", "2022-09", "Sep", "22-Sep",
         "mm10_Tp53", "mm10___Tp53", "ENSMUSG00000059552", "ENSG00000999999", "ENSMUSG00000059552_Trp53",
-        "TBCE-1", "NKX3.1", "RP11-34P13.7", "AC012345.1", "TP53-AS1", "TP53BP1", "", "nan", "HLA", "(7157)",
+        "TBCE-1", "NKX3.1", "RP11-34P13.7", "AC012345.1", "TP53-AS1", "TP53BP1", "", "nan", "HLA", "(7157)", "7157",
+        "HGNC:11998", "NM_000546", "P04637", "TP53_HUMAN", "TP53-201", "ENST00000269305", "Trp53", "premrna_TP53",
+        "?|100130426", "2e3", "#NAME?", "2/30",
     ],
 )  # fmt: skip
 def test_a_name_of_no_gene_or_of_two_stays_unknown(name: str) -> None:
@@ -101,6 +106,12 @@ def test_a_name_of_no_gene_or_of_two_stays_unknown(name: str) -> None:
         }  # MARCH9 is not in this vocabulary: one gene is meant
         return
     assert MAP.gene(name) == -1
+
+
+@pytest.mark.parametrize("name", ["NaN", "NA", "na", "null", "-"])
+def test_a_missing_name_is_no_alias(name: str) -> None:
+    """NaN is an alias of SCN11A, NA one of XK; in a file they are cells without a name."""
+    assert SymbolMap(VOCABULARY, [*NAMES, (name, "TP53", "alias")]).gene(name) == -1
 
 
 def test_a_date_of_two_genes_stays_unknown() -> None:

@@ -77,8 +77,9 @@ def test_tissues_are_read_where_the_table_has_them(tmp_path, lines, column, tiss
             OLD.replace("3.0,", "-0.7,"),
             r"the value -0.7 of cell 'ACH-000001', gene 'TSPAN6 \(7105\)' is negative; log2",
         ),
-        (OLD.replace("3.0,", "nan,"), "gene 'TSPAN6 .7105.' is not a finite number"),
-        (OLD.replace("3.0,", "inf,"), "gene 'TSPAN6 .7105.' is not a finite number"),
+        (OLD.replace("3.0,", "nan,"), "line 2: 'nan' is not a finite number"),
+        (OLD.replace("3.0,", "inf,"), "line 2: 'inf' is not a finite number"),
+        (OLD.replace("ACH-000002", "A549_LUNG"), "row: 'A549_LUNG' is not a DepMap id such as ACH-000001"),
         (OLD[:-6], "line 3 has 3 fields, expected 4"),
     ],
 )

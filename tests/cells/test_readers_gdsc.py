@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import openpyxl
@@ -116,9 +117,16 @@ def test_a_release_of_gdsc_is_joined_by_ids_and_names(tmp_path, caplog, workbook
         ({"annotation": ANNOTATION.replace("depMapID", "id")}, "the column 'depMapID' is missing"),
         ({"annotation": ANNOTATION[: ANNOTATION.index("PRAD") - 3]}, "line 4 has 2 fields, expected 4"),
         (
-            {"lines": LINES.replace("ACH", "HCA")},
+            {"lines": LINES.replace("ACH-0", "ACH-9")},
             "no response is left: no line of it is listed in .*cancer_cell_line.info",
         ),
+        ({"lines": LINES.replace("ACH-000003", "ACH-;00003")}, "line 3: 'ACH-;00003' is not a DepMap id"),
+        ({"ic50": IC50.replace("ACH-000003", "ACH,000003")}, "'ACH,000003' is not a DepMap id"),
+        ({"ic50": IC50 + '"GDSC:1",1,1,1,1\n'}, "line 7: 'GDSC:1' stands there twice"),
+        ({"ic50": IC50.replace("-2.25", "-225")}, "-225 of drug GDSC:1 on ACH-000003; expected ln IC50"),
+        ({"drugs": DRUGS.replace("\n2,", "\n2;,")}, "the drug_id '2;' is not a whole number"),
+        ({"drugs": DRUGS + "1,Another,,,,999,1,1\n"}, "line 7: the drug_id 1 stands for two drugs"),
+        ({"smiles": SMILES.replace("176870", "17687O")}, "line 1: '17687O' is not a PubChem id"),
         ({"smiles": SMILES.replace("\t", " ")}, "line 1 has 1 fields, expected 2"),
     ],
 )
@@ -127,6 +135,47 @@ def test_a_bad_file_is_one_line_and_nothing_is_written(tmp_path, changes, messag
         run_responses("gdsc", _write(tmp_path, DEEPCDR, **changes), "{}", tmp_path / "out" / "out.csv")
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "1 of 4 lines of .* are not in .*annotations.txt: ACH-000004"),
+        ({}, "1 of 3 PubChem ids of .*list Mon.csv are not in .*smiles.txt: 999"),
+        ({"ic50": IC50.replace('"GDSC:2",1,2,3,4\n', "")}, "1 of 3 drugs of .* are not in .*IC50.csv: 2"),
+        ({"smiles": SMILES.replace("9826528", "9826529")}, "1 of 2 PubChem ids of .*smiles.txt are not in"),
+        (
+            {"smiles": SMILES.replace("C(=O)c1", "C(<O)c1")},
+            r"smiles.txt: line 2: 'OCC.*' is not a SMILES that",
+        ),
+        ({"smiles": SMILES[:-3]}, "the last line has no line end; is the file complete"),
+    ],
+)
+def test_what_does_not_match_between_the_files_is_a_warning(tmp_path, caplog, changes, message):
+    run_responses("gdsc", _write(tmp_path, DEEPCDR, **changes), "{}", tmp_path / "out.csv")
+    assert any(
+        re.search(message, told.getMessage()) for told in caplog.records if told.levelname == "WARNING"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(lambda i: i / 60, "values from 0.01667 to 1, as AUC has"), (lambda i: 10.0, "one value for all lines")],
+)
+def test_another_column_in_place_of_ln_ic50_is_refused(tmp_path, value, message):
+    rows = [f"GDSC2,905933,A,,1,Erlotinib,{value(i)},0.5" for i in range(1, 61)]
+    response = "\n".join([RESPONSE.splitlines()[0], *rows, ""])
+    with pytest.raises(UserError, match=f"{message}.*; expected ln IC50 .*are the columns in order"):
+        run_responses("gdsc2", _write(tmp_path, RELEASE, response=response), "{}", tmp_path / "out.csv")
+
+
+def test_a_row_that_stands_twice_and_an_id_that_is_none(tmp_path, caplog):
+    twice = RESPONSE + RESPONSE.splitlines()[1] + "\n"
+    run_responses("gdsc2", _write(tmp_path, RELEASE, response=twice), "{}", tmp_path / "out.csv")
+    assert any("1 rows stand there twice, e.g. drug GDSC:1 on ACH-000001" in told for told in caplog.messages)
+    wrong = RESPONSE.replace(",1060,", ",1O60,")
+    with pytest.raises(UserError, match="line 4: the id '1O60' is not a whole number"):
+        run_responses("gdsc2", _write(tmp_path, RELEASE, response=wrong), "{}", tmp_path / "out.csv")
 
 
 def test_the_options_and_files_are_checked(tmp_path):

@@ -48,6 +48,7 @@ def test_labels_are_joined_by_id_and_not_by_position(tmp_path):
             "the cell 'sens_GTTTGCTGTTTC' occurs twice",
         ),
         (META[: META.index("resis")], "1 of 3 cells have no label, e.g. 'resis_GCGAGCCGAGGC'"),
+        (META.replace("erlres", "erLres"), "line 3: the group 'erLres' and the label 'resistant' do not go"),
         (META[:-12], "line 3 has 3 fields, expected 4"),
         ("", "the file is empty"),
     ],
@@ -57,6 +58,13 @@ def test_bad_labels_are_one_line_that_names_their_file(tmp_path, meta, message):
     with pytest.raises(UserError, match=message) as raised:
         read(files, Options())
     assert str(raised.value).startswith(str(files["labels"]))
+
+
+def test_totals_in_the_labels_are_those_of_the_matrix_where_most_are(tmp_path):
+    meta = META.replace("20925", "120").replace("18430", "8").replace("228", "3")
+    assert len(read(_write(tmp_path, meta=meta), Options()).obs) == 3
+    with pytest.raises(UserError, match=r"the counts of cell 'sens_AATCAAACCAAN' sum to 12, but .* says 8"):
+        read(_write(tmp_path, MATRIX.replace("120,7", "120,11"), meta), Options())
 
 
 def test_a_truncated_matrix_is_refused(tmp_path):

@@ -54,6 +54,15 @@ def test_without_clusters_every_barcode_is_handed_on(files):
     assert Options().fewest_genes == 0
 
 
+def test_barcodes_without_a_column_are_a_warning_and_what_is_none_is_refused(files, caplog):
+    read(files, Options())
+    assert any("1 of 3 barcodes are not in the matrix, e.g. ACGT" in message for message in caplog.messages)
+    for wrong in ("AcGT", "AQGT", "AC\\T"):
+        files["clusters"].write_text(f"CCCG 1\nTTTA 0\n{wrong} 5\n")
+        with pytest.raises(UserError, match="is not a barcode, a sequence of A, C, G, T and N"):
+            read(files, Options())
+
+
 def test_a_sample_may_have_no_cell(files):
     files["clusters"].write_text("ACGT 5\n")
     raw = read(files, Options())

@@ -82,6 +82,33 @@ WAYS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str, str]] = {
     "binary": (lambda c: c > 0, "binary", "zeros and ones"),
     "scaled": (_scaled, "scaled", "scaled or centred"),
     "negative counts": (lambda c: np.where(c == 2, -2, c), "scaled", "whole, some negative"),
+    "cube roots": (np.cbrt, "root", "cube root of whole counts"),
+    "Anscombe": (lambda c: 2 * np.sqrt(c + 3 / 8), "root", "Anscombe's root of whole counts"),
+    "Freeman-Tukey": (lambda c: np.sqrt(c) + np.sqrt(c + 1), "root", "Freeman-Tukey root of whole counts"),
+    "arcsinh": (np.arcsinh, "log", "arcsinh of whole counts"),
+    "rounded CPM": (lambda c: np.rint(_to(1e6)(c)), "normalised", "whole numbers, normalised to "),
+    "rounded logarithms": (
+        lambda c: np.rint(np.log2(1 + _to(1e6)(c))),
+        "unclear",
+        "as rounded logarithms are",
+    ),
+    "zeros and twos": (lambda c: (c > 0) * 2.0, "binary", "zeros and 2"),
+    "ranks": (lambda c: c.argsort(1).argsort(1), "unclear", "the same values in every cell"),
+    "shares of ranks": (
+        lambda c: c.argsort(1).argsort(1) / c.shape[1],
+        "unclear",
+        "the same values in every cell",
+    ),
+    "scaled, not centred": (
+        lambda c: (lambda x: x / (x.std(0) + 1e-9))(np.log1p(_to(1e4)(c))),
+        "scaled",
+        "standard deviation 1",
+    ),
+    "some cells in logarithms": (
+        lambda c: np.vstack([c[:20], np.log1p(_to(1e4)(c[20:]))]),
+        "log",
+        "whole in some cells, but in",
+    ),
     "between 0 and 1": (
         lambda c: np.log1p(_to(1e4)(c)) / 9.3 * np.linspace(0.4, 1, c.shape[1]),
         "unclear",
@@ -97,6 +124,13 @@ def test_what_numbers_are(way: str, dtype: Any, depth: float) -> None:
     change, nature, words = WAYS[way]
     found = judge(csr_matrix(change(_counts(3, depth=depth)).astype(dtype)))
     assert (found.nature, words in found.words) == (nature, True), found
+
+
+def test_whole_numbers_that_float32_leaves_out_are_refused() -> None:
+    counts = csr_matrix(_counts(1))
+    counts.data[3] = 2**24
+    message = value_problem(counts, "counts", True, range(60), range(150))
+    assert message is not None and "the value 1.678e+07 of cell '0'" in message and "too large" in message
 
 
 def test_stored_zeros_say_nothing() -> None:

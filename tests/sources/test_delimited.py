@@ -34,6 +34,11 @@ HARMLESS: dict[str, Callable[[str], bytes]] = {
     "BOM and CRLF": lambda t: t.replace("\n", "\r\n").encode("utf-8-sig"),
     "UTF-16": lambda t: t.encode("utf-16"),
     "UTF-16 without mark": lambda t: t.encode("utf-16-le"),
+    "UTF-32": lambda t: t.encode("utf-32"),
+    "two marks": lambda t: b"\xef\xbb\xbf" + t.encode("utf-8-sig"),
+    "old Macintosh": lambda t: t.replace("\n", "\r").encode(),
+    "a hint to spreadsheets": lambda t: ("sep=;\n" + t.replace(",", ";")).encode(),
+    "gzip in two parts": lambda t: gzip.compress(t[:9].encode()) + gzip.compress(t[9:].encode()),
     "big-endian UTF-16": lambda t: t.encode("utf-16-be"),
     "no last newline": lambda t: t[:-1].encode(),
     "a blank line at the end": lambda t: (t + "\n").encode(),
@@ -114,6 +119,27 @@ BAD = {
         "the column 'group' is missing; .* found name, grp, value",
     ),
     "a doubled column": (TABLE.replace("group,value", "value,group,value"), "fields|occurs twice"),
+    "the header again": (TABLE + TABLE, "line 5 is the header again; are two files in one"),
+    "a control character": (
+        TABLE.replace("g 2", "g\x02"),
+        "line 3 has the control character 0x02 at character 4",
+    ),
+    "a mark of the end": (TABLE + "\x1a", "line 5 has the control character 0x1a at character 1"),
+    "quotes behind backslashes": (TABLE.replace("g 2", '"g \\"2\\""'), "line 3: ',' expected after"),
+    "a quoted part of a field": (TABLE.replace("g 2", '"g"2'), "line 3: ',' expected after"),
+    "separators behind some rows": (TABLE.replace("2\n", "2,\n"), "line 3 has 4 fields, expected 3"),
+    "a comment between the rows": (TABLE.replace("b,", "# b,\nb,"), "line 3 has 2 fields, expected 3"),
+    "a blank line in front": ("\n" + TABLE, "line 1 is empty, but line 2 is not; remove it"),
+    "bars": (TABLE.replace(",", "|"), "the column 'name' is missing; .* found name|group|value"),
+    "capitals": (TABLE.upper(), "the column 'name' is missing; .* found NAME, GROUP, VALUE"),
+    "a title in front": ("Table 1,,\n" + TABLE, "the column 'name' is missing; .* found Table 1"),
+    "an error message": ("404: Not Found", "the column 'name' is missing; .* found 404: Not Found"),
+    "JSON": ('{"a": 1}\n', "the column 'name' is missing"),
+    "marks of a merge": (TABLE.replace("b,", "<<<<<<< HEAD\nb,"), "line 3 has 1 fields, expected 3"),
+    "a pointer of Git LFS": (
+        "version https://git-lfs.github.com/spec/v1\nsize 3\n",
+        "is a pointer of Git LFS; get",
+    ),
     "a web page": ("<!DOCTYPE html>\n<p>", r"a web page \(HTML\)"),
     "nothing": ("", "the file is empty"),
 }
@@ -156,6 +182,59 @@ def test_numbers_that_are_none_are_refused_by_line(tmp_path: Path, text: str, me
     (tmp_path / "x.csv").write_text(text)
     with pytest.raises(UserError, match=f"x.csv: ({message})"):
         read_numbers(tmp_path / "x.csv", ",")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (NUMBERS.replace("3,0", f"{field},0"), f"line 3: '{field}' is not a (finite )?number")
+        for field in ("NaN", "inf", "1e400", "1'234", "3D0", "0x3", "3L", "3%", "TRUE", "#DIV/0!", "1/2",
+                      "1-Mar", "٣", "−3", "1.2.3", "1e", "n.d.", "3 uM")
+    ]
+    + [
+        (NUMBERS.partition("\n")[2] + "G3,1,1,2\n", "line 1 holds numbers, expected names of the columns"),
+        (NUMBERS.replace("G2", ""), "line 3 has no name in its first field"),
+        (NUMBERS.replace("c2", ""), "line 1: the column 3 has no name"),
+        (NUMBERS.replace(",", " "), "line 1 has 1 fields; expected columns separated by ','"),
+        (NUMBERS + "G1,0,1,2.5\n" * 2, None),
+        (NUMBERS + "G3,1,2,3\nG3,1,2,3\n", "line 5: 'G3' stands twice with the same numbers"),
+    ],
+)  # fmt: skip
+def test_further_forms_of_numbers_and_names(
+    tmp_path: Path, text: str, message: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "x.csv").write_text(text)
+    if message is None:  # two values can be the same by chance
+        assert read_numbers(tmp_path / "x.csv", ",").row_names == ["G1", "G2", "G1", "G1"]
+        assert caplog.messages[0].endswith("line 4: 'G1' stands twice with the same numbers")
+        return
+    with pytest.raises(UserError, match=f"x.csv: {message}"):
+        read_numbers(tmp_path / "x.csv", ",")
+
+
+@pytest.mark.parametrize("field", ["3", "3.0", "+3", "3e0", ".3e1", " 3", "3.", '"3"', "30E-1"])
+def test_forms_of_a_number_that_are_read(tmp_path: Path, field: str) -> None:
+    (tmp_path / "x.csv").write_text(NUMBERS.replace("3,0", f"{field},-0.0"))
+    np.testing.assert_array_equal(read_numbers(tmp_path / "x.csv", ",").matrix.toarray(), MATRIX)
+
+
+def test_a_last_line_without_an_end_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for text, n in ((TABLE, 0), (TABLE[:-1], 1)):
+        (tmp_path / "x.csv").write_text(text)
+        list(rows(tmp_path / "x.csv", ("name",), ","))
+        assert [
+            m for m in caplog.messages if "the last line has no line end; is the file complete?" in m
+        ] == (caplog.messages)
+        assert len(caplog.messages) == n
+
+
+def test_a_zip_archive_is_no_workbook(tmp_path: Path) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "x.csv", "w") as archive:
+        archive.writestr("x.csv", TABLE)
+    with pytest.raises(UserError, match="is a zip archive, and no workbook; unpack it"):
+        list(rows(tmp_path / "x.csv", ("name",), ","))
 
 
 def test_text_that_is_not_utf8_is_named_by_line_and_byte(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from celllm.cells.raw import RawCells
-from celllm.cells.readers.depmap import read_lines
+from celllm.cells.readers.depmap import model_id, read_lines
 from celllm.cells.settings import CcleOptions as Options
 from celllm.cells.values import value_problem
 from celllm.errors import UserError
@@ -43,6 +43,8 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
             f"{path}: the row '{wrong}' is a profile, and no column ModelID says of which cell line; take "
             "the file whose rows are models, such as OmicsExpressionProteinCodingGenesTPMLogp1.csv"
         )
+    for line in lines:
+        model_id(line, f"{path}: row")
     matrix = table.matrix[kept]
     matrix.data = np.expm1(matrix.data * np.log(2, dtype=np.float32))
     genes = [match[1] if (match := _ENTREZ.fullmatch(name)) else name for name in table.columns]

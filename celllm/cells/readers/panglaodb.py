@@ -7,11 +7,12 @@ counts can be fractions, because reads that fit several genes are shared out. Fr
 
 import bz2
 import gzip
+import logging
 import lzma
 import re
 import warnings
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from lzma import LZMAError
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,14 @@ from celllm.errors import UserError
 from celllm.sources import delimited
 from celllm.sources.archives import kind_of
 
+log = logging.getLogger(__name__)
+
 FILES = ("matrix",)
 OPTIONAL_FILES = ("clusters", "metadata", "cluster_sizes")
 PER_SAMPLE = True
 
 _NAME = re.compile(r"(.*?)[_-](ENS([A-Z]*)G\d+(?:\.\d+)?(?:_PAR_Y)?)")
+_BASES = re.compile("[ACGTN]+")
 _COLUMNS = (
     "sra", "srs", "tissue", "protocol", "species", "instrument", "expressed_genes", "median_genes",
     "clusters", "is_tumour", "is_primary_adult", "is_cell_line",
@@ -56,6 +60,7 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
                 "panglaodb: the file 'clusters' is missing; give clusters=PATH or set cells: min_genes"
             )
         clusters = read_clusters(files["clusters"])
+        _check_barcodes(clusters, barcodes, files["clusters"])
         obs["cluster"] = [clusters.get(barcode, "") for barcode in barcodes]
         kept = np.flatnonzero(obs["cluster"] != "")
         matrix, obs = matrix[kept], obs.iloc[kept]
@@ -180,6 +185,20 @@ def read_clusters(path: Path) -> dict[str, str]:
             raise UserError(f"{row.where}: the barcode '{row['barcode']}' occurs twice")
         clusters[row["barcode"]] = row["cluster"]
     return clusters
+
+
+def _check_barcodes(clusters: Collection[str], barcodes: Sequence[str], path: Path) -> None:
+    """Refuse a barcode that is no sequence where those of the matrix are; warn of all without a column."""
+    wrong = [barcode for barcode in clusters if not _BASES.fullmatch(barcode)]
+    if wrong and all(map(_BASES.fullmatch, barcodes)):
+        raise UserError(
+            f"{path}: '{wrong[0]}' is not a barcode, a sequence of A, C, G, T and N; {delimited.AGAIN}"
+        )
+    if lacking := sorted(set(clusters).difference(barcodes)):
+        log.warning(
+            "%s: %d of %d barcodes are not in the matrix, e.g. %s",
+            path, len(lacking), len(clusters), lacking[0],
+        )  # fmt: skip
 
 
 def human_samples(metadata: Path, cluster_sizes: Path | None = None) -> pd.DataFrame:
