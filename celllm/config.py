@@ -232,10 +232,14 @@ class _Task(Settings):
         "strict: choose on a validation part, fit again on all but the test part; no_refit: without the "
         "second fit; paper: as the paper and the released code, task by task",
     )
+    baselines: dict[str, dict[str, Any]] = setting({}, "settings of the baselines, by row")
+
+
+class _CellTask(_Task):
+    finetuning: FinetuneSettings = setting(FinetuneSettings(), "fine-tuning of the encoders")
     finetuning_by_model: dict[str, Annotated[dict[str, Any], Changes(FinetuneSettings)]] = setting(
         {}, "settings over `finetuning`, by row"
     )
-    baselines: dict[str, dict[str, Any]] = setting({}, "settings of the baselines, by row")
 
 
 class _Draws(SplitSettings):
@@ -244,13 +248,12 @@ class _Draws(SplitSettings):
     )
 
 
-class Annotation(_Task):
+class Annotation(_CellTask):
     """Cell annotation, Tables 1 and B.2."""
 
     splits: Annotated[SplitSettings, Reserved("seed", "train_fraction")] = setting(
         description="folds of cross-validation"
     )
-    finetuning: FinetuneSettings = setting(FinetuneSettings(), "fine-tuning of the encoders")
 
 
 class DrugSplits(Settings):
@@ -260,11 +263,10 @@ class DrugSplits(Settings):
     drug_full: Annotated[_Draws, Reserved("seed")] = setting(description="most cells to train on")
 
 
-class DrugSensitivity(_Task):
+class DrugSensitivity(_CellTask):
     """Single-cell drug sensitivity, Table 2."""
 
     splits: DrugSplits = setting(description="how the cells are drawn")
-    finetuning: FinetuneSettings = setting(FinetuneSettings(), "fine-tuning of the encoders")
 
 
 class ResponseSplits(Settings):

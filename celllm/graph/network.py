@@ -64,11 +64,6 @@ class GeneNetwork:
         weights = np.tile(self.score.astype(np.float32) / MAX_SCORE, 2)
         return sparse.coo_array((weights, self.both_ways()), shape=(self.n_genes, self.n_genes)).tocsr()
 
-    def with_edges(self, kept: NDArray[Any]) -> "GeneNetwork":
-        """Return the network with only the ``kept`` edges (a mask or sorted positions), all genes staying."""
-        source, target, score = (part[kept] for part in (self.source, self.target, self.score))
-        return GeneNetwork(source, target, score, self.n_genes, self.genes_sha256)
-
     def save(self, path: str | Path) -> None:
         """Write the network as ``.npz``, whole or not at all."""
         with io.atomic(path) as partial, open(partial, "wb") as handle:

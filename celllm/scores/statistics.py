@@ -76,12 +76,6 @@ class Comparison:
     n_seeds: int = 1
 
 
-def summarise(values: Sequence[float]) -> Summary:
-    """Mean and sample standard deviation (ddof = 1) of at least one finite value."""
-    array = _finite(values)
-    return Summary(array.size, float(array.mean()), _sd(array))
-
-
 def summarise_crossed(values: ArrayLike) -> Summary:
     """Mean and both spreads of scores (n_seeds, n_splits); NaN where a seed lost a split, not all of them."""
     table = np.atleast_2d(np.asarray(values, dtype=float))
