@@ -14,8 +14,9 @@ fact       equal, within tolerance or bound     not so
 ========== ==================================== ===================================== ==============
 
 The tolerance is the 95 % interval of the paper's own mean (or difference of means), from the standard
-deviations that it prints; it says nowhere over how many runs, so published.yaml assumes a number. Pairs of an
-ordering are tested with Holm's correction within the claim.
+deviations that it prints; it says nowhere over how many runs, so published.yaml assumes a number. A number
+that it prints without a spread, and that this benchmark measures with an interval over cells, is taken to be
+as uncertain as ours. Pairs of an ordering are tested with Holm's correction within the claim.
 
 Before any of these: a sentence that contradicts the paper's own tables is "paper disagrees with itself",
 whatever a run says; what a run did not make is "not run"; a toy run is "not comparable: toy"; what the config
@@ -63,14 +64,15 @@ OTHER: dict[str, Literal["strict", "paper"]] = {"strict": "paper", "paper": "str
 class Finding:
     """What a run says about a claim: one comparison (the weakest of several pairs), or why there is none.
 
-    ``pair`` names the pair of an ordering and ``n_pairs`` how many there are, ``remarks`` what a reader must
-    know of the comparison.
+    ``pair`` names the pair of an ordering, ``printed`` is its difference in the paper (None: not printed) and
+    ``n_pairs`` how many there are; ``remarks`` is what a reader must know of the comparison.
     """
 
     comparison: Comparison | None = None
     fact: Any = None
     missing: str = ""
     pair: str = ""
+    printed: float | None = None
     n_pairs: int = 1
     remarks: str = ""
 
@@ -144,7 +146,7 @@ class _Judge:
     def line(self, claim: Claim) -> dict[str, Any]:
         """One line of the ledger."""
         finding = self.find(claim)
-        tolerance = tolerance_of(claim, self.book)
+        tolerance = tolerance_of(claim, self.book, finding)
         slip = contradiction(claim, self.book)
         numbers = finding.comparison
         fact = as_text(finding.fact[: claim.among]) if claim.among and finding.fact else finding.fact
@@ -181,18 +183,18 @@ class _Judge:
             return TOY
         if claim.undecidable:
             return claim.undecidable
-        if claim.fact:
+        if finding.comparison is None:
             return HOLDS if fact_holds(claim, finding.fact) else FAILS
-        assert finding.comparison is not None
         return judged(claim.kind, finding.comparison, claim.paper, tolerance)
 
     def find(self, claim: Claim) -> Finding:
         """What the run's scores or facts say."""
         if claim.fact:
-            facts = [find(self.facts, path) for path in (claim.fact, claim.over_fact) if path]
+            facts = [find(self.facts, path) for path in (claim.fact, claim.over_fact, claim.interval) if path]
             if None in facts:
                 return Finding(missing="Not measured in this run")
-            return Finding(fact=facts[0] - facts[1] if claim.over_fact else facts[0])
+            found = facts[0] - facts[1] if claim.over_fact else facts[0]
+            return Finding(_with_interval(found, *facts[-1]) if claim.interval else None, found)
         if claim.kind == "ordering":
             return self.ordering(claim)
         rival = None if claim.kind == "value" else self.rivals(claim, claim.cells[0])[0]
@@ -220,8 +222,9 @@ class _Judge:
                     return Finding(missing=series)
                 pair = f"against {self.title(rival)}, {self.book.where(cell)}"
                 remarks = self.remarks(claim, series, [cell], rival)
+                gap = self.printed_gap(claim, cell, rival)
                 ours = self.interval(series, cell, claim.unit, is_difference=True)
-                found.append(Finding(ours, pair=pair, remarks=remarks))
+                found.append(Finding(ours, pair=pair, printed=gap, remarks=remarks))
         adjusted = holm([finding.comparison.p for finding in found if finding.comparison])
         pairs = [
             replace(finding, comparison=replace(finding.comparison, p=p), n_pairs=len(found))
@@ -246,6 +249,13 @@ class _Judge:
                 if model.group == CONTROL and (rows["status"] != score_files.NOT_APPLICABLE).any():
                     names.append(model.name)
         return names
+
+    def printed_gap(self, claim: Claim, cell: CellOf, rival: str) -> float | None:
+        """How far the paper's row is ahead of a rival in its own table; None where it prints no such row."""
+        rows = (row for row in claim.over if row != CONTROL and self.model(cell.of_row(row)) == rival)
+        numbers = [self.book.number(one) for one in (cell, *map(cell.of_row, rows))]
+        ours, theirs = (*numbers, None)[:2]
+        return self.book.column(cell).metric.sign * (ours.value - theirs.value) if ours and theirs else None
 
     def series(self, cell: CellOf, rival: str | None) -> "pd.Series[float] | str":
         """Per-split values of a cell, or its oriented differences to a rival; a text says what is missing."""
@@ -278,7 +288,16 @@ class _Judge:
         table, protocol = _complete(values), self.settings.protocol
         names = [(self.book.column(cell), [self.model(cell), rival or self.model(cell)]) for cell in cells]
         n_run = max(self.lookup.n_splits(column, protocol, of) for column, of in names)
-        texts = []
+        texts = [
+            f"The row here is {self.title(name)}."
+            for name in dict.fromkeys(name for _, of in names for name in of)
+            if self.title(name) != self.printed_title(name) and self.printed_title(name)
+        ]
+        for column, of in names:
+            alike = {
+                self.title(name): self.lookup.one_class(column, name, protocol) for name in dict.fromkeys(of)
+            }
+            texts += [f"{title}, {column.group_title}: {said}." for title, said in alike.items() if said]
         if len(table) < n_run:
             texts.append(f"Over {len(table)} of {n_run} splits; the others have no score of each.")
         elif len(table) == 1:
@@ -324,10 +343,19 @@ class _Judge:
         return named[0] if named else (row.model if row else cell.row)
 
     def title(self, model: str) -> str:
-        if model in self.models:
-            return self.models[model].title
+        return self.models[model].title if model in self.models else self.printed_title(model) or model
+
+    def printed_title(self, model: str) -> str:
+        """What the paper calls the row that a model stands for; empty where it has none."""
         rows = (row for table in self.book.tables.values() for row in table.rows)
-        return next((row.title for row in rows if row.model == model), model)
+        return next((row.title for row in rows if row.model == model), "")
+
+
+def _with_interval(value: float, low: float, high: float, n: int) -> Comparison:
+    """A measured fact with its interval over ``n`` cells."""
+    return Comparison(
+        n, value, low, high, math.nan, math.nan, math.nan, "bootstrap over cells, 95 % interval"
+    )
 
 
 def _complete(values: "pd.Series[float]") -> pd.DataFrame:
@@ -391,8 +419,14 @@ def fact_holds(claim: Claim, fact: Any) -> bool:
     return abs(gap) <= tolerance
 
 
-def tolerance_of(claim: Claim, book: Paper) -> float | None:
-    """That of a fact as given; else half of the 95 % interval of the paper's own mean or difference."""
+def tolerance_of(claim: Claim, book: Paper, finding: Finding) -> float | None:
+    """That of a fact as given; else half of the 95 % interval of the paper's own mean or difference.
+
+    A measure that the paper prints without any spread is taken to be as uncertain as ours.
+    """
+    if claim.interval:
+        ours = finding.comparison
+        return (ours.high - ours.low) / 2 if ours else None
     if claim.fact or claim.kind == "ordering":
         return claim.tolerance
     rows = [[cell, *(cell.of_row(row) for row in claim.over)] for cell in claim.cells]

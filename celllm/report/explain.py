@@ -35,11 +35,13 @@ def explained(
     claim: Claim, finding: "Finding", tolerance: float | None, verdict: str, contradiction: str
 ) -> str:
     """One sentence on a verdict for a reader who knows cells better than statistics."""
+    paper, ours = _paper(claim, finding, tolerance), "" if finding.missing else _ours(claim, finding)
     if contradiction:
-        return sentence(f"Nothing to test: {contradiction.replace('The paper', 'the paper', 1)}")
+        slip = contradiction.replace("The paper", "the paper", 1)
+        return sentence(f"Nothing to test: {slip}{f'; {ours}' if ours else f' ({finding.missing})'}")
     if verdict == NOT_RUN:
-        return sentence(finding.missing)
-    numbers = _numbers(claim, finding, tolerance)
+        return sentence(f"{finding.missing}; {paper.replace('The', 'the', 1)}" if paper else finding.missing)
+    numbers = f"{paper}, {ours}"
     if verdict == TOY:
         return sentence(f"{numbers}; a toy run is not judged")
     if claim.undecidable == "by construction":
@@ -48,46 +50,74 @@ def explained(
         return sentence(
             f"{numbers}; another release of the data counts otherwise, which says nothing about the paper"
         )
-    if claim.fact:
+    if finding.comparison is None:
         kind = "among" if claim.among else claim.bound or ""
         return sentence(f"{numbers}: {FACTS[kind][verdict == FAILS]}")
     return sentence(f"{numbers}: {ENDS[claim.kind, verdict]}")
 
 
-def _numbers(claim: Claim, finding: "Finding", tolerance: float | None) -> str:
-    ours, suffix = finding.comparison, UNITS[claim.kind].get(claim.unit, "")
+def _paper(claim: Claim, finding: "Finding", tolerance: float | None) -> str:
+    """What the paper says, and how certain it is of it."""
+    suffix = UNITS[claim.kind].get(claim.unit, "")
     if claim.among:
-        first = as_text(finding.fact[: claim.among])
-        return f"The paper names {claim.paper}; the first {claim.among} here are {first}"
-    if claim.fact or ours is None:
-        unit = " %" if claim.unit == "percent" else ""
-        here = f"this run has {number_text(finding.fact, claim.unit)}{unit}"
-        if claim.taken_as:
-            return f"The paper gives no number, here {claim.taken_as} is meant by it, and {here}"
-        same = f", within {number_text(tolerance, claim.unit)} of which is the same here" if tolerance else ""
-        bound = f" {BOUNDS[claim.bound]}" if claim.bound else ""
-        return f"The paper says {number_text(claim.paper, claim.unit)}{unit}{bound}{same}, {here}"
-    interval = _interval(ours, claim.unit)
+        return f"The paper names {claim.paper}"
     if claim.kind == "ordering":
-        lead = f"{number_text(abs(ours.mean), claim.unit)}{suffix} {'behind' if ours.mean < 0 else 'ahead'}"
-        of = f"the weakest of {finding.n_pairs} comparisons" if finding.n_pairs > 1 else "the comparison"
+        return _printed_order(claim, finding) if finding.pair else ""
+    if claim.taken_as:
+        return f"The paper gives no number and {claim.taken_as} is meant by it here"
+    number = number_text(claim.paper, claim.unit)
+    allowed = number_text(tolerance, claim.unit) if tolerance else ""
+    if claim.fact and not claim.interval:
+        unit = " %" if claim.unit == "percent" else ""
+        bound = f" {BOUNDS[claim.bound]}" if claim.bound else ""
+        same = f", within {allowed} of which is the same here" if allowed else ""
+        return f"The paper says {number}{unit}{bound}{same}"
+    what = "reports" if claim.kind == "value" else "reports a gain of"
+    if not claim.interval:
+        return f"The paper {what} {number}{suffix}, uncertain by ± {allowed}"
+    taken = f", taken to be as uncertain as ours (± {allowed})" if allowed else ""
+    return f"The paper {what} {number}{suffix} without an uncertainty{taken}"
+
+
+def _printed_order(claim: Claim, finding: "Finding") -> str:
+    """The weakest comparison of this run, and what the paper prints for it."""
+    lead = "The comparison is"
+    if finding.n_pairs > 1:
+        lead = f"The weakest of {finding.n_pairs} comparisons is"
+    where = f"{lead} {finding.pair}"
+    if finding.printed is None:
+        return f"{where}: the paper has no number for it"
+    return f"{where}: the paper is {_lead(finding.printed, claim)}"
+
+
+def _lead(gap: float, claim: Claim) -> str:
+    suffix = UNITS[claim.kind].get(claim.unit, "")
+    return f"{number_text(abs(gap), claim.unit)}{suffix} {'behind' if gap < 0 else 'ahead'}"
+
+
+def _ours(claim: Claim, finding: "Finding") -> str:
+    """What this run has, with its interval and over how many splits or cells."""
+    ours = finding.comparison
+    if claim.among:
+        return f"the first {claim.among} here are {as_text(finding.fact[: claim.among])}"
+    if ours is None:
+        unit = " %" if claim.unit == "percent" else ""
+        return f"this run has {number_text(finding.fact, claim.unit)}{unit}"
+    interval = _interval(ours, claim)
+    if claim.kind == "ordering":
         corrected = f", corrected for {finding.n_pairs}" if finding.n_pairs > 1 else ""
         p = f", p {'' if ours.p < 0.001 else '= '}{p_text(ours.p)}{corrected}" if ours.p == ours.p else ""
-        return f"{of[0].upper()}{of[1:]} is {finding.pair}: {lead} ({interval}{p})"
-    paper, allowed = (number_text(value, claim.unit) for value in (claim.paper, tolerance))
-    what = "reports" if claim.kind == "value" else "reports a gain of"
-    ours_text = f"{number_text(ours.mean, claim.unit)}{suffix}"
-    return (
-        f"The paper {what} {paper}{suffix}, uncertain by ± {allowed}, this run has {ours_text} ({interval})"
-    )
+        return f"this run {_lead(ours.mean, claim)} ({interval}{p})"
+    suffix = UNITS[claim.kind].get(claim.unit, "")
+    return f"this run has {number_text(ours.mean, claim.unit)}{suffix} ({interval})"
 
 
-def _interval(ours: Comparison, unit: str) -> str:
+def _interval(ours: Comparison, claim: Claim) -> str:
     if ours.n < 2:
         return "one split, no interval"
-    low, high = number_text(ours.low, unit), number_text(ours.high, unit)
+    low, high = number_text(ours.low, claim.unit), number_text(ours.high, claim.unit)
     seeds = f" of each of {ours.n_seeds} pre-trainings" if ours.n_seeds > 1 else ""
-    return f"95 % interval {low} to {high}, {ours.n} splits{seeds}"
+    return f"95 % interval {low} to {high}, {ours.n:,} {'cells' if claim.fact else 'splits'}{seeds}"
 
 
 def sentence(text: str) -> str:

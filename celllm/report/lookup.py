@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from celllm.report.published import Column
@@ -16,6 +17,7 @@ class Lookup:
 
     def __init__(self, scores: pd.DataFrame) -> None:
         self._rows = dict(iter(scores.groupby(_KEY, sort=False))) if len(scores) else {}
+        self._fits = dict(iter(scores.groupby(_KEY[:-1], sort=False))) if len(scores) else {}
         self._empty = scores.iloc[:0]
 
     def rows(self, column: Column, model: str, protocol: str) -> pd.DataFrame:
@@ -29,6 +31,24 @@ class Lookup:
         good = rows[rows["status"] == OK]
         index = pd.MultiIndex.from_arrays([good["split"].astype(str), good["seed"]], names=["split", "seed"])
         return pd.Series(good["value"].to_numpy(dtype=float) * scale, index=index, dtype=float).sort_index()
+
+    def one_class(self, column: Column, model: str, protocol: str) -> str:
+        """In how many splits a model gave every test cell the same class; empty for none.
+
+        Then one recall is 1, the others are 0, and the precision of that class is the accuracy.
+        """
+        rows = self._fits.get((column.task, column.data_set, model, protocol), self._empty)
+        wide = rows[rows["status"] == OK].pivot_table(
+            index=["seed", "split"], columns="metric", values="value"
+        )
+        recall = wide.filter(regex="^recall:").rename(columns=lambda name: name.partition(":")[2])
+        if recall.shape[1] < 2:
+            return ""
+        precision = wide.filter(regex="^precision:").rename(columns=lambda name: name.partition(":")[2])
+        alone = recall.eq(1).sum(axis=1).eq(1) & recall.fillna(0).sum(axis=1).eq(1)
+        n = int((alone & np.isclose(precision.where(recall.eq(1)).max(axis=1), wide["accuracy"])).sum())
+        what = "splits" if rows["seed"].nunique() == 1 else "fits"
+        return f"every test cell is given the same class in {n} of {len(wide)} {what}" if n else ""
 
     def n_splits(self, column: Column, protocol: str, models: Iterable[str]) -> int:
         """The most splits that any of the models has in this column: what a complete cell holds."""

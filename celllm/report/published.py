@@ -110,8 +110,9 @@ class ScoreTable:
             if task not in tasks or (task, data_set) in known:
                 continue
             scenario = tasks[task].rpartition(", ")[2]
+            name = data_set_title(data_set)
             group, title = (
-                (f"{data_set}_{task}", f"{data_set}, {scenario}") if len(tasks) > 1 else (data_set,) * 2
+                (f"{data_set}_{task}", f"{name}, {scenario}") if len(tasks) > 1 else (data_set, name)
             )
             added += [Column(group, title, task, data_set, metric) for metric in metrics]
         return replace(self, columns=(*self.columns, *added))
@@ -187,6 +188,7 @@ class Claim:
     undecidable: str = ""  # "by construction" | "other data"
     procedure: bool = False
     among: int = 0
+    interval: tuple[Any, ...] | None = None  # place of the measured interval of the fact
     taken_as: str = ""  # what is judged where the paper says it in words
 
     @property
@@ -226,6 +228,7 @@ class Paper:
     claims: tuple[Claim, ...]
     classes: Mapping[str, Mapping[str, str]]
     metrics: Mapping[str, Metric]
+    data_sets: Mapping[str, str]
 
     def table(self, name: str) -> ScoreTable | FactTable:
         """The table called ``name``.
@@ -295,14 +298,13 @@ def load() -> Paper:
         claims=tuple(_claim(entry, raw["tables"]) for entry in raw["claims"]),
         classes=raw["classes"],
         metrics=metrics,
+        data_sets=raw["data_sets"],
     )
 
 
 def data_set_title(data_set: str) -> str:
-    """The paper's spelling of a data set's name."""
-    columns = [c for table in load().tables.values() for c in table.columns if c.data_set == data_set]
-    titles = [c.group_title.partition(",")[0] for c in columns]  # without ", few-shot"
-    return next((title for title in titles if title.lower() == data_set), data_set)
+    """A data set's name for readers; one that the paper does not have is called as in the config."""
+    return load().data_sets.get(data_set, data_set)
 
 
 def _score_table(name: str, entry: Mapping[str, Any], metrics: Mapping[str, Metric]) -> ScoreTable:
@@ -374,5 +376,6 @@ def _claim(entry: Mapping[str, Any], tables: Mapping[str, Any]) -> Claim:
         undecidable=entry.get("undecidable", ""),
         procedure=entry.get("procedure", False),
         among=entry.get("among", 0),
+        interval=_path(entry.get("interval")),
         taken_as=entry.get("taken_as", ""),
     )

@@ -79,13 +79,13 @@ def _verdicts(ledger: View) -> Iterable[str]:
             "this is a toy run."
         )
         return
-    decided = of_paper[HOLDS] + of_paper[FAILS]
+    decidable = of_paper[HOLDS] + of_paper[FAILS] + of_paper[INCONCLUSIVE]
     yield (
-        f"Of {of_paper.total()} claims of the paper, {decided} could be decided: {of_paper[HOLDS]} hold, "
-        f"{of_paper[FAILS]} fail."
+        f"Of {of_paper.total()} claims of the paper, {decidable} were decidable in this run: "
+        f"{of_paper[HOLDS]} hold, {of_paper[FAILS]} fail, "
+        f"{of_paper[INCONCLUSIVE]} are too close to call over its splits."
     )
     reasons = {
-        INCONCLUSIVE: "too close to call over the splits of this run",
         CONTRADICTION: "contradict the paper's own tables, whatever a run gives",
         BY_CONSTRUCTION: "set by the configuration",
         OTHER_DATA: "counts that depend on the release of a data set",
@@ -93,7 +93,7 @@ def _verdicts(ledger: View) -> Iterable[str]:
     }
     open_ones = [f"{of_paper[verdict]} {text}" for verdict, text in reasons.items() if of_paper[verdict]]
     if open_ones:
-        yield f"The others: {', '.join(open_ones)}."
+        yield f"The others cannot be decided: {', '.join(open_ones)}."
     if own:
         n = Counter(claim["verdict"] for claim in own)
         yield (
@@ -191,7 +191,8 @@ def _gaps(tables: Sequence[View], ledger: View, book: Paper) -> Iterable[str]:
         cells = [cell for cell in _cells(table["blocks"][0]) if _scores(table) or cell["measured"]]
         missing = sum(cell["missing"] for cell in cells)
         if missing:
-            why = "; ".join(table["notes"][:2])
+            marks = dict.fromkeys(cell["mark"] for cell in cells if cell["missing"] and cell["mark"])
+            why = "; ".join(table["notes"][int(mark) - 1] for mark in list(marks)[:2])
             yield f"{table['number']}: {missing} of {len(cells)} numbers are missing ({why})."
     claims = sum(claim["verdict"] == NOT_RUN for claim in ledger["claims"])
     if claims:

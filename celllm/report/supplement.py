@@ -1,4 +1,4 @@
-"""Tables beyond the paper (S1 to S5), from the scores, predictions and measures that a run has anyway."""
+"""Tables beyond the paper (S1 to S6), from the scores, predictions and measures that a run has anyway."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ import pandas as pd
 from celllm.errors import UserError
 from celllm.io import for_spreadsheets, from_spreadsheets, read_csv, write_text
 from celllm.report import published as printed
+from celllm.report.ledger import p_text
 from celllm.report.lookup import over_splits_and_seeds
 from celllm.report.published import SCALE
 from celllm.report.render import GROUPS, plain_view, render
@@ -20,10 +21,13 @@ from celllm.scores import metrics
 from celllm.scores import scores as score_files
 from celllm.scores.columns import HELD_OUT
 from celllm.scores.scores import OK, probabilities_of, read_predictions, read_probabilities
+from celllm.scores.statistics import corrected_resampled_t, holm
 
 STRICT = "strict"
 LEAST_PAIRS = 5  # of a drug in a split, for a correlation
 MAIN = {"macro_f1": "percent", "f1": "percent", "pearson": "fraction"}  # what a task is summed up by
+PERMUTED = "permuted"  # the row of Table S6
+LEVEL = 0.05
 SCENARIOS = {"drug_few_shot": ", few-shot", "drug_full": ", full data"}
 ON = {"pooled": "pooled", "cls": "[CLS]"}
 SHOWN = ("celllm", "scbert", "logistic_regression")  # whose classes stand in Table S4
@@ -50,6 +54,11 @@ class Sources:
         """The title of a model, or its name."""
         return self.models[model].title if model in self.models else model
 
+    def why_not(self, task: str, model: str) -> str:
+        """Why a row has no scores of a task."""
+        rows = self.scores[(self.scores["task"] == task) & (self.scores["model"] == model)]
+        return "; ".join(rows.loc[rows["status"] != OK, "reason"].unique())
+
     def files(self, prefixes: tuple[str, ...]) -> Iterator[tuple[str, str, str, str | Path]]:
         """Task, data set, model and file of the predictions whose task begins with one of these."""
         for prefix in prefixes:
@@ -75,7 +84,7 @@ def run_supplement(
     ----------
     name
         ``table_s1`` (contrast), ``table_s2`` (response within a drug), ``table_s3`` (held-out groups),
-        ``table_s4`` (classes), ``table_s5`` (cost).
+        ``table_s4`` (classes), ``table_s5`` (cost), ``table_s6`` (permuted labels).
     models
         The run's models (see :func:`celllm.report.run.read_models`).
     scores, predictions, contrast
@@ -164,7 +173,8 @@ def within_drug_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
         frame = read_predictions(path)
         where = (tasks.get(task, task), given.group(model), given.title(model))
         if frame.empty:
-            yield _cell(*where, "Pearson", "mean over drugs", float("nan"), "", "no predictions")
+            reason = given.why_not(task, model) or "no predictions"
+            yield _cell(*where, "Pearson", "mean over drugs", float("nan"), "", reason)
             continue
         frame = frame.assign(drug=frame["cell"].str.split("|").str[1])
         frame[["label", "predicted"]] = frame[["label", "predicted"]].astype(float)
@@ -274,8 +284,58 @@ def calibration_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
             ("calibration error", np.mean(of_split)),
         ):
             yield _cell(*where, column, 100 * float(value), f"{100 * float(value):.1f}")
+        only = frame.groupby("split")["predicted"].nunique() == 1
+        yield _cell(
+            *where[:-1], "Splits", "one class only", float(only.sum()), f"{only.sum()} of {len(only)}"
+        )
         brier = float(np.square(values - (truth[:, None] == classes)).sum(axis=1).mean())
         yield _cell(*where[:-1], "All classes", "Brier score", brier, f"{brier:.3f}")
+
+
+def chance_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
+    """S6: what the row that learned from permuted labels has above chance.
+
+    Each split has a draw of its own, so that what they have above chance is independent under no leak,
+    whatever cells the splits share: the plain t interval applies.
+    """
+    found: dict[tuple[str, str], tuple[str, list[float], list[float]]] = {}
+    for task, data_set, model, path in given.files(("annotation", "drug")):
+        if model == PERMUTED and not (frame := read_predictions(path)).empty:
+            parts = [part for _, part in frame.groupby("split")]
+            right = [float((part["label"] == part["predicted"]).mean()) for part in parts]
+            found[task, data_set] = "accuracy", right, [agreement_by_chance(part) for part in parts]
+    rows = given.scores
+    rows = rows[(rows["model"] == PERMUTED) & (rows["protocol"] == STRICT) & (rows["status"] == OK)]
+    inside = rows[rows["metric"] == "pearson_within_drug"].groupby(["task", "data_set"], sort=False)["value"]
+    for (task, data_set), values in inside:
+        found[task, data_set] = "Pearson within drugs", values.to_list(), [0.0] * len(values)
+    gains = [
+        corrected_resampled_t(np.subtract(reached, chance).tolist(), 0)
+        for _, reached, chance in found.values()
+    ]
+    adjusted = holm([gain.p for gain in gains])
+    for ((task, data_set), (metric, reached, chance)), gain, p in zip(
+        found.items(), gains, adjusted, strict=True
+    ):
+        title = f"{printed.load().tasks[task].title}, {printed.data_set_title(data_set)}: {metric}"
+        where = ("Permuted labels against chance", "", title, "")
+        for column, value in (("reached", float(np.mean(reached))), ("chance", float(np.mean(chance)))):
+            yield _cell(*where, column, value, f"{value:.3f}".replace("-", "−"))
+        yield _cell(*where, "above chance", gain.mean, f"{gain.mean:+.3f}".replace("-", "−"))
+        alone = "" if gain.n > 1 else "one split, no interval"
+        interval = f"{gain.low:.3f} to {gain.high:.3f}".replace("-", "−")
+        yield _cell(*where, "95 % interval", gain.high - gain.low, interval, alone)
+        yield _cell(*where, "standard errors", gain.t, f"{gain.t:.1f}".replace("-", "−"), alone)
+        yield _cell(*where, "draws", gain.n, str(gain.n))
+        yield _cell(*where, "p (Holm)", p, p_text(p), alone)
+        leak = p < LEVEL and gain.mean > 0
+        yield _cell(*where, "leak", float(leak), "above chance" if leak else "none found", alone)
+
+
+def agreement_by_chance(part: pd.DataFrame) -> float:
+    """Expected accuracy of these predictions if they were independent of the labels (as in Cohen's kappa)."""
+    shares = part["label"].value_counts(normalize=True)
+    return float((shares * part["predicted"].value_counts(normalize=True)).sum())
 
 
 def cost_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
@@ -331,8 +391,9 @@ TABLES = {
         held_out_cells,
         (
             "Protocol strict, mean ± standard deviation over folds. Held out: no row to train or choose on "
-            "is of a group that is tested. Mixed: the same model on the random splits of the paper's tables "
-            "(of pairs, for response).",
+            "is of a group that is tested. Mixed: the same model, of the same pre-trainings, on the random "
+            "splits of the paper's tables: of cells; of lines where tissues are held out, of pairs where "
+            "drugs are.",
             "A model that knows drugs by their name alone predicts the mean of all for a drug never seen.",
         ),
     ),
@@ -343,6 +404,8 @@ TABLES = {
             "Protocol strict, per cent; test cells of all splits together.",
             "Calibration, of all rows that give probabilities: expected calibration error of the likeliest "
             "class, 15 bins (Guo et al. 2017), mean over splits; the Brier score sums over classes.",
+            "One class only: in how many splits a row gives all cells the same label, which is what learning "
+            "nothing looks like.",
             "The two labels of GSE149383 are two samples of one cell line: its F1 may measure the batch.",
         ),
     ),
@@ -352,6 +415,19 @@ TABLES = {
         (
             "Protocol strict. Mean seconds to fit and predict a split, pre-training not counted; highest "
             "memory of the process, or of the GPU where one is used.",
+        ),
+    ),
+    "table_s6": Supplement(
+        "Table S6: Negative control, permuted labels against chance",
+        chance_cells,
+        (
+            "Protocol strict, means over splits. The row learns from labels dealt out anew, another deal for "
+            "each split, so that whatever it has above chance leaked: through the splits, the features or "
+            "the scoring. Chance: the accuracy of its predictions if they were independent of the labels; "
+            "0 for correlations within drugs.",
+            "The deals are independent, and so is what the splits have above chance: t interval, one value a "
+            "split. With five of them 95 % are 2.8 standard errors, not 2. p is two-sided, adjusted for "
+            "the number of tasks (Holm 1979); below 0.05 and above chance, there is a leak.",
         ),
     ),
 }

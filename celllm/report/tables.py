@@ -116,7 +116,9 @@ def lines(table: ScoreTable, models: Mapping[str, Model]) -> list[Line]:
         named = [m for m in models.values() if m.paper_row in (row.name, row.title)]
         model = named[0] if named else models.get(row.model)
         name, seeds = (model.name, model.seeds) if model else (row.model, {})
-        rows.append(Line(name, row.title, "paper", row, model is not None, seeds))
+        # "scBERT without gene2vec" says more than the paper's "scBERT"; "CellLM" less than its "CellLM 50M".
+        title = model.title if model and model.title.startswith(row.title) else row.title
+        rows.append(Line(name, title, "paper", row, model is not None, seeds))
     others = (t for t in printed.load().tables.values() if t.columns == table.columns)
     taken = {line.model for line in rows} | {row.model for other in others for row in other.rows}
     extra = sorted((m for m in models.values() if m.name not in taken), key=lambda m: m.group == CONTROL)
@@ -161,7 +163,7 @@ def _cell(
         "difference": difference,
         **_effects(lookup, column, line.model, scale, protocol),
         "status": status,
-        "reason": reason,
+        "reason": reason or lookup.one_class(column, line.model, protocol),
     }
 
 

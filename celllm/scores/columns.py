@@ -11,7 +11,7 @@ PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 HELD_OUT = {
     "annotation_donor": ("annotation", "donors held out"),
     "drug_patient": ("drug_full", "patients held out"),
-    "response_tissue": ("response_warm", "tissues held out"),
+    "response_tissue": ("response_cold", "tissues held out"),
     "response_drug": ("response_warm", "drugs held out"),
 }
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import adjusted_rand_score
 
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.expressed import CellsInMemory, from_csr
@@ -18,6 +19,7 @@ from celllm.model.favor import features
 from celllm.probes.attention_genes import (
     GeneTotals,
     InterpretationSettings,
+    ari_intervals,
     by_attention,
     by_expression,
     cluster,
@@ -203,3 +205,17 @@ def test_slips_are_told_in_one_line(
 ) -> None:
     with pytest.raises(UserError, match=message):
         interpreted(files, tmp_path, **change)
+
+
+def test_intervals_of_the_rand_indices_come_from_cells_drawn_again() -> None:
+    tumour = np.repeat([0, 1], 200)
+    clusters = {"attended": np.roll(tumour, 20), "expressed": np.roll(tumour, 60)}  # 40 and 120 cells off
+    found = ari_intervals(tumour, clusters, 0)
+    for name, of_cells in clusters.items():
+        low, high, n = found[f"ari_{name}_interval"]
+        assert low < adjusted_rand_score(tumour, of_cells) < high
+        assert n == 400 and 0.05 < high - low < 0.25
+    assert found["ari_gain_interval"][0] > 0
+    certain = ari_intervals(tumour, {"attended": tumour, "expressed": 1 - tumour}, 0)
+    assert certain["ari_attended_interval"][:2] == [1.0, 1.0]
+    assert certain["ari_gain_interval"][:2] == [0.0, 0.0]

@@ -113,6 +113,7 @@ def test_classes_one_by_one(tmp_path: Path) -> None:
     assert calibration["Likeliest class", "mean probability"] == pytest.approx(80, rel=1e-6)
     of_splits = abs(3 / 4 - 0.8), abs(2 / 3 - 0.8)  # cells 0, 2, 4, 6 and 1, 3, 5
     assert calibration["Likeliest class", "calibration error"] == pytest.approx(50 * sum(of_splits), rel=1e-5)
+    assert calibration["Splits", "one class only"] == 0
     assert calibration["All classes", "Brier score"] == pytest.approx(
         (5 * (0.2**2 + 2 * 0.1**2) + 2 * (0.8**2 + 0.9**2 + 0.1**2)) / 7, rel=1e-5
     )
@@ -171,7 +172,60 @@ def test_several_seeds_are_told_from_several_splits(tmp_path: Path, score_file) 
     assert text == "60.0 ± 14.1 (seeds ± 0.0)"
 
 
+def permuted(path: Path, leak: float) -> Path:
+    """Five splits of 200 cells of two classes; a share of the answers is given away."""
+    rng, rows = np.random.default_rng(0), []
+    for split in range(5):
+        truth = rng.choice(["a", "b"], 200, p=[0.7, 0.3])
+        found = np.where(rng.random(200) < leak, truth, rng.permutation(truth))
+        rows += [(f"c{i}", str(split), *pair) for i, pair in enumerate(zip(truth, found, strict=True))]
+    write_predictions(path, rows)
+    return path
+
+
+@pytest.mark.parametrize("leak", [0.0, 0.3])
+def test_permuted_labels_are_at_chance_or_there_is_a_leak(tmp_path: Path, score_file, leak: float) -> None:
+    files = {"annotation/baron/permuted": permuted(tmp_path / "p.csv", leak)}
+    inside = [leak + v for v in (0.02, -0.05, 0.04, -0.01, 0.01)]
+    values = {("permuted", "gdsc_ccle", "strict", "pearson_within_drug"): inside}
+    path = score_file(values, task="response_warm")
+    frame = made("table_s6", tmp_path, predictions=files, scores=[path])
+    block = "Permuted labels against chance"
+    cells = frame.loc[(block, "Cell annotation, Baron: accuracy", "")]
+    assert cells.loc["leak", "text"] == ("above chance" if leak else "none found")
+    assert (float(cells.loc["p (Holm)", "value"]) < 0.01) == bool(leak)
+    assert float(cells.loc["chance", "value"]) == pytest.approx(0.7**2 + 0.3**2, abs=0.03)
+    assert float(cells.loc["above chance", "value"]) == pytest.approx(0.42 * leak, abs=0.04)
+    cells = frame.loc[
+        (block, "Cell-line drug response (warm start), GDSC and CCLE: Pearson within drugs", "")
+    ]
+    error = np.std(inside, ddof=1) / 5**0.5  # independent deals: no correction for cells that splits share
+    assert float(cells.loc["standard errors", "value"]) == pytest.approx(np.mean(inside) / error)
+    low, high = np.mean(inside) - 2.7764 * error, np.mean(inside) + 2.7764 * error
+    assert cells.loc["95 % interval", "text"] == f"{low:.3f} to {high:.3f}".replace("-", "−")
+
+
+def test_names_of_data_sets_are_those_that_readers_know(tmp_path: Path, score_file) -> None:
+    paths = [
+        score_file(
+            {("ridge", "gdsc_ccle", "strict", "pearson"): [0.5, 0.6]}, task="response_tissue", name="a"
+        ),
+        score_file({("ridge", "gdsc_ccle", "strict", "pearson"): [0.7, 0.8]}, task="response_cold", name="b"),
+        score_file({("ridge", "gse117872", "strict", "f1"): [0.7, 0.8]}, task="drug_patient", name="c"),
+        score_file({("ridge", "lung", "strict", "f1"): [0.7, 0.8]}, task="drug_full", name="d"),
+    ]
+    text = "".join(
+        " ".join(made(name, tmp_path, scores=paths).index.get_level_values(2))
+        for name in ("table_s3", "table_s5")
+    )
+    assert "GDSC and CCLE Pearson" in text and "GSE117872 F1" in text and "lung" in text
+    assert "gdsc_ccle" not in text and "gse117872" not in text
+    # Lines are new either way where tissues are held out: beside them stand new lines of all tissues.
+    mixed = made("table_s3", tmp_path, scores=paths)["text"].xs("mixed", level="column")
+    assert mixed.to_list() == ["0.750 ± 0.071"]
+
+
 def test_unknown_tables_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no such table of the supplement; known are table_s1, "):
         run_supplement("table_s9", tmp_path / "x", MODELS, settings=RunLabel())
-    assert list(TABLES) == [f"table_s{n}" for n in range(1, 6)]
+    assert list(TABLES) == [f"table_s{n}" for n in range(1, 7)]
