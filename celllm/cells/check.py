@@ -1,6 +1,7 @@
 """Checks of cell files: a prepared data set against its contract, any other ``.h5ad`` for raw counts."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from celllm.cells.genes import FEW, SymbolMap, Vocabulary, gene_list_of
 from celllm.cells.values import KINDS, LINEAR, Values, judge, value_problem
 from celllm.errors import UserError
-from celllm.sources.delimited import first_repeat
+from celllm.sources.delimited import AGAIN, first_repeat
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,9 +29,9 @@ PROVENANCE = (
 SYMBOL_COLUMNS = (
     "feature_name", "gene_symbols", "gene_symbol", "gene_name", "gene_names", "gene_short_name",
     "hgnc_symbol",
-    "symbol", "symbols", "gene", "genes", "gene_ids", "gene_id", "ensembl_id", "feature_id",
+    "symbol", "symbols", "name", "gene", "genes", "gene_ids", "gene_id", "ensembl_id", "feature_id",
 )  # fmt: skip
-"""Columns of ``var`` that can hold the names of the genes, in lower case."""
+"""Columns of ``var`` that can hold the names of the genes, in lower case with underscores."""
 
 
 def check(
@@ -172,7 +173,7 @@ def find_counts(
         raise UserError(f"{where}: there are no values in '{layer}'; expected one of {known}")
     found, refused = [], []
     for place, (values, var) in places.items():
-        matrix = as_csr(values)
+        matrix = as_csr(values, f"{where}: {place}")
         genes = _gene_names(var, symbol_map, gene_key, where)
         problem = value_problem(matrix, "counts", True, adata.obs_names, genes)
         if problem is not None:
@@ -223,20 +224,42 @@ def _refuse_doubt(best: Counts, found: Sequence[Counts], where: str | Path) -> N
             )
 
 
-def as_csr(layer: Any) -> "csr_matrix":
-    """A matrix of any kind (dense, sparse, on disk) as CSR in memory; a view where it is one already."""
+def as_csr(layer: Any, where: str) -> "csr_matrix":
+    """A matrix of any kind (dense, sparse, on disk) as CSR in memory; a view where it is one already.
+
+    Raises
+    ------
+    UserError
+        For one that is no matrix of real numbers, or whose indices lead out of it: SciPy reads such memory.
+    """
     from scipy.sparse import csr_matrix
 
     if hasattr(layer, "to_memory"):
         layer = layer.to_memory()
     elif not hasattr(layer, "tocsr"):
         layer = np.asarray(layer)
-    matrix = csr_matrix(layer)
+    if layer.dtype == np.float16:  # which scipy does not hold
+        layer = layer.astype(np.float32)
+    if layer.dtype.kind not in "biuf":
+        raise UserError(f"{where}: holds {layer.dtype}, expected real numbers; save it as numbers")
+    try:
+        if hasattr(layer, "check_format"):
+            layer.check_format(full_check=True)
+        matrix = csr_matrix(layer)
+    except (ValueError, TypeError, MemoryError) as error:
+        raise UserError(
+            f"{where}: the matrix is damaged ({' '.join(str(error).split())}); {AGAIN}"
+        ) from error
     if not matrix.has_canonical_format or not matrix.data.all():  # repeated or stored zero entries
         matrix = matrix.copy()
         matrix.sum_duplicates()
         matrix.eliminate_zeros()
     return matrix
+
+
+def symbol_columns(var: "pd.DataFrame") -> list[str]:
+    """Columns that can name the genes: ``Gene Symbol`` is ``gene_symbol``."""
+    return [c for c in var if re.sub(r"[ .-]", "_", str(c).lower()) in SYMBOL_COLUMNS]
 
 
 def _gene_names(
@@ -246,7 +269,7 @@ def _gene_names(
         raise UserError(f"{where}: var has no column '{key}' (gene_key); it has {', '.join(var) or 'none'}")
     if key is not None:
         return list(var[key].astype(str))
-    choices = [var.index.astype(str), *(var[c].astype(str) for c in var if c.lower() in SYMBOL_COLUMNS)]
+    choices = [var.index.astype(str), *(var[c].astype(str) for c in symbol_columns(var))]
     if symbol_map is None or len(choices) == 1:
         return list(choices[0])
     return list(max(choices, key=lambda names: int((symbol_map.genes(names) >= 0).sum())))
@@ -325,6 +348,8 @@ def describe_counts(
     found = []
     if not n_genes.size:
         found.append("there is no cell in it")
+    if not counts.genes:
+        found.append("there is no gene in it")
     if (cell := first_repeat(adata.obs_names)) is not None:
         found.append(f"the cell id '{cell}' occurs twice; call adata.obs_names_make_unique()")
     if (n_empty := int((n_genes == 0).sum())) > 0:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from celllm.cells.check import SYMBOL_COLUMNS, as_csr, find_counts
+from celllm.cells.check import as_csr, find_counts, symbol_columns
 from celllm.cells.genes import GeneReport, SymbolMap, harmonise
 from celllm.cells.values import value_problem
 from celllm.errors import UserError
@@ -106,7 +106,7 @@ def raw_counts(
         if in_memory:
             return found.matrix[start:stop]
         part = take(start, stop)
-        counts = as_csr(_at(part, found.place))
+        counts = as_csr(_at(part, found.place), f"{where}: {found.place}")
         if (problem := value_problem(counts, "counts", True, part.obs_names, names)) is not None:
             raise UserError(f"{where}: {found.place}: {problem}")
         return counts
@@ -128,7 +128,7 @@ def _selector(names: list[str], symbol_map: SymbolMap) -> "csr_matrix":
 def _filled(names: list[str], adata: "AnnData", place: str, symbol_map: SymbolMap) -> list[str]:
     """The names, those of no gene replaced by what another column says where that is one."""
     var = adata.raw.var if place == "raw.X" else adata.var
-    columns = [var.index, *(var[c] for c in var if c.lower() in SYMBOL_COLUMNS)]
+    columns = [var.index, *(var[c] for c in symbol_columns(var))]
     genes, filled = symbol_map.genes(names), np.array(names, dtype=object)
     for column in columns:
         others = column.astype(str).to_numpy()
@@ -176,9 +176,17 @@ def _readable(path: str | Path) -> Iterator[None]:
         raise UserError(f"{path}: no such file")
     try:
         yield
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, ValueError) as error:
         detail = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: not a complete .h5ad file ({detail})") from error
+
+
+def _check_pointers(handle: "h5py.File", name: str) -> None:
+    """Refuse a sparse matrix whose rows are not, one behind the other, all of its values."""
+    if f"{name}/indptr" in handle:
+        pointers, n_values = handle[f"{name}/indptr"][:], len(handle[f"{name}/data"])
+        if pointers[0] != 0 or pointers[-1] != n_values or (np.diff(pointers) < 0).any():
+            raise ValueError(f"{name}: the index pointers do not go from 0 to {n_values}")
 
 
 class _File:
@@ -198,9 +206,12 @@ class _File:
             self.obs, self.var = read_elem(handle["obs"])[[]], read_elem(handle["var"])
             self.raw_var = read_elem(handle["raw/var"]) if "raw" in handle else None
             self.layers = list(handle.get("layers", ()))
+            matrices = ("X", "raw/X", *(f"layers/{layer}" for layer in self.layers))
+            for name in matrices:
+                _check_pointers(handle, name)
             self.loaded = {
                 name: sparse_dataset(handle[name]).to_memory().tocsr()
-                for name in ("X", "raw/X", *(f"layers/{layer}" for layer in self.layers))
+                for name in matrices
                 if name in handle and handle[name].attrs.get("encoding-type") == "csc_matrix"
             }
         if h5ad.is_sealed(path):
@@ -211,7 +222,7 @@ class _File:
         import h5py
         from anndata import AnnData
 
-        with h5py.File(self.path, "r") as handle:
+        with _readable(self.path), h5py.File(self.path, "r") as handle:
             layers = {name: self._rows(handle, f"layers/{name}", start, stop) for name in self.layers}
             obs = self.obs.iloc[start:stop]
             made = AnnData(self._rows(handle, "X", start, stop), obs=obs, var=self.var, layers=layers)

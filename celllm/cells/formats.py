@@ -38,7 +38,7 @@ def open_cells(path: str | Path) -> "AnnData":
                 return _open_hdf5(path, io.BytesIO(stream.read()))
     if start.startswith(_HDF5):
         return _open_hdf5(path, path)
-    kind = kind_of(start)
+    kind = "a web page (HTML)" if start.lstrip().startswith(b"<") else kind_of(start)
     if kind:
         raise UserError(f"{path}: is {kind}; {_CONVERT if 'an R ' in kind else _EXPECTED}")
     what = "it is no HDF5 file" if start else "it is empty"
@@ -80,6 +80,11 @@ def _open_hdf5(path: Path, source: Path | IO[bytes]) -> "AnnData":
     except UserError:
         raise
     except Exception as error:  # damage surfaces anywhere in anndata, whose own errors are private
+        if "IOSpec" in str(error):
+            raise UserError(
+                f"{path}: anndata {anndata.__version__} cannot read a part of it ({_detail(error)}); "
+                "write it again with that version"
+            ) from error
         raise UserError(f"{path}: not a complete .h5ad file ({_detail(error)}); {AGAIN}") from error
 
 
@@ -111,6 +116,7 @@ def _cell_ranger(path: Path, file: Any, genomes: list[str]) -> "AnnData":
     parts = (group[name][:] for name in ("data", "indices", "indptr"))
     n_genes, n_cells = (int(n) for n in group["shape"][:])
     matrix = csr_matrix(tuple(parts), shape=(n_cells, n_genes))
+    matrix.check_format(full_check=True)
     var = pd.DataFrame({"gene_ids": ids}, index=pd.Index(symbols, dtype=object))
     kept = np.ones(n_genes, dtype=bool)
     if "feature_type" in features:

@@ -13,7 +13,10 @@ import pandas as pd
 import pytest
 from scipy.sparse import csc_matrix, csr_matrix
 
+from celllm.cells.check import find_counts
+from celllm.cells.counts import raw_counts
 from celllm.cells.formats import open_cells
+from celllm.cells.genes import SymbolMap, Vocabulary
 from celllm.errors import UserError
 
 COUNTS = np.array([[1, 0, 20, 4], [0, 3, 0, 0], [5, 6, 0, 7]], dtype=np.float32)
@@ -124,6 +127,19 @@ def _tar(path: Path) -> None:
         ),
         (lambda p: p.write_bytes(gzip.compress(b"RDX3\nX\n\0")), "is an R workspace .*writeH5AD"),
         (lambda p: p.write_bytes(b"PK\3\4" + bytes(99)), "is an Excel workbook"),
+        (lambda p: p.write_bytes(b"ARROW1\0\0" + bytes(99)), "is an Arrow or Feather file"),
+        (lambda p: p.write_bytes(b"PAR1" + bytes(99)), "is a Parquet file"),
+        (lambda p: p.write_bytes(b"\x80\x04\x95" + bytes(99)), "is a Python pickle"),
+        (lambda p: p.write_bytes(b"7z\xbc\xaf\x27\x1c" + bytes(99)), "is a 7-zip archive; unpack it"),
+        (lambda p: p.write_bytes(b"\x28\xb5\x2f\xfd" + bytes(99)), "is compressed with zstd; unpack it"),
+        (lambda p: p.write_text("<!DOCTYPE html>"), r"is a web page \(HTML\)"),
+        (
+            lambda p: p.write_text("%%MatrixMarket matrix coordinate\n"),
+            "is a matrix in Matrix Market's format",
+        ),
+        (lambda p: p.write_text("version https://git-lfs.github.com\n"), "is a pointer of Git LFS"),
+        (lambda p: p.symlink_to("nowhere"), "no such file"),
+        (lambda p: p.symlink_to("x"), "cannot be read"),
         (lambda p: p.write_text("gene,c1\nACTB,1\n"), r"not a complete \.h5ad file: it is no HDF5 file"),
     ],
 )
@@ -134,3 +150,61 @@ def test_a_file_of_another_kind_is_named_in_one_line(
     with pytest.raises(UserError, match=f"x: {message}") as raised:
         open_cells(tmp_path / "x")
     assert "\n" not in str(raised.value)
+
+
+VOCABULARY = Vocabulary(tuple(GENES), ("",) * len(GENES))
+
+
+def _set(key: str, place: int, value: int) -> Callable[[Any], None]:
+    return lambda file: file[f"X/{key}"].__setitem__(place, value)
+
+
+def _shorten(file: Any) -> None:
+    values = file["X/data"][:-1]
+    del file["X/data"]
+    file["X/data"] = values
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _set("indices", 0, -1), _set("indices", 0, 99), _set("indptr", 0, 1), _set("indptr", 1, 6),
+        _set("indptr", -1, 3), _set("indptr", 1, 2**31 - 2), _shorten,
+        lambda file: file["X"].attrs.__setitem__("shape", [3, 2]),
+        lambda file: file.__delitem__("var"), lambda file: file["var"].__delitem__("_index"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("by_block", [False, True])
+def test_a_sparse_matrix_that_leads_out_of_itself_is_one_line(
+    tmp_path: Path, damage: Callable[[Any], None], by_block: bool
+) -> None:
+    _h5ad(tmp_path / "x.h5ad")
+    with h5py.File(tmp_path / "x.h5ad", "r+") as file:
+        damage(file)
+    with pytest.raises(UserError, match=r"x\.h5ad: ") as raised:
+        if by_block:
+            list(raw_counts(tmp_path / "x.h5ad", SymbolMap(VOCABULARY, ())).blocks())
+        else:
+            find_counts(open_cells(tmp_path / "x.h5ad"), where=tmp_path / "x.h5ad")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["int8", "uint8", "int32", "int64", "uint64", "float16", "float32", "float64"]
+)
+def test_whole_counts_of_every_type_are_read(dtype: str) -> None:
+    data = anndata.AnnData(COUNTS.astype(dtype), var=pd.DataFrame(index=GENES))
+    np.testing.assert_array_equal(find_counts(data).matrix.toarray(), COUNTS)
+
+
+@pytest.mark.parametrize(
+    "column", ["feature_name", "Gene Symbol", "gene.name", "Symbol", "name", "gene-symbols"]
+)
+def test_gene_names_in_a_column_are_found(column: str) -> None:
+    var = pd.DataFrame({column: GENES}, index=[f"{i}" for i in range(4)])
+    assert find_counts(anndata.AnnData(COUNTS, var=var), SymbolMap(VOCABULARY, ())).genes == GENES
+
+
+def test_numbers_that_are_not_real_are_refused() -> None:
+    with pytest.raises(UserError, match="the data: X: holds complex128, expected real numbers"):
+        find_counts(anndata.AnnData(COUNTS.astype(complex), var=pd.DataFrame(index=GENES)))

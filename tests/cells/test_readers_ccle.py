@@ -89,6 +89,21 @@ def test_a_table_of_another_kind_is_one_line(tmp_path, expression, message):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("change", [np.log1p, lambda tpm: np.log10(tpm + 1)])
+def test_a_logarithm_of_another_base_of_a_whole_genome_is_refused(tmp_path, change):
+    tpm = np.random.default_rng(0).lognormal(0, 3, (2, 16_000))
+    tpm *= 950_000 / tpm.sum(1, keepdims=True)
+    header = "," + ",".join(f"G{i} ({i})" for i in range(16_000))
+
+    def text(values):
+        rows = [f"ACH-00000{i}," + ",".join(f"{v:.5f}" for v in row) for i, row in enumerate(values)]
+        return "\n".join([header, *rows, ""])
+
+    assert len(read(_write(tmp_path, text(np.log2(tpm + 1))), Options()).obs) == 2
+    with pytest.raises(UserError, match="expected is up to 1,000,000; is the logarithm another one"):
+        read(_write(tmp_path, text(change(tpm))), Options())
+
+
 @pytest.mark.mirror
 def test_the_real_layout(mirror):
     files = {

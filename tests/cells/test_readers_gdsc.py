@@ -127,6 +127,7 @@ def test_a_release_of_gdsc_is_joined_by_ids_and_names(tmp_path, caplog, workbook
         ({"drugs": DRUGS.replace("\n2,", "\n2;,")}, "the drug_id '2;' is not a whole number"),
         ({"drugs": DRUGS + "1,Another,,,,999,1,1\n"}, "line 7: the drug_id 1 stands for two drugs"),
         ({"smiles": SMILES.replace("176870", "17687O")}, "line 1: '17687O' is not a PubChem id"),
+        ({"smiles": SMILES + "999\t\n"}, "line 3: the PubChem id 999 has no SMILES"),
         ({"smiles": SMILES.replace("\t", " ")}, "line 1 has 1 fields, expected 2"),
     ],
 )
@@ -169,10 +170,24 @@ def test_another_column_in_place_of_ln_ic50_is_refused(tmp_path, value, message)
         run_responses("gdsc2", _write(tmp_path, RELEASE, response=response), "{}", tmp_path / "out.csv")
 
 
+def test_a_response_table_of_positive_values_and_an_id_of_two_lines_are_warnings(tmp_path, caplog):
+    rows = [f"GDSC2,905933,A,,1,Erlotinib,{i / 7},0.5\n" for i in range(1, 61)]
+    files = _write(tmp_path, RELEASE, response=RESPONSE.splitlines()[0] + "\n" + "".join(rows))
+    run_responses("gdsc2", files, "{}", tmp_path / "out.csv")
+    assert any("no value is below 0; ln IC50 in µM is expected" in told for told in caplog.messages)
+    files = _write(tmp_path, RELEASE, lines=SAMPLE_INFO.replace("905938", "905933"))
+    run_responses("gdsc2", files, "{}", tmp_path / "out.csv")
+    assert any("ids of two lines are passed over: 905933" in told for told in caplog.messages)
+    assert set(read_responses(tmp_path / "out.csv")["cell_line"]) == {"ACH-000002"}
+
+
 def test_a_row_that_stands_twice_and_an_id_that_is_none(tmp_path, caplog):
     twice = RESPONSE + RESPONSE.splitlines()[1] + "\n"
     run_responses("gdsc2", _write(tmp_path, RELEASE, response=twice), "{}", tmp_path / "out.csv")
-    assert any("1 rows stand there twice, e.g. drug GDSC:1 on ACH-000001" in told for told in caplog.messages)
+    assert any(
+        "1 rows repeat the drug and line of another one, e.g. drug GDSC:1 on ACH-000001" in told
+        for told in caplog.messages
+    )
     wrong = RESPONSE.replace(",1060,", ",1O60,")
     with pytest.raises(UserError, match="line 4: the id '1O60' is not a whole number"):
         run_responses("gdsc2", _write(tmp_path, RELEASE, response=wrong), "{}", tmp_path / "out.csv")

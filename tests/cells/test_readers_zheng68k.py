@@ -53,6 +53,12 @@ def test_the_order_of_the_members_does_not_matter(tmp_path, order):
     ("change", "message"),
     [
         ({"matrix.mtx": PARTS["matrix.mtx"][:-4]}, "matrix.mtx: not a complete Matrix Market matrix"),
+        (
+            {"matrix.mtx": PARTS["matrix.mtx"].replace("3 1 7", "1 1 7")},
+            r"matrix.mtx: a place \(gene, cell\) stands there twice",
+        ),
+        ({"matrix.mtx": PARTS["matrix.mtx"].replace("3 1 7", "0 1 7")}, "not a complete Matrix Market"),
+        ({"matrix.mtx": PARTS["matrix.mtx"].replace("2 4\n", "2 999999999999\n")}, "not a complete Matrix"),
         ({"matrix.mtx": ""}, "matrix.mtx: not a complete Matrix Market matrix"),
         ({"matrix.mtx": "<html></html>"}, "matrix.mtx: not a complete Matrix Market matrix"),
         (

@@ -20,6 +20,9 @@ from celllm.sources.delimited import NumberTable, read_numbers
 
 FILES = ("expression",)
 OPTIONAL_FILES = ("lines",)
+MAX_SUM = 1.1e6
+"""TPM of all genes are a million; those of protein-coding ones most of it."""
+MANY_GENES = 15_000
 _GENE = re.compile(r".+ \((?:\d+|Unknown|ENSG\d+(?:\.\d+)?)\)")
 _ENTREZ = re.compile(r"(.+) \((?:\d+|Unknown)\)")
 _PROFILE = re.compile(r"(PR|CDS|MC)-\w+$")
@@ -47,6 +50,13 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
         model_id(line, f"{path}: row")
     matrix = table.matrix[kept]
     matrix.data = np.expm1(matrix.data * np.log(2, dtype=np.float32))
+    if (sums := np.asarray(matrix.sum(axis=1)).ravel()).max() > MAX_SUM or (
+        len(table.columns) > MANY_GENES and np.median(sums) < MAX_SUM / 4
+    ):
+        raise UserError(
+            f"{path}: as log2(TPM + 1) the values of a line sum to {np.median(sums):,.0f}, expected is up to "
+            "1,000,000; is the logarithm another one?"
+        )
     genes = [match[1] if (match := _ENTREZ.fullmatch(name)) else name for name in table.columns]
     report: dict[str, int | str] = {"n_profiles_not_default": len(table.row_names) - len(kept)}
     take_log = options.values == "log2_tpm"

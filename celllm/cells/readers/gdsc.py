@@ -129,10 +129,10 @@ def read_release(files: Mapping[str, Path], options: Options) -> tuple[pd.DataFr
 def _table(pairs: list[tuple[str, str, str, str, str, float]], options: Options, path: Path) -> pd.DataFrame:
     table = pd.DataFrame(pairs, columns=list(COLUMNS))
     _check_ln_ic50(table, path)
-    if (repeats := table[table.duplicated()]).shape[0]:
+    if (repeats := table[table.duplicated(["cell_line", "screen"])]).shape[0]:
         first = repeats.iloc[0]
         log.warning(
-            "%s: %d rows stand there twice, e.g. drug %s on %s",
+            "%s: %d rows repeat the drug and line of another one, e.g. drug %s on %s",
             path, len(repeats), first["screen"], first["cell_line"],
         )  # fmt: skip
     if not options.deduplicate:
@@ -156,6 +156,8 @@ def _check_ln_ic50(table: pd.DataFrame, path: Path) -> None:
     elif (table.groupby("screen")["ln_ic50"].nunique() == 1).all():
         what = "one value for all lines of a drug"
     else:
+        if values.min() > 0:
+            log.warning("%s: no value is below 0; ln IC50 in µM is expected, not IC50 or pIC50", path)
         return
     raise UserError(f"{path}: {what}; expected ln IC50 in µM (-10 to 13 in GDSC); are the columns in order?")
 
@@ -207,6 +209,8 @@ def _structures(path: Path) -> dict[str, str]:
             raise UserError(
                 f"{row.where}: '{cid}' is not a PubChem id; expected are lines of an id and a SMILES"
             )
+        if not row["smiles"]:
+            raise UserError(f"{row.where}: the PubChem id {cid} has no SMILES; add it or remove the line")
         if smiles.setdefault(cid, row["smiles"]) != row["smiles"]:
             raise UserError(f"{row.where}: the PubChem id {cid} has two structures; keep one")
         if not _is_readable(row["smiles"]):
@@ -243,10 +247,14 @@ def _matrix(path: Path) -> Iterator[tuple[str, str, float]]:
 
 def _line_ids(path: Path) -> dict[str, str]:
     """DepMap id by Sanger's and by COSMIC's id."""
-    ids: dict[str, str] = {}
+    models: dict[str, set[str]] = {}
     for model, line in read_lines(path).items():
-        ids |= {other: model for other in (line.sanger, line.cosmic) if other}
-    return ids
+        for other in {line.sanger, line.cosmic} - {""}:
+            models.setdefault(other, set()).add(model)
+    shared = {other for other, lines in models.items() if len(lines) > 1}
+    if shared:
+        log.warning("%s: ids of two lines are passed over: %s", path, ", ".join(sorted(shared)[:5]))
+    return {other: lines.pop() for other, lines in models.items() if other not in shared}
 
 
 def _plain(name: str) -> str:

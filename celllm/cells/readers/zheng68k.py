@@ -75,11 +75,14 @@ def read_10x_archive(archive: Path) -> tuple[Any, list[str], list[str]]:
 
 def _matrix(stream: IO[bytes], where: str) -> Any:
     try:
-        return mmread(open_bytes(stream, max_line=MAX_LINE))
-    except (ValueError, OverflowError, StopIteration) as error:
+        matrix = mmread(open_bytes(stream, max_line=MAX_LINE))
+    except (ValueError, OverflowError, MemoryError, StopIteration) as error:
         raise UserError(
             f"{where}: not a complete Matrix Market matrix ({' '.join(str(error).split())})"
         ) from error
+    if csr_matrix(matrix).nnz < matrix.nnz:
+        raise UserError(f"{where}: a place (gene, cell) stands there twice; write the matrix again")
+    return matrix
 
 
 def _genes(stream: IO[bytes], where: str) -> list[list[str]]:
