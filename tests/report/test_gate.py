@@ -1,11 +1,13 @@
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from celllm.errors import UserError
 from celllm.io import read_json
 from celllm.report.gate import last_words, run_gate
-from celllm.report.settings import GateSettings
+from celllm.report.settings import GateSettings, TableSettings
+from celllm.report.tables import run_table
 from celllm.settings import as_settings
 
 GOOD = {("celllm", "baron", "strict", m): [0.5, 0.6] for m in ("macro_f1", "accuracy")}
@@ -40,6 +42,24 @@ def test_a_failure_ends_the_run_and_writes_nothing(tmp_path, score_file) -> None
     )
     assert "\n" not in message
     assert not (tmp_path / "complete.json").exists()
+
+
+@pytest.mark.parametrize("failing", [("scbert",), ("scbert", "celllm")])
+def test_the_table_is_made_whatever_fails(tmp_path, score_file, models, failing: tuple[str, ...]) -> None:
+    """One method, or all of them."""
+    metrics = ("macro_f1", "weighted_f1", "accuracy")
+    chosen = {name: models[name] for name in ("scbert", "celllm")}
+    keys = {name: [(name, "baron", "strict", metric) for metric in metrics] for name in chosen}
+    good = {key: [0.5, 0.6] for name in chosen if name not in failing for key in keys[name]}
+    bad = {key: {0: ("failed", "no reason")} for name in failing for key in keys[name]}
+    scores = score_file(good, bad)
+    run_table("table1", [scores], chosen, TableSettings(run="test"), tmp_path / "table1")
+    frame = pd.read_csv(tmp_path / "table1.csv", keep_default_na=False)
+    for name in failing:
+        here = (frame["model"] == name) & (frame["data_set"] == "baron") & (frame["protocol"] == "strict")
+        assert len(frame[here]) == len(metrics) and set(frame[here]["status"]) == {"failed"}
+    with pytest.raises(UserError, match="unexpected failure"):
+        run_gate([scores], GateSettings(), tmp_path / "complete.json")
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+MARK = "made by tests/workflow/slurm_node.py, and removed by it"
 # The executor's job step drops SLURM_CONF and asks the compiled-in place.
 CONF = Path("/etc/slurm/slurm.conf")
+GRES = CONF.with_name("gres.conf")
 # Declared with more processors and memory than there are: what is tested is the scheduler. Jobs in "low" give
 # way to those in "high" after GraceTime, where memory is short. KillWait is SLURM's default.
 # A requeued job waits until its credential has expired: cred_expire shortens two minutes.
 SETTINGS = """\
+# {mark}
 ClusterName=single
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
@@ -60,8 +63,10 @@ def why_not() -> str | None:
     """Why this machine cannot have a SLURM of its own, after trying to install one; None where it can."""
     if os.getuid() != 0:
         return "starting SLURM needs root"
-    if CONF.exists():
+    if CONF.exists() and MARK not in CONF.read_text():
         return f"{CONF} exists: this machine belongs to a cluster"
+    if CONF.exists() and "UP" in told("scontrol", "ping"):
+        return "another test has a SLURM running on this machine"
     if not all(map(shutil.which, ("slurmctld", "slurmd", "munged"))):
         environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         commands = ["apt-get update -qq", "apt-get install -y -qq --no-install-recommends slurm-wlm munge"]
@@ -94,47 +99,79 @@ def has_ended(pid: int) -> bool:
     return not status.exists() or "State:\tZ" in status.read_text()
 
 
-@contextmanager
-def node(root: Path) -> Iterator[None]:
-    """SLURM while the block lasts; its state and logs go to ``root``."""
-    host, munge = socket.gethostname().partition(".")[0], root / "munge.socket"
-    for name in ("ctld", "slurmd"):
-        (root / name).mkdir(parents=True)
-    root.chmod(0o755)
-    (root / "munge.key").write_bytes(os.urandom(128))
-    (root / "munge.key").chmod(0o600)
-    CONF.parent.mkdir(exist_ok=True)
-    gres = CONF.with_name("gres.conf")
-    started: list[str] = []
+class Node:
+    """Controller and node on this machine, with state and logs in one folder."""
 
-    def start(name: str, *command: str) -> None:
-        subprocess.run(command, check=True, capture_output=True)
-        started.append(name)
+    def __init__(self, root: Path) -> None:
+        self.root, self.host = root, socket.gethostname().partition(".")[0]
+        self.munge = root / "munge.socket"
+        self.had_folder = CONF.parent.exists()
 
-    try:
-        CONF.write_text(SETTINGS.format(host=host, root=root, munge=munge))
-        gres.write_text(f"NodeName={host} Name=gpu File=/dev/null\n")
-        own = [f"--{key}-file={root}/munge.{key}" for key in ("key", "pid", "log", "seed")]
-        start("munge", "munged", "--force", f"--socket={munge}", *own)
-        start("slurmctld", "slurmctld")
+    def start(self) -> None:
+        """Write the configuration, start munged, slurmctld and slurmd, and wait until the node is idle."""
+        for name in ("ctld", "slurmd"):
+            (self.root / name).mkdir(parents=True)
+        self.root.chmod(0o755)
+        (self.root / "munge.key").write_bytes(os.urandom(128))
+        (self.root / "munge.key").chmod(0o600)
+        CONF.parent.mkdir(exist_ok=True)
+        CONF.write_text(SETTINGS.format(mark=MARK, host=self.host, root=self.root, munge=self.munge))
+        GRES.write_text(f"NodeName={self.host} Name=gpu File=/dev/null\n")
+        own = [f"--{key}-file={self.root}/munge.{key}" for key in ("key", "pid", "log", "seed")]
+        subprocess.run(["munged", "--force", f"--socket={self.munge}", *own], check=True, capture_output=True)
+        subprocess.run(["slurmctld"], check=True, capture_output=True)
         until(lambda: "UP" in told("scontrol", "ping"), "slurmctld does not answer")
-        start("slurmd", "slurmd", "-N", host)
+        self.start_node()
         until(lambda: told("sinfo", "-h", "-p", "main", "-o", "%T") == "idle", "the node is not idle")
-        yield
-    finally:
+
+    def start_node(self) -> None:
+        """Start slurmd."""
+        subprocess.run(["slurmd", "-N", self.host], check=True, capture_output=True)
+
+    def kill_node(self) -> None:
+        """What a power cut does to a node: SIGKILL for slurmd, and for all that it has started."""
+        self._end("slurmd", signal.SIGKILL)
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # gone in the meantime
+                is_step = (process / "cmdline").read_bytes().startswith(b"slurmstepd")
+                if is_step or b"\0SLURMD_NODENAME=" in (process / "environ").read_bytes():
+                    os.kill(int(process.name), signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End jobs and daemons, and remove the configuration."""
         told("scancel", "--user=root")
-        CONF.unlink(missing_ok=True)
-        gres.unlink(missing_ok=True)
-        for name in reversed(started):
-            pid = int((root / f"{name}.pid").read_text())
+        self.kill_node()
+        for name in ("slurmctld", "munge"):
+            self._end(name, signal.SIGTERM)
+        for file in (CONF, GRES):
+            file.unlink(missing_ok=True)
+        if not self.had_folder:
+            CONF.parent.rmdir()
+
+    def _end(self, name: str, number: signal.Signals) -> None:
+        file = self.root / f"{name}.pid"
+        if file.exists():
+            pid = int(file.read_text())
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-            until(lambda pid=pid: has_ended(pid), f"{name} does not end")
+                os.kill(pid, number)
+            until(lambda: has_ended(pid), f"{name} does not end")
+
+
+@contextmanager
+def node(root: Path) -> Iterator[Node]:
+    """SLURM while the block lasts."""
+    made = Node(root)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
 
 
 if __name__ == "__main__":
     import tempfile
 
-    print(why_not())
-    with tempfile.TemporaryDirectory() as folder, node(Path(folder)):
-        input(told("sinfo"))
+    with tempfile.TemporaryDirectory() as folder:
+        print(why_not() or "")
+        with node(Path(folder)):
+            input(told("sinfo"))

@@ -1,7 +1,6 @@
 """The whole graph of jobs, as a user runs it."""
 
 import json
-import os
 import re
 import shutil
 from fnmatch import fnmatch
@@ -45,23 +44,6 @@ IMPORTED_BY = {
     "dgl": {"graphmae"},  # the graphs of drugs go through plain PyTorch
     "tensorboard": {"pretrain"},
 }
-
-
-@pytest.fixture(scope="module")
-def records(tmp_path_factory) -> Path:
-    """What each job of the toy run imported, see recorder/."""
-    return tmp_path_factory.mktemp("records")
-
-
-@pytest.fixture(scope="module")
-def toy(snakemake, records, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "zwei Wörter"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CELLLM_RECORD", str(records))
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent / "recorder"), prepend=os.pathsep)
-        done = snakemake(folder, "--", "all")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    return folder
 
 
 @pytest.fixture(scope="module")

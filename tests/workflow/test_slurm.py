@@ -1,186 +1,276 @@
-"""What a real SLURM does to a pre-training with long steps: it goes on by itself, bit for bit."""
+"""What a real SLURM does to a training with long steps: it goes on by itself, bit for bit."""
 
-import csv
-import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import yaml
 
 from celllm.io import sha256
+from celllm.report.compare import differences
 from tests.places import ROOT
 from tests.workflow import slurm_node
+from tests.workflow.one_training import LOG, STATE, TARGET, command, copy_corpus, rows
 from tests.workflow.slurm_node import told, until
 
 pytestmark = pytest.mark.slow
 
-STATE = Path("results/toy/checkpoints/celllm")
-TARGET = STATE / "encoder.safetensors"
-LOG = Path("results/toy/logs/pretrain/celllm.log")
+N_STEPS = 4
 LONG_STEP = 10
-"""Seconds; a step that is broken off would not end within them."""
+"""Seconds. SLURM looks at time limits every half a minute: that is before the fourth step ends."""
+PATIENCE = 900
+"""Seconds; only a run that hangs takes them."""
 
 
 @pytest.fixture(scope="module")
-def slurm(tmp_path_factory) -> Iterator[None]:
-    asked = os.environ.get("CELLLM_SLURM")
-    reason = slurm_node.why_not() if asked else "CELLLM_SLURM=1 asks for these tests, which take ten minutes"
-    if reason:
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurm_node.Node]:
+    if reason := slurm_node.why_not():
         pytest.skip(f"no SLURM: {reason}")
-    with slurm_node.node(tmp_path_factory.mktemp("slurm")):
-        yield
-
-
-def command(folder: Path, profile: str, config: Path, *more: str) -> list[str]:
-    start = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        str(ROOT / "Snakefile"),
-        "--directory",
-        str(folder),
-    ]
-    start += ["--workflow-profile", str(ROOT / "profiles/default"), "--set-threads", "pretrain=1"]
-    start += ["--profile", str(ROOT / f"profiles/{profile}")] if profile else ["--cores", "2"]
-    return [*start, "--configfile", str(ROOT / "config/toy.yaml"), str(config), *more, "--", str(TARGET)]
+    with slurm_node.node(tmp_path_factory.mktemp("slurm")) as node:
+        yield node
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
-    """A run that was left alone, beside ``slow.yaml``: an encoder whose steps take longer than LONG_STEP."""
+def whole(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training left alone, beside ``slow.yaml``: here its steps take longer than LONG_STEP."""
     folder = tmp_path_factory.mktemp("slurm-run")
-    config, batch_size = folder / "slow.yaml", 64
-    for n_steps in (1, 3):
-        settings = {"batch_size": batch_size, "max_steps": n_steps, "token_budget": 1024, "log_steps": 1}
-        settings |= {"geometry_steps": None, "measure_peak": False}
+    config, place = folder / "slow.yaml", folder / "whole"
+    copy_corpus(toy, place)
+    batch_size, depth = 64, 6
+    for _ in range(5):
+        settings = {"batch_size": batch_size, "max_steps": N_STEPS, "token_budget": 1024, "log_steps": 1}
+        settings |= {"geometry_steps": None, "measure_peak": False, "held_out_cells": 0}
         slow = {
-            "sizes": {"50m": {"dim": 128, "depth": 6, "heads": 4, "dim_head": 32}},
+            "sizes": {"50m": {"dim": 128, "depth": depth, "heads": 4, "dim_head": 32}},
             "models": {"celllm": {"gene_embeddings": "trained"}},
             "pretraining": {"settings": settings},
         }
         config.write_text(yaml.safe_dump(slow))
         done = subprocess.run(
-            command(folder / "whole", "", config), capture_output=True, text=True, check=False
+            command(place, [config], "--cores", "1"), capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        seconds = [float(row["seconds"]) for row in rows(folder / "whole" / STATE / "metrics.csv")]
-        batch_size = min(1900, round(1.5 * LONG_STEP * batch_size / max(seconds)))
-    assert min(seconds) > LONG_STEP
-    return folder
+        shutil.rmtree(place / "results/encoders")  # of finished trainings: nothing would be trained
+        seconds = min(float(row["seconds"]) for row in rows(place / STATE / "metrics.csv"))
+        if seconds > LONG_STEP:
+            return folder
+        faster = 1.3 * LONG_STEP / seconds
+        n_cells = min(1000, round(faster * batch_size))
+        depth = round(depth * max(1, faster * batch_size / n_cells))
+        batch_size = n_cells
+        shutil.rmtree(place / STATE)
+        (place / LOG).unlink()
+    pytest.fail(f"a step of {batch_size} cells and {depth} layers takes {seconds:.1f} s here")
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="", encoding="utf-8") as handle:
-        return list(csv.DictReader(handle))
-
-
-def interrupt_by_cancelling(job: str) -> None:
-    told("scancel", job)
-
-
-def interrupt_by_requeueing(job: str) -> None:
-    told("scontrol", "requeue", job)
-
-
-def interrupt_by_preempting(job: str) -> None:
-    told("sbatch", "--partition=high", "--mem=100000", "--output=/dev/null", "--wrap=sleep 5")
-
-
-def leave_it_to_the_time_limit(job: str) -> None:
-    pass
-
-
-EVENTS: dict[str, tuple[Callable[[str], None], list[str]]] = {
-    "scancel": (interrupt_by_cancelling, []),
-    "requeue": (interrupt_by_requeueing, []),
-    "preemption": (
-        interrupt_by_preempting,
-        ["pretrain:slurm_partition=low", "pretrain:mem_mb=150000"],
-    ),
-    "time limit": (leave_it_to_the_time_limit, ["pretrain:runtime=1"]),
-}
-
-
+@dataclass
 class Run:
-    """One pre-training through SLURM, interrupted in its second step."""
+    """One training through SLURM, to which something happens in its new step."""
 
-    def __init__(self, whole: Path, name: str) -> None:
-        event, resources = EVENTS[name]
-        self.folder = whole / name.replace(" ", "-")
-        shutil.copytree(whole / "whole", self.folder)
-        shutil.rmtree(self.folder / STATE)
-        (self.folder / LOG).unlink()
-        more = [
-            "--set-resources",
-            "pretrain:gpu=0",
-            "pretrain:mem_mb=1000",
-            "pretrain:runtime=20",
-            *resources,
-        ]
-        began = time.time()
-        controller = subprocess.Popen(
-            command(self.folder, "slurm-toy", whole / "slow.yaml", *more),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        try:
-            until(lambda: "step 1/3" in self.log, f"{name}: no first step", 180)
-            time.sleep(3)
-            self.interrupted = time.time()
-            event(rows(self.folder / STATE / "state/attempts.csv")[-1]["slurm_job"])
-            self.output = controller.communicate(timeout=420)[0]
-        finally:
-            controller.kill()
-        self.status, self.seconds = controller.returncode, time.time() - began
+    name: str
+    folder: Path
+    config: list[Path]
+    asked: Sequence[str] = ()
+    output: str = ""
+    status: int | None = None
+    times: dict[str, float] = field(default_factory=dict)
 
     @property
     def log(self) -> str:
         path = self.folder / LOG
         return path.read_text() if path.exists() else ""
 
+    @property
+    def attempts(self) -> list[dict[str, str]]:
+        return rows(self.folder / STATE / "state/attempts.csv")
+
+    @property
+    def job(self) -> str:
+        return self.attempts[-1]["slurm_job"]
+
+    def state(self) -> str:
+        return told("squeue", "-h", "--states=all", "-j", self.job, "-o", "%T")
+
+    def go(self, event: Callable[["Run"], None]) -> "Run":
+        copy_corpus(self.folder.with_name("whole"), self.folder)
+        resources = ["pretrain:gpu=0", "pretrain:mem_mb=1000", "pretrain:runtime=60", *self.asked]
+        profile = ["--profile", str(ROOT / "profiles/slurm-toy"), "--set-resources", *resources]
+        with subprocess.Popen(
+            command(self.folder, self.config, *profile),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as controller:
+            try:
+                until(lambda: f"step 1/{N_STEPS}" in self.log, f"{self.name}: no first step", PATIENCE)
+                self.times["event"] = time.time()
+                event(self)
+                until(lambda: f"step 2/{N_STEPS}" in self.log, f"{self.name}: no new step", PATIENCE)
+                self.times["new step"] = time.time()
+                self.output = controller.communicate(timeout=PATIENCE)[0]
+            except TimeoutError as error:
+                controller.kill()
+                raise AssertionError(f"{error}: {self.log}\n{controller.communicate()[0]}") from None
+        self.status = controller.returncode
+        return self
+
+
+def cancel(run: Run) -> None:
+    told("scancel", run.job)
+
+
+def requeue(run: Run) -> None:
+    told("scontrol", "requeue", run.job)
+
+
+def preempt(run: Run) -> None:
+    told("sbatch", "--partition=high", "--mem=100000", "--output=/dev/null", "--wrap=sleep 5")
+
+
+def reach_the_time_limit(run: Run) -> None:
+    """SLURM counts in minutes; what is left is counted in seconds."""
+    told("scontrol", "update", f"JobId={run.job}", "EndTime=now+2seconds")
+    give_more_time(run)
+
+
+def come_near_the_time_limit(run: Run) -> None:
+    """Nearer than the profile's --signal=TERM@600 says."""
+    told("scontrol", "update", f"JobId={run.job}", "EndTime=now+9minutes")
+    give_more_time(run)
+
+
+def give_more_time(run: Run) -> None:
+    """The job keeps its identity in the queue, and its limit, which is now a minute or so."""
+    until(lambda: run.state() == "PENDING", f"{run.name}: {run.job} is not requeued", PATIENCE)
+    told("scontrol", "update", f"JobId={run.job}", "TimeLimit=60")
+
+
+WARNING = "'--signal=TERM@600'"
+"""As profiles/slurm has it."""
+EVENTS: dict[str, tuple[Callable[[Run], None], list[str]]] = {
+    "time limit": (reach_the_time_limit, []),
+    "time limit with a warning": (come_near_the_time_limit, [f"pretrain:slurm_extra={WARNING}"]),
+    "scontrol requeue": (requeue, []),
+    "preemption": (preempt, ["pretrain:slurm_partition=low", "pretrain:mem_mb=150000"]),
+    "scancel": (cancel, []),
+}
+
+
+def readme_commands() -> list[str]:
+    """The lines of the README's section on clusters."""
+    section = (ROOT / "README.md").read_text().partition("## On a cluster")[2].partition("\n## ")[0]
+    return re.findall(r"^snakemake .*$", section, re.M)
+
+
+def run_line(line: str, folder: Path, *more: str) -> "subprocess.CompletedProcess[str]":
+    """A line of the README in a checkout."""
+    words = [sys.executable, "-m", *shlex.split(line, comments=True), *more]
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+
 
 @pytest.fixture(scope="module")
-def runs(slurm, whole: Path) -> dict[str, Run]:
-    """All events at the same time, each on a run of its own."""
-    with ThreadPoolExecutor(len(EVENTS)) as pool:
-        return dict(zip(EVENTS, pool.map(lambda name: Run(whole, name), EVENTS), strict=True))
+def checkout(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with a toy run that lacks a score, the geometry of embeddings, and what stands on them."""
+    folder = tmp_path_factory.mktemp("checkout") / "clone"
+    shutil.copytree(toy, folder, ignore=shutil.ignore_patterns("log"))
+    for part in ("Snakefile", "workflow", "celllm", "config", "profiles", "envs"):
+        (folder / part).symlink_to(ROOT / part)
+    results = folder / "results/toy"
+    for part in ("tables", "scores/annotation/baron/celllm"):
+        shutil.rmtree(results / part)
+    for name in ("geometry.csv", "manifest.json", "report.html", "complete.json", "ro-crate-metadata.json"):
+        (results / name).unlink()
+    return folder
 
 
-@pytest.mark.parametrize("name", EVENTS)
-def test_an_interrupted_training_goes_on_by_itself(runs: dict[str, Run], whole: Path, name: str) -> None:
-    run = runs[name]
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the trainings, and of the README's toy."""
+
+    runs: dict[str, Run]
+    toy: "subprocess.CompletedProcess[str]"
+
+
+@pytest.fixture(scope="module")
+def outcome(slurm: slurm_node.Node, whole: Path, checkout: Path) -> Outcome:
+    """All events at the same time, each on a training of its own, and the README's toy beside them."""
+    with ThreadPoolExecutor(len(EVENTS) + 1) as pool:
+        coming = {}
+        for name, (event, asked) in EVENTS.items():
+            run = Run(name, whole / name.replace(" ", "-"), [whole / "slow.yaml"], asked)
+            coming[name] = pool.submit(run.go, event)
+        toy = pool.submit(run_line, readme_commands()[0], checkout)
+        return Outcome({name: future.result() for name, future in coming.items()}, toy.result())
+
+
+def check(run: Run, whole: Path) -> None:
+    """Finished unattended, nothing done twice, the bits of the training that was left alone."""
     assert run.status == 0, run.output[-3000:] + run.log[-3000:]
-    attempts = rows(run.folder / STATE / "state/attempts.csv")
-    assert [row["status"] for row in attempts] == ["interrupted"] * (len(attempts) - 1) + ["finished"]
-    assert len(attempts) >= 2
-    # A checkpoint of the last finished step was on disk each time, and nothing was done twice.
-    assert int(attempts[0]["last_step"]) >= 1
-    assert [row["first_step"] for row in attempts[1:]] == [row["last_step"] for row in attempts[:-1]]
-    assert run.log.count("--- celllm pretrain again, ") == len(attempts) - 1
-    assert ("Error in rule" in run.output) == (name == "scancel"), run.output
-    for file in (TARGET, STATE / "state/step-000000003.safetensors"):
+    assert run.attempts[-1]["status"] == "finished"
+    assert int(run.attempts[0]["last_step"]) >= 1
+    assert [row["first_step"] for row in run.attempts[1:]] == [row["last_step"] for row in run.attempts[:-1]]
+    assert run.log.count("--- celllm pretrain again, ") == len(run.attempts) - 1
+    assert f"step 1/{N_STEPS}" in run.log, "the log holds all attempts"
+    for file in (TARGET, STATE / f"state/step-{N_STEPS:09d}.safetensors"):
         assert sha256(run.folder / file) == sha256(whole / "whole" / file)
 
 
-def test_a_granted_gpu_that_is_not_there_fails_once(slurm, whole: Path, tmp_path: Path) -> None:
-    shutil.copytree(whole / "whole", tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / STATE)
-    (tmp_path / "run" / LOG).unlink()
-    more = ["--set-resources", "pretrain:gpu=1", "pretrain:mem_mb=1000"]
+@pytest.mark.parametrize("name", EVENTS)
+def test_an_interrupted_training_goes_on_by_itself(outcome: Outcome, whole: Path, name: str) -> None:
+    run = outcome.runs[name]
+    check(run, whole)
+    assert len(run.attempts) >= 2
+    assert {row["status"] for row in run.attempts[:-1]} == {"interrupted"}
+    assert ("Error in rule" in run.output) == (name == "scancel"), run.output
+
+
+def test_the_readmes_toy_ends_as_the_local_one(outcome: Outcome, checkout: Path, toy: Path) -> None:
+    assert outcome.toy.returncode == 0, outcome.toy.stdout[-3000:] + outcome.toy.stderr[-3000:]
+    found = differences(toy / "results/toy", checkout / "results/toy", 0.0)
+    assert [line for line in found if not line.startswith("tables/table_s5")] == []  # what the rows cost
+    said = next((checkout / ".snakemake/log").glob("*.log")).read_text()
+    rules = re.findall(r"^rule (\w+):", said, re.M)
+    assert {"annotate", "geometry", "table", "figure", "claims", "report"} <= set(rules)
+    assert said.count("has been submitted with SLURM jobid") == len(rules)
+
+
+def test_the_readmes_full_run_is_planned(slurm: slurm_node.Node, checkout: Path) -> None:
+    planned = run_line(readme_commands()[1], checkout, "-n", "--quiet", "rules")
+    assert planned.returncode == 0, planned.stdout[-3000:] + planned.stderr[-3000:]
+
+
+def test_a_node_that_dies(slurm: slurm_node.Node, whole: Path) -> None:
+    """SIGKILL of everything on it, and a start ten seconds later: SLURM requeues the job by itself."""
+
+    def die(run: Run) -> None:
+        slurm.kill_node()
+        time.sleep(10)
+        slurm.start_node()
+
+    each = whole / "each.yaml"  # a checkpoint after each step: this time nobody is left to write one
+    each.write_text("pretraining: {settings: {checkpoint_steps: 1}}\n")
+    run = Run("node", whole / "node", [whole / "slow.yaml", each]).go(die)
+    check(run, whole)
+    assert [row["status"] for row in run.attempts] == ["running", "finished"]
+    seconds = run.times["new step"] - run.times["event"]
+    print(f"from SIGKILL of the node to the end of the first new step: {seconds:.0f} s")
+
+
+def test_a_granted_gpu_that_is_not_there_is_one_line(slurm: slurm_node.Node, whole: Path) -> None:
+    folder = whole / "gpu"
+    copy_corpus(whole / "whole", folder)
+    profile = ["--profile", str(ROOT / "profiles/slurm-toy"), "--retries", "0"]
+    asked = ["--set-resources", "pretrain:gpu=1", "pretrain:mem_mb=1000"]
     done = subprocess.run(
-        command(tmp_path / "run", "slurm-toy", whole / "slow.yaml", *more),
-        capture_output=True,
-        text=True,
-        check=False,
+        command(folder, [whole / "slow.yaml"], *profile, *asked), capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    log = (tmp_path / "run" / LOG).read_text()
-    assert "celllm pretrain: device: CUDA_VISIBLE_DEVICES=0, but PyTorch" in log
+    assert "celllm pretrain: device: CUDA_VISIBLE_DEVICES=0, but PyTorch" in (folder / LOG).read_text()

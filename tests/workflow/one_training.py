@@ -1,0 +1,31 @@
+"""One pre-training of a toy run through Snakemake, with settings of a test's own."""
+
+import csv
+import shutil
+import sys
+from pathlib import Path
+
+from tests.places import ROOT
+
+STATE = Path("results/toy/checkpoints/celllm")
+TARGET = STATE / "encoder.safetensors"
+LOG = Path("results/toy/logs/pretrain/celllm.log")
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
+
+
+def command(folder: Path, config: list[Path], *more: str) -> list[str]:
+    """Snakemake on one pre-training."""
+    start = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    start += ["--directory", str(folder), "--workflow-profile", str(ROOT / "profiles/default")]
+    start += ["--set-threads", "pretrain=1", "--configfile", str(ROOT / "config/toy.yaml"), *map(str, config)]
+    return [*start, *more, "--", str(TARGET)]
+
+
+def copy_corpus(source: Path, target: Path) -> None:
+    """All that is made before a pre-training, with its times."""
+    for part in ("mirror", "raw", "prepared", "corpus"):
+        shutil.copytree(source / "results/toy" / part, target / "results/toy" / part)
