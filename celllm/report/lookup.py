@@ -19,6 +19,7 @@ class Lookup:
         self._rows = dict(iter(scores.groupby(_KEY, sort=False))) if len(scores) else {}
         self._fits = dict(iter(scores.groupby(_KEY[:-1], sort=False))) if len(scores) else {}
         self._empty = scores.iloc[:0]
+        self._values: dict[tuple[Column, str, str], pd.Series[float]] = {}
 
     def rows(self, column: Column, model: str, protocol: str) -> pd.DataFrame:
         """Score rows of one cell, any status; empty where there are none."""
@@ -27,10 +28,15 @@ class Lookup:
 
     def values(self, column: Column, model: str, protocol: str, scale: float = 1.0) -> "pd.Series[float]":
         """Values of the splits that went well, times ``scale``, by (split, seed)."""
-        rows = self.rows(column, model, protocol)
-        good = rows[rows["status"] == OK]
-        index = pd.MultiIndex.from_arrays([good["split"].astype(str), good["seed"]], names=["split", "seed"])
-        return pd.Series(good["value"].to_numpy(dtype=float) * scale, index=index, dtype=float).sort_index()
+        key = column, model, protocol
+        if key not in self._values:  # they are asked for again by each comparison
+            rows = self.rows(*key)
+            good = rows[rows["status"] == OK]
+            index = pd.MultiIndex.from_arrays(
+                [good["split"].astype(str), good["seed"]], names=["split", "seed"]
+            )
+            self._values[key] = pd.Series(good["value"].to_numpy(float), index, dtype=float).sort_index()
+        return self._values[key] * scale
 
     def one_class(self, column: Column, model: str, protocol: str) -> str:
         """In how many splits a model gave every test cell the same class; empty for none.

@@ -237,22 +237,19 @@ def held_out_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
 
 def class_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
     """S4: precision, recall and F1 of each class by some models, all test cells together."""
-    from sklearn.metrics import precision_recall_fscore_support
-
     for task, data_set, model, path in given.files(("annotation", "drug")):
         if model not in SHOWN or (frame := read_predictions(path)).empty:
             continue
         names = printed.load().classes.get(data_set, {})
         classes = [*(c for c in names if c in set(frame["label"])), *sorted(set(frame["label"]) - set(names))]
-        measured = precision_recall_fscore_support(
-            frame["label"], frame["predicted"], labels=classes, zero_division=0
-        )
+        measured = metrics.per_class(frame["label"], frame["predicted"])
+        n_rows = frame["label"].value_counts()
         block = f"{printed.data_set_title(data_set)}{SCENARIOS.get(task, '')}"
-        for row, label in enumerate(classes):
-            n_cells = round(measured[3][row] / (1 if task == "annotation" else frame["split"].nunique()))
+        for label in classes:
+            n_cells = round(n_rows[label] / (1 if task == "annotation" else frame["split"].nunique()))
             title = f"{names.get(label, label)} ({n_cells:,} cells)"
-            for column, values in zip(("precision", "recall", "F1"), measured[:3], strict=True):
-                value = 100 * float(values[row])
+            for column in ("precision", "recall", "F1"):
+                value = 100 * measured[f"{column.lower()}:{label}"]
                 yield _cell(block, "", title, given.title(model), column, value, f"{value:.1f}")
     yield from calibration_cells(given)
 

@@ -180,8 +180,10 @@ def _effects(
     found: dict[str, float | None] = {}
     against = printed.load().tasks[column.task].choice_against
     for name, more, less in (("optimism", "paper", against), ("refit", "strict", "no_refit")):
-        gap = paired(*(lookup.values(column, model, p, scale) for p in (more, less)))
-        summary = over_splits_and_seeds(gap) if protocol == more and len(gap) else None
+        summary = None
+        if protocol == more:
+            gap = paired(*(lookup.values(column, model, p, scale) for p in (more, less)))
+            summary = over_splits_and_seeds(gap) if len(gap) else None
         found |= {name: summary.mean if summary else None, f"{name}_sd": summary.sd if summary else None}
     return found
 

@@ -94,10 +94,10 @@ def read_many(paths: Iterable[str | Path]) -> pd.DataFrame:
         metric, a value that is not a finite number, a missing or surplus value, a failure without a reason,
         or the same score in two places.
     """
-    frames = [_read(Path(path)) for path in paths]
+    frames = [_read_csv(Path(path), COLUMNS).assign(file=str(path)) for path in paths]
     if not frames:
         return pd.DataFrame(columns=list(COLUMNS))
-    scores = pd.concat(frames, ignore_index=True)
+    scores = _checked(pd.concat(frames))
     twice = scores.duplicated(_KEY)
     if twice.any():
         row = scores.loc[twice].iloc[0]
@@ -106,8 +106,9 @@ def read_many(paths: Iterable[str | Path]) -> pd.DataFrame:
     return scores[list(COLUMNS)]
 
 
-def _read(path: Path) -> pd.DataFrame:
-    frame = _read_csv(path, COLUMNS).assign(file=str(path))
+def _checked(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of score files, all of text, with numbers where numbers belong."""
+    frame = frame.assign(line=frame.index + 2).reset_index(drop=True)  # of its file; line 1 is the header
     for name, allowed in {"status": STATUSES, "protocol": PROTOCOLS, "metric": NAMES}.items():
         _refuse(frame, ~frame[name].str.split(":").str[0].isin(allowed), name, f"one of {', '.join(allowed)}")
     ok = frame["status"] == OK
@@ -125,8 +126,8 @@ def _refuse(frame: pd.DataFrame, bad: "pd.Series[bool]", column: str, expected: 
     if bad.any():
         place = int(np.flatnonzero(bad)[0])
         row = frame.iloc[place]
-        # Line 1 is the header, and places count from 0.
-        raise UserError(f"{row['file']}, line {place + 2}: {column} is {row[column]!r}, expected {expected}")
+        where = f"{row['file']}, line {row['line']}"
+        raise UserError(f"{where}: {column} is {row[column]!r}, expected {expected}")
 
 
 def write_predictions(path: str | Path, rows: Iterable[Sequence[str]]) -> None:
