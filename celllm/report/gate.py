@@ -75,14 +75,14 @@ def _fits(pattern: str, row: Mapping[Any, Any]) -> bool:
 
 
 def _message(rows: pd.DataFrame) -> str:
-    """One line: each failing model and data set with its splits and first reason."""
-    parts = []
+    """One line: each failing model and data set with its splits and first reason, each reason once."""
+    parts, said = [], set()
     for (model, data_set, protocol), group in rows.groupby(["model", "data_set", "protocol"], sort=False):
         splits = ", ".join(group["split"].astype(str))
         first = group.iloc[0]
-        parts.append(
-            f"{model} on {data_set} ({protocol}, split {splits}): {first['status']}, {first['reason']}"
-        )
+        why = "for the same reason" if first["reason"] in said else first["reason"]
+        said.add(first["reason"])
+        parts.append(f"{model} on {data_set} ({protocol}, split {splits}): {first['status']}, {why}")
     count = "1 unexpected failure" if len(rows) == 1 else f"{len(rows)} unexpected failures"
     return (
         f"{count}: {'; '.join(parts)}. The tables are made, with the reasons; "
