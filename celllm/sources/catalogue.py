@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -114,14 +115,19 @@ class Catalogue:
         UserError
             When no row of the catalogue has this path.
         """
+        if path in self._files_by_path:
+            return self._files_by_path[path]
         for source in self.sources:
-            for file in self.files(source):
-                if file.path == path:
-                    return file
             for name, sample in self._samples_of(source, path):
                 row = self.source(source)["sample_files"][name]
                 return _input(row, f"{source}.sample_files.{name}", self.fields(source, sample))
         raise UserError(f"{path}: no row of {self.where} has this path; `celllm fetch --list` shows all")
+
+    @cached_property
+    def _files_by_path(self) -> dict[str, InputFile]:
+        """All but those of samples, the first of equal ones; planning asks for thousands of paths."""
+        files = [file for source in self.sources for file in self.files(source)]
+        return {file.path: file for file in reversed(files)}
 
     def to_supply(self, raw: str | Path, paths: Iterable[str]) -> dict[str, str]:
         """What a user has to put at those places in the raw folder that are empty and have no address."""
