@@ -765,10 +765,11 @@ def check_name(name: Any, where: str) -> None:
 
 
 def _check_encoders(models: Mapping[str, Any], sizes: Mapping[str, Any]) -> None:
-    """A size must be known, and a row that takes the encoder of another must name one that is pre-trained."""
+    """A size must be known, and a row that takes the encoder of another must name one with a trained one."""
     trained = _pretrained(models)
+    to_take = [*trained, *(name for name, row in models.items() if row.get("pretrained") == "elsewhere")]
     for name, row in models.items():
-        for key, known in (("size", list(sizes)), ("encoder", trained)):
+        for key, known in (("size", list(sizes)), ("encoder", to_take)):
             if key in row and row[key] not in known:
                 raise UserError(f"config: models.{name}: {unknown(row[key], known, key)}")
     for name in trained:

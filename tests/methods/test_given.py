@@ -18,10 +18,13 @@ from tests.tasks.test_annotation import run
 CONFIG = Path(__file__).parents[2] / "config"
 
 
-def configured(given: dict[str, Any], **pretraining: Any) -> dict[str, Any]:
+def configured(
+    given: dict[str, Any], over: dict[str, Any] | None = None, **pretraining: Any
+) -> dict[str, Any]:
     base = lay_over(read_yaml(CONFIG / "paper.yaml"), read_yaml(CONFIG / "toy.yaml"))
     base.pop("over", None)
-    return complete(lay_over(base, {"pretraining": {"from": given} | pretraining}), CONFIG, environ={})
+    base = lay_over(base, {"pretraining": {"from": given} | pretraining})
+    return complete(lay_over(base, over or {}), CONFIG, environ={})
 
 
 @pytest.mark.parametrize("form", ["file", "model.safetensors", "encoder.safetensors"])
@@ -47,6 +50,21 @@ def test_released_weights(tmp_path: Path) -> None:
     given = Plan(configured({"celllm_released": str(tmp_path)}))
     assert "celllm_released" in given.encoders and "celllm_released" not in given.trained
     assert given.scored_row("celllm_released")["encoder"].endswith("celllm_released/encoder.safetensors")
+
+
+def test_rows_on_the_released_encoder(tmp_path: Path) -> None:
+    """Probes and heads of it wait for it as its own row does."""
+    frozen = {"title": "Released, frozen", "kind": "encoder", "group": "added", "encoder": "celllm_released"}
+    over = {"models": {"released_frozen": frozen}, "annotation": {"models": {"add": ["released_frozen"]}}}
+    (tmp_path / "model.safetensors").touch()
+    for given in ({}, {"celllm_released": str(tmp_path)}):
+        plan = Plan(configured(given, over=over))
+        assert plan.pretrained("released_frozen") == ("celllm_released" if given else None)
+        assert "celllm_released" not in plan.trained
+        assert len(plan.encoder_files("released_frozen")) == len(given)
+        assert "released_frozen" in plan.models()
+        missing = plan.config["models"]["released_frozen"].get("missing", "")
+        assert ("pretraining.from.celllm_released" in missing) is not bool(given)
 
 
 @pytest.mark.parametrize(
