@@ -141,7 +141,7 @@ def overview() -> str:
         for verb, function in verbs.items():
             name = function.partition(":")[2]
             found = re.search(rf'^def {name}\(.*?^    """(.*?)\.?(?:"""|\n)', _source(verb), re.S | re.M)
-            text = textwrap.wrap(found[1] if found else "", 90) or [""]
+            text = textwrap.wrap(_plain(found[1]) if found else "", 90) or [""]
             lines += [f"  {verb:17}{text[0]}", *(f"{'':19}{more}" for more in text[1:])]
     return "\n".join(lines)
 
@@ -234,6 +234,11 @@ def _parameter_helps(docstring: str) -> dict[str, str]:
     for entry in re.finditer(
         r"^(\w[\w, ]*)(?: *:.*)?\n((?:(?: .*)?\n?)+)", section[1] if section else "", re.M
     ):
-        text = re.sub(r":\w+:`~?\.?([^`]*)`", r"\1", " ".join(entry[2].split())).replace("``", "")
-        helps |= dict.fromkeys(re.split(r", *", entry[1].strip()), text.replace("%", "%%").rstrip("."))
+        text = _plain(" ".join(entry[2].split())).replace("%", "%%").rstrip(".")
+        helps |= dict.fromkeys(re.split(r", *", entry[1].strip()), text)
     return helps
+
+
+def _plain(text: str) -> str:
+    """Text of a docstring without its markup."""
+    return re.sub(r":\w+:`~?\.?([^`]*)`", r"\1", text).replace("``", "")

@@ -80,7 +80,7 @@ METHODS_OF = {
 def _unlike(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"'{name}' stands twice")
+            raise ValueError(f"'{name}' appears twice")
     return names
 
 

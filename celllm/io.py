@@ -26,7 +26,7 @@ _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _YamlLoader(_Loader):  # type: ignore[misc, valid-type]
-    """Refuses a key that stands twice in a mapping, where YAML's own rule is that the last one wins."""
+    """Refuses a key that appears twice in a mapping, where YAML's own rule is that the last one wins."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         if isinstance(node, yaml.MappingNode):
@@ -35,7 +35,7 @@ class _YamlLoader(_Loader):  # type: ignore[misc, valid-type]
                 name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
                 if name in seen and key.tag != "tag:yaml.org,2002:merge":
                     raise yaml.constructor.ConstructorError(
-                        None, None, f"the key '{key.value}' stands twice", key.start_mark
+                        None, None, f"the key '{key.value}' appears twice", key.start_mark
                     )
                 if name:
                     seen.add(name)

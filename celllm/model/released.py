@@ -183,7 +183,7 @@ def _names(path: str | Path, n: int) -> list[str]:
         )
     if len(set(names)) < n:
         twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"{path}: the gene '{twice}' stands twice; expected distinct names")
+        raise UserError(f"{path}: the gene '{twice}' appears twice; expected distinct names")
     return names
 
 

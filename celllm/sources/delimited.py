@@ -476,8 +476,8 @@ def _refuse_repeat(
     if not np.array_equal(columns, new_columns) or not np.array_equal(values, new_values):
         return
     if len(columns) > 2:
-        raise UserError(f"{what} stands twice with the same numbers; remove one of the two lines")
-    log.warning("%s stands twice with the same numbers", what)
+        raise UserError(f"{what} appears twice with the same numbers; remove one of the two lines")
+    log.warning("%s appears twice with the same numbers", what)
 
 
 def _numbers(text: str, delimiter: str, n_expected: int, where: str) -> NDArray[np.float32]:

@@ -128,7 +128,7 @@ def test_a_row_is_added_and_its_file_is_an_input(tmp_path: Path) -> None:
     assert plan.row_files("majority", "baron") == []
     assert plan.row_files("celllm", "baron") == []
     again = {"annotation": {"models": {"add": ["celllm", "mine", "mine"]}}}
-    with pytest.raises(UserError, match=r"annotation.models: 'mine' stands twice"):
+    with pytest.raises(UserError, match=r"annotation.models: 'mine' appears twice"):
         configured(again, {"method": path})
 
 

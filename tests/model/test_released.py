@@ -194,7 +194,7 @@ def test_files_that_do_not_go_together(state: dict[str, torch.Tensor], tmp_path:
     names = files["names"]
     for text, words in {
         "\n".join(NAMES[1:]): "29 names for 30 gene vectors",
-        "\n".join([*NAMES[1:], "GENE05"]): "the gene 'GENE05' stands twice",
+        "\n".join([*NAMES[1:], "GENE05"]): "the gene 'GENE05' appears twice",
     }.items():
         names.write_text(text)
         with pytest.raises(UserError, match=words):

@@ -197,7 +197,7 @@ def test_numbers_that_are_none_are_refused_by_line(tmp_path: Path, text: str, me
         (NUMBERS.replace("c2", ""), "line 1: the column 3 has no name"),
         (NUMBERS.replace(",", " "), "line 1 has 1 fields; expected columns separated by ','"),
         (NUMBERS + "G1,0,1,2.5\n" * 2, None),
-        (NUMBERS + "G3,1,2,3\nG3,1,2,3\n", "line 5: 'G3' stands twice with the same numbers"),
+        (NUMBERS + "G3,1,2,3\nG3,1,2,3\n", "line 5: 'G3' appears twice with the same numbers"),
     ],
 )  # fmt: skip
 def test_further_forms_of_numbers_and_names(
@@ -206,7 +206,7 @@ def test_further_forms_of_numbers_and_names(
     (tmp_path / "x.csv").write_text(text)
     if message is None:  # two values can be the same by chance
         assert read_numbers(tmp_path / "x.csv", ",").row_names == ["G1", "G2", "G1", "G1"]
-        assert caplog.messages[0].endswith("line 4: 'G1' stands twice with the same numbers")
+        assert caplog.messages[0].endswith("line 4: 'G1' appears twice with the same numbers")
         return
     with pytest.raises(UserError, match=f"x.csv: {message}"):
         read_numbers(tmp_path / "x.csv", ",")

@@ -114,7 +114,7 @@ def overlay(path: str, value: Any) -> dict[str, Any]:
         ({"held_out": {"response_drug": {"splits": {"seed": 1}}}}, ["held_out.response_drug.splits.seed"]),
         ({"pretraining": {"seeds": [1, 2]}}, ["pretraining.seeds: expected the run's seed, 0, among them"]),
         ({"seed": 5}, ["pretraining.seeds: expected the run's seed, 5, among them, got [0, 1]"]),
-        ({"pretraining": {"seeds": [0, 0]}}, ["pretraining.seeds: '0' stands twice"]),
+        ({"pretraining": {"seeds": [0, 0]}}, ["pretraining.seeds: '0' appears twice"]),
         ({"pretraining": {"seeds": [0, -1]}}, ["pretraining.seeds.1: expected at least 0"]),
         ({"pretraining": {"seeds_of": ["celm"]}}, ["pretraining.seeds_of: unknown model 'celm'", "celllm"]),
         ({"pretraining": {"seeds_of": ["majority"]}}, ["'majority' has no pre-training of its own"]),
@@ -170,7 +170,7 @@ def test_a_slip_is_one_line_naming_the_key(change: dict, words: list[str]) -> No
         ("counts.accept.baron/n_cells", "many", "counts.accept.baron/n_cells"),
         ("leakage.drop", "yes", "expected a boolean"),
         ("reader_options.cancerscem.label", "any", "expected 'sample_type'"),
-        ("data_sets.annotation", ["baron", "baron"], "'baron' stands twice"),
+        ("data_sets.annotation", ["baron", "baron"], "'baron' appears twice"),
     ],
 )
 def test_slips_of_all_sections_are_told_with_their_whole_path(path: str, value: Any, message: str) -> None:
@@ -236,7 +236,7 @@ def test_every_setting_refuses_what_it_is_not(place: str) -> None:
         ("", "expected a mapping of keys"),
         ("- seed\n", "expected a mapping of keys"),
         ("seed: 1\nseed: 2\n", "line 2, column 1"),
-        ("annotation:\n  protocols: [strict]\n  protocols: [paper]\n", "the key 'protocols' stands twice"),
+        ("annotation:\n  protocols: [strict]\n  protocols: [paper]\n", "the key 'protocols' appears twice"),
     ],
 )
 def test_files_that_are_no_configuration(snakemake, tmp_path: Path, text: str, message: str) -> None:
