@@ -6,7 +6,9 @@ How a verdict is reached, from 95 % intervals of the corrected resampled t-test
 ========== ==================================== ===================================== ==============
 kind       holds                                fails                                 otherwise
 ========== ==================================== ===================================== ==============
-value      our mean within the tolerance        interval and tolerance do not meet    inconclusive
+value      our mean within the tolerance, and   interval and tolerance do not meet    inconclusive
+           splits no further apart than those
+           of the paper (F test, 5 %)
 difference ours at least the paper's less the   interval ends below the paper's less  inconclusive
            tolerance, and interval above zero   the tolerance, or below zero
 ordering   better in every pair                 worse in any pair                     inconclusive
@@ -185,7 +187,10 @@ class _Judge:
             return claim.undecidable
         if finding.comparison is None:
             return HOLDS if fact_holds(claim, finding.fact) else FAILS
-        return judged(claim.kind, finding.comparison, claim.paper, tolerance)
+        verdict = judged(claim.kind, finding.comparison, claim.paper, tolerance)
+        if claim.kind == "value" and verdict == HOLDS and scattered(claim, finding.comparison, self.book):
+            return INCONCLUSIVE  # a mean that lies right by chance
+        return verdict
 
     def find(self, claim: Claim) -> Finding:
         """What the run's scores or facts say."""
@@ -382,10 +387,22 @@ def judged(kind: str, ours: Comparison, paper: Any, tolerance: float | None) -> 
         if ours.mean >= least and ours.low > 0:
             return HOLDS
         return FAILS if ours.high < max(least, 0) else INCONCLUSIVE
-    if abs(ours.mean - paper) <= tolerance:
+    if ours.n > 1 and abs(ours.mean - paper) <= tolerance:
         return HOLDS
     apart = ours.high < paper - tolerance or ours.low > paper + tolerance
     return FAILS if apart else INCONCLUSIVE
+
+
+def scattered(claim: Claim, ours: Comparison, book: Paper) -> bool:
+    """Whether our splits are further apart than the paper's beyond chance (F test of the variances, 5 %)."""
+    numbers = [number for cell in claim.cells if (number := book.number(cell))]
+    if not numbers or math.isnan(ours.effect):
+        return False
+    from scipy import stats
+
+    n_paper = book.tasks[book.column(claim.cells[0]).task].n
+    of_paper = sum(number.sd**2 for number in numbers) / len(numbers) ** 2
+    return bool((ours.mean / ours.effect) ** 2 > of_paper * stats.f.ppf(1 - LEVEL, ours.n - 1, n_paper - 1))
 
 
 def _strength(finding: Finding) -> tuple[int, float, float]:

@@ -53,6 +53,13 @@ def explained(
     if finding.comparison is None:
         kind = "among" if claim.among else claim.bound or ""
         return sentence(f"{numbers}: {FACTS[kind][verdict == FAILS]}")
+    agrees = claim.kind == "value" and abs(finding.comparison.mean - float(claim.paper or 0)) <= (
+        tolerance or 0
+    )
+    if agrees and verdict == INCONCLUSIVE:
+        return sentence(
+            f"{numbers}: ours agrees, but its splits are too far apart, or too few, to confirm the paper"
+        )
     return sentence(f"{numbers}: {ENDS[claim.kind, verdict]}")
 
 

@@ -295,6 +295,8 @@ def chance_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
     Each split has a draw of its own, so that what they have above chance is independent under no leak,
     whatever cells the splits share: the plain t interval applies.
     """
+    from scipy.stats import norm
+
     found: dict[tuple[str, str], tuple[str, list[float], list[float]]] = {}
     for task, data_set, model, path in given.files(("annotation", "drug")):
         if model == PERMUTED and not (frame := read_predictions(path)).empty:
@@ -322,7 +324,9 @@ def chance_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
         alone = "" if gain.n > 1 else "one split, no interval"
         interval = f"{gain.low:.3f} to {gain.high:.3f}".replace("-", "−")
         yield _cell(*where, "95 % interval", gain.high - gain.low, interval, alone)
-        yield _cell(*where, "standard errors", gain.t, f"{gain.t:.1f}".replace("-", "−"), alone)
+        # Five splits estimate a standard error badly: counted as those of a normal variable with the same p.
+        errors = float(np.copysign(norm.isf(gain.p / 2), gain.mean))
+        yield _cell(*where, "standard errors", errors, f"{errors:.1f}".replace("-", "−"), alone)
         yield _cell(*where, "draws", gain.n, str(gain.n))
         yield _cell(*where, "p (Holm)", p, p_text(p), alone)
         leak = p < LEVEL and gain.mean > 0
@@ -423,8 +427,9 @@ TABLES = {
             "the scoring. Chance: the accuracy of its predictions if they were independent of the labels; "
             "0 for correlations within drugs.",
             "The deals are independent, and so is what the splits have above chance: t interval, one value a "
-            "split. With five of them 95 % are 2.8 standard errors, not 2. p is two-sided, adjusted for "
-            "the number of tasks (Holm 1979); below 0.05 and above chance, there is a leak.",
+            "split. Standard errors are those of a normal variable with the same p (of the five splits' own "
+            "estimate it takes 2.9 to be two off). p (Holm) is two-sided, adjusted for the number of tasks "
+            "(Holm 1979); below 0.05 and above chance, there is a leak.",
         ),
     ),
 }

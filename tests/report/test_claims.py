@@ -48,7 +48,7 @@ UNKNOWN = Comparison(1, 3.0, math.nan, math.nan, math.nan, math.nan, math.nan, "
         ("value", comparison(75.0, 74.0, 76.0), 71.8, 2.0, FAILS),
         ("value", comparison(68.0, 65.0, 71.0), 71.8, 2.0, INCONCLUSIVE),
         ("value", UNKNOWN, 71.8, 2.0, INCONCLUSIVE),
-        ("value", UNKNOWN, 3.5, 1.0, HOLDS),
+        ("value", UNKNOWN, 3.5, 1.0, INCONCLUSIVE),
         ("value", comparison(0.922, 0.9, 0.94), 0.934, 0.012, HOLDS),  # on the edge, whatever the last bit
         ("value", comparison(0.9219, 0.9, 0.94), 0.934, 0.012, INCONCLUSIVE),
         ("value", comparison(0.90, 0.88, 0.922), 0.934, 0.012, INCONCLUSIVE),  # the interval touches it
@@ -518,12 +518,12 @@ def test_an_interval_ends_where_the_metric_does(verdict_on) -> None:
     assert (float(row["low"]), float(row["high"]) < 100) == (-100.0, True)  # of a difference, twice as far
 
 
-def test_one_split_is_never_enough_for_a_difference(verdict_on) -> None:
+def test_one_split_is_never_enough(verdict_on) -> None:
     row = verdict_on([75.0], [70.0])
     assert (row["verdict"], row["low"], row["p"], float(row["n"])) == (INCONCLUSIVE, "", "", 1)
     assert row["note"] == "One split, no interval."
     value = verdict_on([71.0], [70.0], "annotation-f1")
-    assert (value["verdict"], value["note"]) == (HOLDS, "One split, no interval.")
+    assert (value["verdict"], value["note"]) == (INCONCLUSIVE, "One split, no interval.")
 
 
 def test_splits_that_failed_are_left_out_and_told(verdict_on) -> None:
@@ -596,6 +596,18 @@ def test_a_number_without_a_spread_is_judged_by_what_was_measured_and_no_constan
     # A tolerance of ours stands only where a count or a size is not judged, or where the paper rounds.
     judged_by = {c.id for c in CLAIMS.values() if c.tolerance and not c.undecidable}
     assert judged_by == {"length-end-to-end"}
+
+
+@pytest.mark.parametrize(("sd", "verdict"), [(0.010, HOLDS), (0.024, HOLDS), (0.027, INCONCLUSIVE)])
+def test_a_mean_that_lies_right_by_chance_does_not_hold(
+    tmp_path, score_file, spread, models, sd, verdict
+) -> None:
+    """The paper's sd is 1.0 over five runs: beyond 2.53 of it (F of 4 and 4, 6.388) nothing is decided."""
+    path = score_file({("celllm", ZHENG, "strict", "macro_f1"): spread(0.718, sd)})
+    run_claims([path], models, ClaimSettings(), tmp_path / "claims")
+    row = pd.read_csv(tmp_path / "claims.csv", keep_default_na=False).set_index("id").loc["annotation-f1"]
+    assert row["verdict"] == verdict
+    assert ("too far apart" in row["explanation"]) == (verdict == INCONCLUSIVE)
 
 
 KINDS = ("value", "difference", "ordering", "fact", "interval", "among")
