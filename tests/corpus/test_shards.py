@@ -63,6 +63,19 @@ def test_a_corpus_is_its_cells_in_one_row(index: Path) -> None:
     assert corpus.samples([0, 6, 7, 18, 19]) == ["S0", "S0", "S2", "S2", "S3"]
 
 
+def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
+    """As 2,000 samples where `ulimit -n` is 1,024."""
+    run_index([write(tmp_path, i, 1) for i in range(150)], tmp_path / "index.json")
+    code = (
+        "import resource, sys; from celllm.corpus.shards import Corpus;"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40));"
+        "corpus = Corpus.open(*sys.argv[1:]); print(len(corpus.take(range(corpus.n_cells)).indptr))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "index.json"), GENES]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["151"], done.stderr
+
+
 def test_the_index_counts_and_is_free_of_places(index: Path) -> None:
     content = json.loads(index.read_text())
     assert (content["n_cells"], content["n_tumour"]) == (20, sum(flags(n).sum() for n in SIZES))
