@@ -323,6 +323,28 @@ def test_embeddings_and_scores_made_elsewhere_stand_in_table_1(toy: Path, snakem
     assert set(frame.loc["theirs", "baron", "paper"]) == {"not-applicable"}
 
 
+def test_rows_of_an_encoder_that_is_not_trained_fail_and_the_tables_are_made(
+    toy: Path, snakemake, tmp_path: Path
+) -> None:
+    """On a copy of the run: the weights of an encoder, for both seeds, are no numbers after a step."""
+    folder = tmp_path / "copy"
+    shutil.copytree(toy, folder)
+    (folder / "rate.yaml").write_text("pretraining: {by_model: {celllm_wo_cl: {learning_rate: 1.0e+30}}}\n")
+    config = (str(ROOT / "config/toy.yaml"), str(folder / "rate.yaml"))
+    targets = ("results/toy/tables/table1.csv", "results/toy/contrast.csv", "results/toy/complete.json")
+    done = snakemake(folder, "--configfile", *config, "--", *targets)
+    assert done.returncode != 0
+    said = done.stderr.strip().splitlines()[-1]
+    assert said.startswith("celllm gate: ") and "celllm_wo_cl on baron" in said
+    assert "failed, its encoder was not trained: step 2: " in said
+    assert not (folder / targets[2]).exists()
+    frame = pd.read_csv(folder / targets[0], keep_default_na=False)
+    lost = frame["model"] == "celllm_wo_cl"
+    assert set(frame.loc[lost, "status"]) == {"failed"}
+    assert set(frame.loc[~lost, "status"]) == {"ok", "not-applicable"}
+    assert "celllm_wo_cl" not in set(pd.read_csv(folder / targets[1])["model"])
+
+
 def frame_of(table: Path, metric: str) -> pd.DataFrame:
     """Means under protocol strict, data sets x models."""
     frame = pd.read_csv(table)
