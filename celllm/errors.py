@@ -24,6 +24,7 @@ FAULTS = {
     errno.EPERM: "operation not permitted; choose a place that you may read and write",
     errno.EMFILE: "too many open files; raise the limit (ulimit -n 4096)",
     errno.EIO: "the disk reports an input/output error",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
     errno.ESTALE: "the network file system lost the file; run the same command again",
 }
 """The machine's faults, to be mended by whoever owns it."""

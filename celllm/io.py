@@ -57,12 +57,14 @@ def atomic(path: str | Path) -> Iterator[Path]:
     Raises
     ------
     UserError
-        For a folder in place of the file, a full disk, or a place that cannot be written.
+        For a folder, a device or a pipe in place of the file, a name that is too long, a full disk, or a
+        place that cannot be written.
     """
     path = Path(path)
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; name a file to write")
     try:
+        if path.exists() and not path.is_file():  # as root, a rename would put a file in place of /dev/null
+            what = "a folder" if path.is_dir() else "a device or a pipe"
+            raise UserError(f"{path}: is {what}; name a file to write")
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_of_the_dead(path.parent)
         prefix, suffix = f".partial-{_HOST}-{os.getpid()}-", "".join(path.suffixes)[-40:]

@@ -63,9 +63,15 @@ def test_every_reader_refuses_a_changed_raw_file(raw: Path, tmp_path: Path) -> N
         run_genes(raw, tmp_path / "g", tmp_path / "a")
 
 
-def test_a_folder_in_place_of_the_output_is_one_line(tmp_path: Path) -> None:
+def test_what_is_no_file_in_place_of_the_output_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a folder; name a file to write"):
         write_text(tmp_path, "x")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="is a device or a pipe; name a file to write"):
+        write_text(tmp_path / "pipe", "x")
+    assert (tmp_path / "pipe").is_fifo()
+    with pytest.raises(UserError, match="the name is too long; choose a shorter one"):
+        write_text(tmp_path / ("x" * 300), "x")
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

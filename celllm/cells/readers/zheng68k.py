@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 from scipy.io import mmread
-from scipy.sparse import csr_matrix
+from scipy.sparse import coo_matrix, csr_matrix
 
 from celllm.cells.raw import RawCells, check_labels
 from celllm.cells.settings import Zheng68kOptions as Options
@@ -75,11 +75,12 @@ def read_10x_archive(archive: Path) -> tuple[Any, list[str], list[str]]:
 
 def _matrix(stream: IO[bytes], where: str) -> Any:
     try:
-        matrix = mmread(open_bytes(stream, max_line=MAX_LINE))
+        matrix = coo_matrix(mmread(open_bytes(stream, max_line=MAX_LINE)))
     except (ValueError, OverflowError, MemoryError, StopIteration) as error:
         raise UserError(
             f"{where}: not a complete Matrix Market matrix ({' '.join(str(error).split())})"
         ) from error
+    matrix.eliminate_zeros()
     if csr_matrix(matrix).nnz < matrix.nnz:
         raise UserError(f"{where}: a place (gene, cell) stands there twice; write the matrix again")
     return matrix
