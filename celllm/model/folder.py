@@ -47,7 +47,11 @@ def load(model: str | Path, device: str | torch.device = "auto") -> Embedder:
     aliases = genes.with_name("aliases.tsv")
     config = file.parent / "config.json"
     if config.is_file():
-        for name, digest in read_json(config)["sha256"].items():
+        written = read_json(config)
+        digests = written.get("sha256") if isinstance(written, dict) else None
+        if not isinstance(digests, dict):
+            raise UserError(f"{config}: no sha256 in it; expected what `celllm export` writes")
+        for name, digest in digests.items():
             if name != file.name and sha256(file.parent / name) != digest:
                 raise UserError(f"{file.parent / name}: changed since the model was exported")
     symbols = SymbolMap.read(aliases, vocabulary) if aliases.is_file() else SymbolMap(vocabulary, ())

@@ -49,8 +49,11 @@ def run_compare(a: str | Path, b: str | Path, /, tolerance: float = 0.0, lines: 
 
     Parameters
     ----------
-    a, b, tolerance
-        As of :func:`differences`.
+    a, b
+        Folders of runs, ``results/<run>``.
+    tolerance
+        Numbers are the same when they differ by at most this, absolutely or as a share of the larger one;
+        encoders are compared, bit for bit, only without it.
     lines
         Differences to print of each kind; 0: all.
     """

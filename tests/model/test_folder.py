@@ -56,3 +56,21 @@ def test_a_gene_list_of_another_model_is_refused(run_folder: Path) -> None:
     Vocabulary(("A", "B"), ("", "")).write(run_folder / "genes.tsv")
     with pytest.raises(UserError, match="trained with another gene list"):
         load(run_folder)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("{}", "no sha256 in it"),
+        ("[]", "no sha256 in it"),
+        ("{", "not a JSON file"),
+        ('{"sha256": {"aliases.tsv": "0"}}', "aliases.tsv: changed since the model was exported"),
+        ('{"sha256": {"more.tsv": "0"}}', "more.tsv: no such file"),
+    ],
+)
+def test_a_damaged_description_is_refused(config: str, words: str, run_folder: Path) -> None:
+    for name in ("genes.tsv", "aliases.tsv"):
+        (run_folder.parents[1] / "prepared" / name).rename(run_folder / name)
+    (run_folder / "config.json").write_text(config)
+    with pytest.raises(UserError, match=words):
+        load(run_folder)

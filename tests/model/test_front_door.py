@@ -91,6 +91,46 @@ def test_a_reference_that_teaches_nothing_is_refused(
         celllm.tl.annotate(labelled(5, 2), reference, key, embedder, progress=False)
 
 
+@pytest.mark.parametrize("form", ["backed", "a view", "stored by gene", "dense integers"])
+def test_labels_are_the_same_in_every_form(form: str, embedder: Embedder, tmp_path: Path) -> None:
+    cells, reference = labelled(30, 1), labelled(100, 2)
+    reference.obs.loc[reference.obs_names[::7], "type"] = None
+    expected = cells.copy()
+    celllm.tl.annotate(expected, reference, "type", embedder, progress=False)
+    if form == "backed":
+        reference.write_h5ad(tmp_path / "reference.h5ad")
+        reference = anndata.read_h5ad(tmp_path / "reference.h5ad", backed="r")
+    elif form == "a view":
+        reference = anndata.concat([reference, labelled(20, 3)])[:100]
+    else:
+        reference.X = reference.X.tocsc() if form == "stored by gene" else reference.X.toarray().astype(int)
+    celllm.tl.annotate(cells, reference, "type", embedder, progress=False)
+    assert list(cells.obs["celllm_label"]) == list(expected.obs["celllm_label"])
+    assert np.allclose(cells.obs["celllm_confidence"], expected.obs["celllm_confidence"], atol=1e-4)
+
+
+def test_chosen_cells_are_embedded_alone_and_in_order(adata: AnnData, embedder: Embedder) -> None:
+    everything = embedder.embed(adata, progress=False)
+    rows = np.array([0, 3, 4, 31, 49])
+    blocks = list(embedder.blocks(adata, rows=rows, progress=False))
+    assert np.allclose(np.concatenate([x for _, x in blocks]), everything[rows], atol=1e-6)
+    assert (blocks[0][0] != adata.X[rows]).nnz == 0
+
+
+def test_cells_of_another_species_are_named(
+    adata: AnnData, embedder: Embedder, caplog: pytest.LogCaptureFixture
+) -> None:
+    adata.var_names = [name.capitalize() for name in adata.var_names]  # as mouse genes are written
+    embedder.embed(adata, progress=False)
+    assert (
+        "most genes match only when case is ignored ('Gene00', 'Gene01', 'Gene02'): are they human?"
+        in caplog.text
+    )
+    adata.var_names = [f"ENSMUSG{i:011d}" for i in range(adata.n_vars)]
+    with pytest.raises(UserError, match=r"no gene in common with the vocabulary \(names here: 'ENSMUSG0"):
+        embedder.embed(adata, progress=False)
+
+
 def test_check_tells_what_is_there(adata: AnnData, embedder: Embedder, capsys: pytest.CaptureFixture) -> None:
     assert celllm.pp.check(adata, embedder) == []
     assert "50 cells x 60 genes; values in X: whole counts" in capsys.readouterr().out
