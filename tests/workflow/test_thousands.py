@@ -1,0 +1,51 @@
+"""The plan of a run on two thousand samples: jobs, seconds and memory (``pytest -s`` prints them)."""
+
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from celllm.config import load
+from celllm.plan import SAMPLES, Plan
+from tests.places import ROOT
+
+pytestmark = pytest.mark.slow
+N_SAMPLES = 2000
+
+
+def test_two_thousand_samples_are_planned_in_a_minute_and_400_mib(tmp_path: Path) -> None:
+    """With 1,024 open files at most, as on many a login node. Seconds are the processor's."""
+    plan = Plan(load(ROOT / "config/paper.yaml"))
+    first, second = plan.config["data_sets"]["pretraining"]
+    lists = [tmp_path / path for source in (first, second) for path in plan.raw_files(source)]
+    names = {first: [f"SRA{n:06d}_SRS{n:07d}" for n in range(N_SAMPLES)], second: []}
+    for path in lists:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (1, 1))
+    for source, samples in names.items():
+        table = tmp_path / plan.results / SAMPLES.format(name=source)
+        table.parent.mkdir(parents=True)
+        table.write_text("\n".join(["sample", *samples]) + "\n")
+    command = [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--directory", str(tmp_path)]
+    command += ["--snakefile", str(ROOT / "Snakefile"), "--quiet", "rules", "--", "all"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -n 1024; exec "$@"', "-", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    jobs = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.M)}
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    mib = after.ru_maxrss / 1024  # of the largest child so far
+    print(f"{jobs['total']} jobs planned in {seconds:.0f} s of the processor and {mib:.0f} MiB")
+    assert jobs["prepare_sample"] == jobs["shard"] == N_SAMPLES
+    assert seconds < 60
+    assert mib < 400
