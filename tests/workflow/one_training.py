@@ -1,6 +1,7 @@
 """One pre-training of a toy run through Snakemake, with settings of a test's own."""
 
 import csv
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from tests.places import ROOT
 STATE = Path("results/toy/checkpoints/celllm")
 TARGET = STATE / "encoder.safetensors"
 LOG = Path("results/toy/logs/pretrain/celllm.log")
+# A run on a mirror that the environment names would be another one.
+ENVIRON = {name: value for name, value in os.environ.items() if name != "CELLLM_MIRROR"}
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -18,7 +18,7 @@ from celllm.io import sha256
 from celllm.report.compare import differences
 from tests.places import ROOT
 from tests.workflow import slurm_node
-from tests.workflow.one_training import LOG, STATE, TARGET, command, copy_corpus, rows
+from tests.workflow.one_training import ENVIRON, LOG, STATE, TARGET, command, copy_corpus, rows
 from tests.workflow.slurm_node import told, until
 
 pytestmark = pytest.mark.slow
@@ -55,7 +55,7 @@ def whole(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         config.write_text(yaml.safe_dump(slow))
         done = subprocess.run(
-            command(place, [config], "--cores", "1"), capture_output=True, text=True, check=False
+            command(place, [config], "--cores", "1"), capture_output=True, text=True, check=False, env=ENVIRON
         )
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         shutil.rmtree(place / "results/encoders")  # of finished trainings: nothing would be trained
@@ -105,6 +105,7 @@ class Run:
         profile = ["--profile", str(ROOT / "profiles/slurm-toy"), "--set-resources", *resources]
         with subprocess.Popen(
             command(self.folder, self.config, *profile),
+            env=ENVIRON,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -173,7 +174,7 @@ def readme_commands() -> list[str]:
 def run_line(line: str, folder: Path, *more: str) -> "subprocess.CompletedProcess[str]":
     """A line of the README in a checkout."""
     words = [sys.executable, "-m", *shlex.split(line, comments=True), *more]
-    return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, env=ENVIRON)
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +214,7 @@ def outcome(slurm: slurm_node.Node, whole: Path, checkout: Path) -> Outcome:
             run = Run(name, whole / name.replace(" ", "-"), [whole / "slow.yaml"], asked)
             coming[name] = pool.submit(run.go, event)
         toy = pool.submit(run_line, readme_commands()[0], checkout)
-        gpu = pool.submit(subprocess.run, on_gpu, capture_output=True, text=True, check=False)
+        gpu = pool.submit(subprocess.run, on_gpu, capture_output=True, text=True, check=False, env=ENVIRON)
         runs = {name: future.result() for name, future in coming.items()}
         return Outcome(runs, toy.result(), gpu.result())
 

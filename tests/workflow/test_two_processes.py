@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from celllm.io import sha256
-from tests.workflow.one_training import LOG, STATE, TARGET, command, copy_corpus, rows
+from tests.workflow.one_training import ENVIRON, LOG, STATE, TARGET, command, copy_corpus, rows
 from tests.workflow.slurm_node import until
 
 pytestmark = pytest.mark.slow
@@ -47,6 +47,7 @@ def start(toy: Path, folder: Path, name: str) -> "subprocess.Popen[str]":
     asked = ["--cores", "2", "--set-resources", "pretrain:processes=2"]
     return subprocess.Popen(
         command(folder / name, [folder / "two.yaml"], *asked),
+        env=ENVIRON,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
