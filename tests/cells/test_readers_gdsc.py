@@ -149,6 +149,7 @@ def test_a_bad_file_is_one_line_and_nothing_is_written(tmp_path, changes, messag
             {"smiles": SMILES.replace("C(=O)c1", "C(<O)c1")},
             r"smiles.txt: line 2: 'OCC.*' is not a SMILES that",
         ),
+        ({"drugs": DRUGS.replace("Nostr", "@ostr")}, "line 6: '@' in the name of the drug '@ostructure'"),
         ({"smiles": SMILES[:-3]}, "the last line has no line end; is the file complete"),
     ],
 )

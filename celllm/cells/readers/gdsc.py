@@ -188,6 +188,8 @@ def _drugs_by_screen(files: Mapping[str, Path]) -> dict[str, Drug]:
             raise UserError(f"{row.where}: the drug_id '{screen}' is not a whole number, as GDSC's are")
         if listed.setdefault(screen, (cid, row["Name"])) != (cid, row["Name"]):
             raise UserError(f"{row.where}: the drug_id {screen} stands for two drugs; keep one")
+        if odd := re.search(r"[^\w\s()\[\],.+/':&-]", row["Name"]):
+            log.warning("%s: '%s' in the name of the drug '%s'", row.where, odd[0], row["Name"])
     cids = {cid for cid, _ in listed.values() if cid.isdigit()}
     _warn_of(cids - set(smiles), cids, f"PubChem ids of {files['drugs']}", files["smiles"])
     _warn_of(set(smiles) - cids, smiles, f"PubChem ids of {files['smiles']}", files["drugs"])
