@@ -131,3 +131,22 @@ def test_a_file_that_lies_over_nothing(tmp_path: Path, text: str, message: str) 
     put(tmp_path, own=text, loop="over: own.yaml")
     with pytest.raises(UserError, match=message):
         merged(tmp_path / "own.yaml", folder=CONFIG)
+
+
+@pytest.mark.parametrize("file", ["paper", "corrected", "toy"])
+@pytest.mark.parametrize("section", ["annotation", "drug_sensitivity", "drug_response"])
+def test_encoders_of_a_table_are_tuned_alike(file: str, section: str) -> None:
+    """Class weights, metric of the choice, epochs, rate, batches: one for all but rows that say otherwise."""
+    plan = Plan(load(CONFIG / f"{file}.yaml"))
+    own = {
+        "scbert_own",
+        "frozen",
+        "celllm_lines_normalised",
+    }  # another recipe, reading of the lines, head
+    rows = [m for m in plan.config[section]["models"] if plan.config["models"][m]["kind"] == "encoder"]
+    settings = {model: plan.settings(section, model) for model in rows if model not in own}
+    assert {"scbert", "celllm"} <= set(settings)
+    assert all(of_row == settings["celllm"] for of_row in settings.values())
+    for model in own & set(rows):
+        assert plan.settings(section, model) != settings["celllm"]
+        assert plan.config["models"][model]["group"] != "paper"

@@ -3,7 +3,9 @@
 import logging
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
+from scipy.special import log_expit, softmax
 
 from celllm.methods.expression import log_normalised
 from celllm.methods.method import Method, NotApplicableError, Part, Predict, Probabilities
@@ -35,10 +37,22 @@ def fit_celltypist(cells: Part, settings: CellTypistSettings, seed: int) -> Pred
 
     def predict(part: Part) -> Probabilities:
         x = csr_matrix(log_normalised(part.counts)[:, genes]).toarray()
-        scaled = np.minimum(model.scaler.transform(x), 10)
-        return Probabilities(model.classifier.predict_proba(scaled), model.classifier.classes_)
+        scores = model.classifier.decision_function(np.minimum(model.scaler.transform(x), 10))
+        scores = scores if scores.ndim == 2 else np.column_stack([-scores, scores])
+        return Probabilities(shares(scores), model.classifier.classes_)
 
     return predict
+
+
+def shares(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The classes' sigmoids as shares of 1, the class of the highest score on top, as in the library.
+
+    scikit-learn's ``predict_proba`` gives every class the same where all sigmoids round to 0, and the first
+    of those that round to 1: scores of thousands of scaled genes lie in the hundreds.
+    """
+    values = softmax(log_expit(scores), axis=1)
+    values[np.arange(len(scores)), scores.argmax(axis=1)] += 1e-6
+    return values / values.sum(axis=1, keepdims=True)
 
 
 METHODS = {"celltypist": Method(fit_celltypist, CellTypistSettings)}

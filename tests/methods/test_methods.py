@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
+from scipy.special import expit
 
 from celllm.errors import UserError
 from celllm.methods import CELLS, look_up
+from celllm.methods.celltypist_fold import shares
 from celllm.methods.expression import log_normalised, variable_genes
 from celllm.methods.method import Method, NotApplicableError, Part, Probabilities
 
@@ -198,6 +200,14 @@ def test_permuted_labels_favour_no_class_where_classes_are_unequal() -> None:
         shares = [(truth == name).mean() * (found == name).mean() for name in ("large", "small")]
         gains.append((found == truth).mean() - sum(shares))
     assert abs(np.mean(gains)) < 3 * np.std(gains) / np.sqrt(len(gains))
+
+
+def test_celltypist_labels_by_the_highest_score_however_large() -> None:
+    scores = np.array([[-900.0, -700.0, -800.0], [700.0, 800.0, -5.0], [2.0, -1.0, -3.0]])
+    found = shares(scores)
+    assert found.argmax(axis=1).tolist() == [1, 1, 0]
+    assert np.allclose(found.sum(axis=1), 1)
+    assert found[2] == pytest.approx(expit(scores[2]) / expit(scores[2]).sum(), abs=1e-5)
 
 
 def test_l1_leaves_genes_out() -> None:
