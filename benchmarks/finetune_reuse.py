@@ -90,7 +90,7 @@ def main() -> None:
         np.arange(chosen.cells, len(targets)),
     )
     kept = FinetuneSettings(learning_rate=1e-3, precision="float32")  # a step is 256 cells: Table F.1
-    without_store = kept.changed(store_mib=0)
+    without_store = kept.changed(store_mib=0, spill_mib=0)
     sides = [Side(encoder, cells, settings, clock) for settings in (kept, without_store)]
     start = clock()
     for chunk in sides[0].tuner.states.chunks(np.arange(len(targets)), 2048):
