@@ -67,7 +67,8 @@ class Finding:
     """What a run says about a claim: one comparison (the weakest of several pairs), or why there is none.
 
     ``pair`` names the pair of an ordering, ``printed`` is its difference in the paper (None: not printed) and
-    ``n_pairs`` how many there are; ``remarks`` is what a reader must know of the comparison.
+    ``n_pairs`` how many there are; ``collapsed`` names a rival that gave one class to nearly all cells;
+    ``remarks`` is what a reader must know of the comparison.
     """
 
     comparison: Comparison | None = None
@@ -76,6 +77,7 @@ class Finding:
     pair: str = ""
     printed: float | None = None
     n_pairs: int = 1
+    collapsed: str = ""
     remarks: str = ""
 
 
@@ -190,7 +192,7 @@ class _Judge:
         verdict = judged(claim.kind, finding.comparison, claim.paper, tolerance)
         if claim.kind == "value" and verdict == HOLDS and scattered(claim, finding.comparison, self.book):
             return INCONCLUSIVE  # a mean that lies right by chance
-        return verdict
+        return INCONCLUSIVE if verdict == HOLDS and finding.collapsed else verdict
 
     def find(self, claim: Claim) -> Finding:
         """What the run's scores or facts say."""
@@ -212,7 +214,7 @@ class _Judge:
             return Finding(missing="The data sets share no split number")
         remarks = self.remarks(claim, mean, claim.cells, rival)
         ours = self.interval(mean, claim.cells[0], claim.unit, rival is not None)
-        return Finding(comparison=ours, remarks=remarks)
+        return Finding(comparison=ours, collapsed=self.collapsed(claim.cells, rival), remarks=remarks)
 
     def ordering(self, claim: Claim) -> Finding:
         """The weakest of all pairs, p adjusted for their number; an ordering holds when this one does."""
@@ -229,14 +231,30 @@ class _Judge:
                 remarks = self.remarks(claim, series, [cell], rival)
                 gap = self.printed_gap(claim, cell, rival)
                 ours = self.interval(series, cell, claim.unit, is_difference=True)
-                found.append(Finding(ours, pair=pair, printed=gap, remarks=remarks))
+                none = self.collapsed([cell], rival)
+                found.append(Finding(ours, pair=pair, printed=gap, collapsed=none, remarks=remarks))
+        collapsed = next((finding.collapsed for finding in found if finding.collapsed), "")
         adjusted = holm([finding.comparison.p for finding in found if finding.comparison])
         pairs = [
-            replace(finding, comparison=replace(finding.comparison, p=p), n_pairs=len(found))
+            replace(
+                finding, comparison=replace(finding.comparison, p=p), n_pairs=len(found), collapsed=collapsed
+            )
             for finding, p in zip(found, adjusted, strict=True)
             if finding.comparison
         ]
         return min(pairs, key=_strength)
+
+    def collapsed(self, cells: Sequence[CellOf], rival: str | None) -> str:
+        """A row of the paper that gave one class to all cells of most splits: a lead over it shows nothing.
+
+        A control may do so: that is what the majority class is for.
+        """
+        if rival is None or self.models[rival].group == CONTROL:
+            return ""
+        for column in map(self.book.column, cells):
+            if said := self.lookup.one_class(column, rival, self.settings.protocol, least=0.5):
+                return f"by {self.title(rival)}, {column.group_title}, {said}"
+        return ""
 
     def rivals(self, claim: Claim, cell: CellOf) -> list[str]:
         """Model names on the other side; ``control`` stands for all controls of this column.

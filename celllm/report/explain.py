@@ -60,6 +60,8 @@ def explained(
         return sentence(
             f"{numbers}: ours agrees, but its splits are too far apart, or too few, to confirm the paper"
         )
+    if finding.collapsed and verdict == INCONCLUSIVE:
+        return sentence(f"{numbers}: {finding.collapsed}, and a lead over that shows nothing")
     return sentence(f"{numbers}: {ENDS[claim.kind, verdict]}")
 
 

@@ -38,10 +38,11 @@ class Lookup:
             self._values[key] = pd.Series(good["value"].to_numpy(float), index, dtype=float).sort_index()
         return self._values[key] * scale
 
-    def one_class(self, column: Column, model: str, protocol: str) -> str:
-        """In how many splits a model gave every test cell the same class; empty for none.
+    def one_class(self, column: Column, model: str, protocol: str, least: float = 0) -> str:
+        """In how many splits a model gave every test cell the same class.
 
-        Then one recall is 1, the others are 0, and the precision of that class is the accuracy.
+        Empty for none, or for no more than a share ``least`` of the splits. Such a split has one recall of 1,
+        others of 0, and a precision of that class that is the accuracy.
         """
         rows = self._fits.get((column.task, column.data_set, model, protocol), self._empty)
         wide = rows[rows["status"] == OK].pivot_table(
@@ -54,7 +55,11 @@ class Lookup:
         alone = recall.eq(1).sum(axis=1).eq(1) & recall.fillna(0).sum(axis=1).eq(1)
         n = int((alone & np.isclose(precision.where(recall.eq(1)).max(axis=1), wide["accuracy"])).sum())
         what = "splits" if rows["seed"].nunique() == 1 else "fits"
-        return f"every test cell is given the same class in {n} of {len(wide)} {what}" if n else ""
+        return (
+            f"every test cell is given the same class in {n} of {len(wide)} {what}"
+            if n > least * len(wide)
+            else ""
+        )
 
     def n_splits(self, column: Column, protocol: str, models: Iterable[str]) -> int:
         """The most splits that any of the models has in this column: what a complete cell holds."""

@@ -701,6 +701,22 @@ def test_a_collapsed_row_is_named_beside_the_verdict(tmp_path, score_file, sprea
     assert "same class in 2 of 3 splits" in (tmp_path / "table1.md").read_text()
 
 
+@pytest.mark.parametrize(("n_collapsed", "verdict"), [(2, HOLDS), (3, INCONCLUSIVE)])
+def test_a_lead_over_a_row_that_gives_one_class_shows_nothing(
+    tmp_path, score_file, spread, models, n_collapsed: int, verdict: str
+) -> None:
+    values = {("celllm", ZHENG, "strict", "macro_f1"): spread(0.75, 0.005)}
+    values |= {("scbert", ZHENG, "strict", "macro_f1"): spread(0.1, 0.005)}
+    one = [True] * n_collapsed + [False] * (5 - n_collapsed)
+    of = {"recall:a": (1, 0.5), "recall:b": (0, 0.5), "precision:a": (0.4, 0.6), "accuracy": (0.4, 0.5)}
+    for name, (if_one, else_) in of.items():
+        values["scbert", ZHENG, "strict", name] = [float(if_one if here else else_) for here in one]
+    run_claims([score_file(values)], models, ClaimSettings(), tmp_path / "claims")
+    line = pd.read_csv(tmp_path / "claims.csv", keep_default_na=False).set_index("id").loc["annotation-gain"]
+    assert line["verdict"] == verdict
+    assert ("a lead over that shows nothing" in line["explanation"]) == (verdict == INCONCLUSIVE)
+
+
 def test_what_counts_as_the_papers_value_is_printed(ledger) -> None:
     ledger(facts={"model": {"n_parameters": 52_000_000}, "data_sets": {"zheng68k": {"n_cells": 700}}})
     text = Path(f"{ledger.out}.md").read_text()
