@@ -136,8 +136,8 @@ def _whole(values: NDArray[Any], cells: list[NDArray[np.float64]], low: float, h
 def _same_values(cells: list[NDArray[np.float64]]) -> Values | None:
     """Cells that hold the same values in another order."""
     first = np.sort(cells[0])
-    if len(cells) < 3 or len(np.unique(first)) < 10:
-        return None
+    if len(cells) < 3 or len(np.unique(first)) < 10 or all(np.array_equal(cell, cells[0]) for cell in cells):
+        return None  # one cell many times is no treatment of its values
     if all(len(cell) == len(first) and np.allclose(np.sort(cell), first) for cell in cells[1:]):
         return Values("unclear", "the same values in every cell, as ranks and quantile-normalised ones are")
     return None

@@ -29,6 +29,7 @@ from celllm.probes.attention_genes import (
 )
 from celllm.report.published import load
 from celllm.scores.columns import CELLS, GENES
+from celllm.settings import as_settings
 
 N_GENES = 30
 TOKENISER = Tokeniser(N_GENES, max_length=12)
@@ -142,7 +143,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def interpreted(files: dict[str, str], folder: Path, **settings) -> dict:
     run_interpret(
         **files, table=folder / "genes.csv", cells=folder / "cells.csv", out=folder / "facts.json",
-        settings=InterpretationSettings(**{"n_cells": 25, "n_genes": 5, "device": "cpu"} | settings),
+        settings=as_settings(InterpretationSettings, {"n_cells": 25, "n_genes": 5, "device": "cpu", **settings}),
     )  # fmt: skip
     return json.loads((folder / "facts.json").read_text())["interpretation"]
 
@@ -195,12 +196,12 @@ def test_cells_come_from_the_sources_asked_for(files: dict[str, str], tmp_path: 
             {"normal_source": "b"},
             r"index\.json: normal cells of b: 0 cell\(s\) .*; expected 2 or more",
         ),
-        ({"min_share": 2.0}, r"interpretation: settings\.min_share: expected at most 1, got 2\.0"),
+        ({"min_share": 2.0}, r"settings\.min_share: expected at most 1, got 2\.0"),
         ({"n_cells": 1}, r"n_cells: expected at least 2, got 1"),
         ({"layer": "first"}, r"settings\.layer"),
     ],
 )
-def test_slips_are_told_in_one_line(
+def test_slips_are_refused_in_one_line(
     files: dict[str, str], tmp_path: Path, change: dict, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
