@@ -141,9 +141,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def interpreted(files: dict[str, str], folder: Path, **settings) -> dict:
+    made = as_settings(InterpretationSettings, {"n_cells": 25, "n_genes": 5, "device": "cpu", **settings})
     run_interpret(
         **files, table=folder / "genes.csv", cells=folder / "cells.csv", out=folder / "facts.json",
-        settings=as_settings(InterpretationSettings, {"n_cells": 25, "n_genes": 5, "device": "cpu", **settings}),
+        settings=made,
     )  # fmt: skip
     return json.loads((folder / "facts.json").read_text())["interpretation"]
 
