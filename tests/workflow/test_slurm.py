@@ -245,7 +245,8 @@ def check(run: Run, whole: Path) -> None:
     assert run.attempts[-1]["status"] == "finished"
     assert int(run.attempts[0]["last_step"]) >= 1
     assert [row["first_step"] for row in run.attempts[1:]] == [row["last_step"] for row in run.attempts[:-1]]
-    assert run.log.count("--- celllm pretrain again, ") == len(run.attempts) - 1
+    # SLURM may take the job away again before its training begins: then there is no attempt to list.
+    assert run.log.count("--- celllm pretrain again, ") >= len(run.attempts) - 1
     assert f"step 1/{N_STEPS}" in run.log, "the log holds all attempts"
     for file in (TARGET, STATE / f"state/step-{N_STEPS:09d}.safetensors"):
         assert sha256(run.folder / file) == sha256(whole / "whole" / file)
