@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,7 +35,11 @@ PATIENCE = 900
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurm_node.Node]:
     if reason := slurm_node.why_not():
         pytest.skip(f"no SLURM: {reason}")
-    with slurm_node.node(tmp_path_factory.mktemp("slurm")) as node:
+    with ExitStack() as stack:
+        try:
+            node = stack.enter_context(slurm_node.node(tmp_path_factory.mktemp("slurm")))
+        except (OSError, subprocess.CalledProcessError, TimeoutError) as error:
+            pytest.skip(f"no SLURM: its daemons do not start on this machine: {error}")
         yield node
 
 
