@@ -95,10 +95,11 @@ def main() -> None:
     )
     parser.add_argument("--samples", type=int, default=1400)
     parser.add_argument("--profile", type=int, default=0, metavar="N")
-    parser.add_argument("--run", nargs=argparse.REMAINDER, help="run Snakemake with these arguments")
+    parser.add_argument("--run", action="store_true", help="run Snakemake with the arguments behind --")
+    parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.run:
-        print(controlled([word for word in chosen.run if word != "--"], chosen.profile))
+        print(controlled(chosen.arguments, chosen.profile))
         return
     for config, n_samples in (("toy.yaml", 0), ("paper.yaml", 0), ("paper.yaml", chosen.samples)):
         told = f"{config}, {n_samples or 'no'} samples known"
