@@ -53,16 +53,19 @@ def run_apart(work: Callable[[], T]) -> T:
     before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKED)
     there.close()
+    try:
+        answer = here.recv()  # before the child ends: it cannot while its answer fills the pipe
+    except EOFError:
+        answer = None
     child.join()
     for number, handler in before.items():
         signal.signal(number, handler)
-    try:
-        found, error = here.recv()
-    except EOFError:
+    if answer is None:
         ended = -int(child.exitcode or -signal.SIGKILL)
         if ended in (*ASKED, signal.SIGINT):
-            raise Interrupted(signal.Signals(ended).name) from None
-        raise KilledError(ended) from None
+            raise Interrupted(signal.Signals(ended).name)
+        raise KilledError(ended)
+    found, error = answer
     if error is not None:
         raise error
     return found

@@ -151,8 +151,9 @@ def run_pretrain(
             log.warning("%s: stopped before the first step; the same command resumes", asked)
             finished = False
         except Exception as error:
-            of_a_step = run is not None and isinstance(error, UserError)
-            if not (attempts and of_a_step) and not (is_last and not isinstance(error, UserError)):
+            # A slip in the input stops at once; a step that fails would fail again; a fault may have passed.
+            for_good = run is not None and attempts > 0 if isinstance(error, UserError) else is_last
+            if not for_good:
                 raise
             log.exception("%s: its training failed", row.name)
             return _give_up(given, str(error) or type(error).__name__) if starts else 0

@@ -50,3 +50,7 @@ def test_a_signal_reaches_the_child_and_this_process_has_its_handlers_back(numbe
     with pytest.raises(Interrupted, match=number.name):
         run_apart(work)
     assert signal.getsignal(number) == handler
+
+
+def test_an_answer_larger_than_a_pipe_comes_through() -> None:
+    assert len(run_apart(lambda: "x" * 1_000_000)) == 1_000_000
