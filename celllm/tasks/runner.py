@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from celllm import methods
 from celllm.corpus.splits import Parts
 from celllm.errors import NotTrainedError, UserError
+from celllm.meter import Meter
 from celllm.methods.method import Method, NotApplicableError, Probabilities
 from celllm.scores import scores
 from celllm.scores.columns import HELD_OUT
 from celllm.scores.scores import Score
 from celllm.settings import as_settings
-from celllm.tasks.cost import Meter
 from celllm.tasks.fits import FitStore, Fitted, Predicted
 from celllm.tasks.protocols import Rule, refuse_leak, rows_of_part
 from celllm.tasks.task import Task, Values

@@ -2,7 +2,6 @@
 
 import csv
 import logging
-import resource
 import shutil
 import sys
 import time
@@ -14,6 +13,7 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from celllm import meter
 from celllm.io import atomic
 from celllm.training.columns import LOSSES, STEPS
 
@@ -132,5 +132,4 @@ def peak_mib(device: torch.device) -> float:
     """Largest memory in use so far, in MiB: of the GPU, or of this process where it computes on the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kilobytes / (2**20 if sys.platform == "darwin" else 2**10)
+    return meter.peak_mib()

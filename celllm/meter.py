@@ -1,5 +1,6 @@
 """What a piece of work costs: seconds and the highest memory while it ran."""
 
+import re
 import resource
 import sys
 import time
@@ -8,6 +9,7 @@ from types import TracebackType
 
 # Writing 5 here sets the high-water mark of the process back to what it holds now (Linux, proc(5)).
 _CLEAR_REFS = Path("/proc/self/clear_refs")
+_STATUS = Path("/proc/self/status")
 
 
 class Meter:
@@ -37,7 +39,7 @@ class Meter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.seconds = time.perf_counter() - self._start
-        self.peak_mib = self._peak() / 2**20
+        self.peak_mib = self._peak_mib()
 
     def _reset(self) -> None:
         if self._gpu is not None:
@@ -48,9 +50,19 @@ class Meter:
             except OSError:  # not allowed in some containers: the mark then stays where it was
                 return
 
-    def _peak(self) -> float:
-        """Bytes."""
-        if self._gpu is not None:
-            return float(self._gpu.max_memory_allocated())
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 2**10
+    def _peak_mib(self) -> float:
+        return self._gpu.max_memory_allocated() / 2**20 if self._gpu is not None else peak_mib()
+
+
+def peak_mib() -> float:
+    """Highest memory of this process, in MiB.
+
+    On Linux it is read from the process's own status (proc(5)): ``getrusage`` never reports less than the
+    program that started this one held, such as Snakemake's controller.
+    """
+    if _STATUS.exists():
+        marks = re.findall(r"^VmHWM:\s+(\d+) kB$", _STATUS.read_text(), re.MULTILINE)
+        if marks:
+            return int(marks[0]) / 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

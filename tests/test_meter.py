@@ -1,9 +1,11 @@
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 
-from celllm.tasks.cost import _CLEAR_REFS, Meter
+from celllm.meter import _CLEAR_REFS, Meter
 
 
 def test_seconds() -> None:
@@ -29,3 +31,13 @@ def test_the_peak_is_that_of_the_work_and_not_of_the_work_before() -> None:
         pass
     assert large.peak_mib - before.peak_mib == pytest.approx(200, abs=30)
     assert after.peak_mib == pytest.approx(before.peak_mib, abs=30)
+
+
+@pytest.mark.skipif(not _CLEAR_REFS.exists(), reason="only Linux keeps the mark of one program")
+def test_the_peak_is_not_that_of_the_program_that_started_this_one() -> None:
+    inner = "import celllm.meter; print(celllm.meter.peak_mib())"
+    outer = (
+        f"import subprocess, sys; ballast = b'1' * 2**28; subprocess.run([sys.executable, '-c', {inner!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", outer], capture_output=True, text=True, check=True)
+    assert 1 < float(done.stdout) < 100
