@@ -33,6 +33,11 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """Those of them that only writing meets."""
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line; the name of its class where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def errno_of(error: BaseException) -> int | None:
     """Number of an operating system's error; libraries keep it in their text, or only its words."""
     text = str(error)

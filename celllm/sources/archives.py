@@ -14,11 +14,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from celllm.errors import UserError
+from celllm.errors import UserError, one_line
 
-GIB = 2**30
-MAX_MEMBER = 8 * GIB
-MAX_TOTAL = 32 * GIB
+MAX_MEMBER = 2**33
+MAX_TOTAL = 2**35
 MAX_MEMBERS = 100_000
 MAX_HEADER = 2**20
 """Long names and PAX records are read into memory by ``tarfile``: a megabyte is far above any honest one."""
@@ -69,36 +68,38 @@ _MARKS = {
 
 
 def members(
-    path: str | Path,
-    pattern: str = "*",
-    max_bytes: int = MAX_MEMBER,
-    max_total: int = MAX_TOTAL,
+    path: str | Path, pattern: str = "*", max_bytes: int = MAX_MEMBER, max_total: int = MAX_TOTAL
 ) -> Iterator[tuple[str, IO[bytes]]]:
     """Iterate the files of a tar archive (plain or compressed) whose member name matches a glob pattern.
 
-    Each stream is valid until the next step of the iteration. The whole member list is checked, also of
-    members that do not match: a loop that runs to its end has seen a complete and honest archive.
+    Each stream is valid until the next step. The whole member list is checked, also of members that do not
+    match: a loop that runs to its end has seen a complete and honest archive.
 
     Parameters
     ----------
-    path
-        The archive; compression is found out from its content.
     pattern
         Glob on the full member name without a leading ``./``; ``*`` also matches ``/``.
     max_bytes, max_total
-        Largest size of one member and of all members together, in bytes after decompression.
+        Largest size of one member and of all together, in bytes after decompression.
 
     Raises
     ------
     UserError
-        For a missing, truncated or damaged archive, an unsafe member, a size beyond the cap, or when no
-        member matches.
+        For a missing, truncated or damaged archive, an unsafe member, a size beyond the cap, or no match.
     """
     seen: set[str] = set()
     n_matches, total = 0, 0
     with damage(path), _open(path, max_bytes) as archive:
         for member in archive:
-            name, total = _checked(path, member, seen), total + member.size
+            place = PurePosixPath(member.name)
+            if place.is_absolute() or ".." in place.parts or "\\" in member.name:
+                raise UserError(f"{path}: member {member.name!r} points outside the archive; refused")
+            if not (member.isreg() or member.isdir()) or member.issparse():
+                raise UserError(f"{path}: member {member.name!r} is a link, device or sparse file; refused")
+            name, total = str(place), total + member.size
+            if name in seen and not member.isdir():
+                raise UserError(f"{path}: member {member.name!r} occurs twice; refused")
+            seen.add(name)
             if total > max_total or len(seen) > MAX_MEMBERS:
                 raise UserError(f"{path}: unpacks to over {max_total} bytes or {MAX_MEMBERS} files; refused")
             stream = archive.extractfile(member) if member.isreg() and fnmatchcase(name, pattern) else None
@@ -156,10 +157,8 @@ def open_bytes(
     ----------
     source
         A path, or a stream given by :func:`members` (a compressed file inside an archive).
-    max_bytes
-        Cap on the size after decompression.
-    max_line
-        Cap on the bytes between two line ends, for texts.
+    max_bytes, max_line
+        Caps on the size after decompression, and for texts on the bytes between two line ends.
 
     Raises
     ------
@@ -179,8 +178,9 @@ def damage(where: str | Path) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
-        detail = " ".join(str(error).split())
-        raise UserError(f"{where}: truncated or damaged ({detail}); delete it and fetch it again") from error
+        raise UserError(
+            f"{where}: truncated or damaged ({one_line(error)}); delete it and fetch it again"
+        ) from error
 
 
 class _Guarded(io.RawIOBase):
@@ -251,27 +251,7 @@ def _open(path: str | Path, max_bytes: int) -> Iterator[tarfile.TarFile]:
         yield archive
         if cut_short[-1]:
             raise tarfile.ReadError("no end-of-archive mark")
-        _check_rest(path, archive)
-
-
-def _check_rest(path: str | Path, archive: tarfile.TarFile) -> None:
-    """Read the padding behind the last member: the checksum of a compressed archive stands behind it."""
-    stream: Any = archive.fileobj
-    for _ in range(MAX_PADDING // 2**16):
-        if not stream.read(2**16):
-            return
-    raise UserError(f"{path}: more than {MAX_PADDING} bytes behind the end of the archive; refused")
-
-
-def _checked(path: str | Path, member: tarfile.TarInfo, seen: set[str]) -> str:
-    """Return the plain name of a member and remember it, or refuse the archive."""
-    name = PurePosixPath(member.name)
-    if name.is_absolute() or ".." in name.parts or "\\" in member.name:
-        raise UserError(f"{path}: member {member.name!r} points outside the archive; refused")
-    if not (member.isreg() or member.isdir()) or member.issparse():
-        raise UserError(f"{path}: member {member.name!r} is a link, device or sparse file; refused")
-    plain = str(name)
-    if plain in seen and not member.isdir():
-        raise UserError(f"{path}: member {member.name!r} occurs twice; refused")
-    seen.add(plain)
-    return plain
+        # The checksum of a compressed archive stands behind the padding after the last member.
+        stream: Any = archive.fileobj
+        if all(stream.read(2**16) for _ in range(MAX_PADDING // 2**16)):
+            raise UserError(f"{path}: more than {MAX_PADDING} bytes behind the end of the archive; refused")

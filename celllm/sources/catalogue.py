@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -59,17 +59,12 @@ class InputFile:
 
 
 class Catalogue:
-    """All inputs by source and name.
+    """All inputs by source and name: the checked content of config/data_sets.yaml (:meth:`read`).
 
-    Parameters
-    ----------
-    sources
-        The content of config/data_sets.yaml, already checked (:meth:`read` does).
-    places
-        The file that each was read from; sample tables stand beside it.
+    ``places`` has the file that each source was read from; sample tables stand beside it.
     """
 
-    def __init__(self, sources: Mapping[str, Any], places: Mapping[str, Path]) -> None:
+    def __init__(self, sources: Mapping[str, Mapping[str, Any]], places: Mapping[str, Path]) -> None:
         self.sources, self.places = sources, places
         self.where = ", ".join(dict.fromkeys(map(str, places.values())))
         self._tables: dict[str, dict[str, dict[str, str]]] = {}
@@ -85,8 +80,7 @@ class Catalogue:
         """Return the entry of one source; an unknown name is a :class:`UserError` with the known ones."""
         if name not in self.sources:
             raise UserError(f"{self.where}: unknown data set '{name}'; known are {', '.join(self.sources)}")
-        entry: Mapping[str, Any] = self.sources[name]
-        return entry
+        return self.sources[name]
 
     def files(self, source: str) -> list[InputFile]:
         """List the files that a source has once, without those of its samples."""
@@ -96,31 +90,22 @@ class Catalogue:
             for name, row in entry["files"].items()
         ]
 
-    def templates(self, source: str) -> list[InputFile]:
-        """List the files that a source has once per sample, with ``{sample}`` left in the path."""
-        rows = self.source(source).get("sample_files", {})
-        return [_input(row, f"{source}.sample_files.{name}", {}) for name, row in rows.items()]
-
-    def sample_files(self, source: str, sample: str) -> list[InputFile]:
-        """List the files of one sample of a pre-training source."""
-        fields = self.fields(source, sample)
+    def sample_files(self, source: str, sample: str | None = None) -> list[InputFile]:
+        """List the files of a sample; without one the templates, with ``{sample}`` left in the path."""
+        fields = {} if sample is None else self.fields(source, sample)
         rows = self.source(source).get("sample_files", {})
         return [_input(row, f"{source}.sample_files.{name}", fields) for name, row in rows.items()]
 
     def resolve(self, path: str) -> InputFile:
-        """Find the catalogue's row of a path under the raw folder, also through the sample templates.
-
-        Raises
-        ------
-        UserError
-            When no row of the catalogue has this path.
-        """
+        """Find the row of a path under the raw folder, or refuse it as a :class:`UserError`."""
         if path in self._files_by_path:
             return self._files_by_path[path]
-        for source in self.sources:
-            for name, sample in self._samples_of(source, path):
-                row = self.source(source)["sample_files"][name]
-                return _input(row, f"{source}.sample_files.{name}", self.fields(source, sample))
+        for source, entry in self.sources.items():
+            for name, row in entry.get("sample_files", {}).items():
+                before, _, after = map(re.escape, row["path"].partition("{sample}"))
+                match = re.fullmatch(f"{before}({entry['sample']['pattern']}){after}", path)
+                if match:
+                    return _input(row, f"{source}.sample_files.{name}", self.fields(source, match[1]))
         raise UserError(f"{path}: no row of {self.where} has this path; `celllm fetch --list` shows all")
 
     @cached_property
@@ -163,17 +148,19 @@ class Catalogue:
                     f"{path}: no such file; the catalogue names it as the table of samples"
                 ) from error
             rows = list(csv.DictReader(line for line in lines if line.strip() and not line.startswith("#")))
-            self._tables[source] = {row["sample"]: row for row in (_checked_row(path, row) for row in rows)}
+            for row in rows:
+                if set(row) != {"sample", "url", "sha256"} or None in row.values():
+                    raise UserError(
+                        f"{path}: expected the columns sample,url,sha256, got {','.join(map(str, row))}"
+                    )
+                row |= {name: value.strip() for name, value in row.items()}
+                where = f"{path}: sample {row['sample']}"
+                if row["url"] and not re.match(r"https?://\S+$", row["url"]):
+                    raise UserError(f"{where}: '{row['url']}' is not an http address")
+                if row["sha256"] and not re.fullmatch("[0-9a-f]{64}", row["sha256"]):
+                    raise UserError(f"{where}: sha256 needs 64 hexadecimal digits in lower case")
+            self._tables[source] = {row["sample"]: row for row in rows}
         return self._tables[source]
-
-    def _samples_of(self, source: str, path: str) -> Iterator[tuple[str, str]]:
-        """Yield (name, sample) for each sample template of the source that the path fits."""
-        entry = self.source(source)
-        for name, row in entry.get("sample_files", {}).items():
-            before, _, after = row["path"].partition("{sample}")
-            match = re.fullmatch(f"{re.escape(before)}({entry['sample']['pattern']}){re.escape(after)}", path)
-            if match:
-                yield name, match[1]
 
 
 def _input(row: Mapping[str, Any], key: str, fields: Mapping[str, str], wanted: bool = True) -> InputFile:
@@ -202,17 +189,6 @@ def _filled(template: str, fields: Mapping[str, str]) -> str | None:
     """Fill a template; None when one of its fields is unknown or empty."""
     wanted = [name for _, name, _, _ in Formatter().parse(template) if name]
     return template.format_map(fields) if all(fields.get(name) for name in wanted) else None
-
-
-def _checked_row(path: Path, row: dict[str, Any]) -> dict[str, str]:
-    if set(row) != {"sample", "url", "sha256"} or None in row.values():
-        raise UserError(f"{path}: expected the columns sample,url,sha256, got {','.join(map(str, row))}")
-    row = {name: value.strip() for name, value in row.items()}
-    if row["url"] and not re.match(r"https?://\S+$", row["url"]):
-        raise UserError(f"{path}: sample {row['sample']}: '{row['url']}' is not an http address")
-    if row["sha256"] and not re.fullmatch("[0-9a-f]{64}", row["sha256"]):
-        raise UserError(f"{path}: sample {row['sample']}: sha256 needs 64 hexadecimal digits in lower case")
-    return row
 
 
 def choose(catalogue: Catalogue, only: Sequence[str] = ()) -> list[str]:

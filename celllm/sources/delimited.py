@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from celllm.errors import UserError
+from celllm.errors import UserError, one_line
 from celllm.sources.archives import damage, open_bytes, open_text
 
 if TYPE_CHECKING:
@@ -87,7 +87,10 @@ def rows(
         For a file of another kind, a missing or doubled column, or a row of another number of fields.
     """
     where = where or str(source)
-    is_text = not isinstance(source, str | Path) or not _is_workbook(source)
+    is_text = True
+    if isinstance(source, str | Path):
+        with open_bytes(source) as stream:
+            is_text = stream.peek(4)[:4] != b"PK\x03\x04"
     if is_text:
         records = _text_records(source, where, delimiter, encoding)
     else:
@@ -281,11 +284,6 @@ def _places(names: Sequence[str], columns: Sequence[str], where: str | Path) -> 
     return {c: names.index(c) for c in columns}
 
 
-def _is_workbook(path: str | Path) -> bool:
-    with open_bytes(path) as stream:
-        return stream.peek(4)[:4] == b"PK\x03\x04"
-
-
 def _sheet_records(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """Rows of an Excel workbook, of the first sheet with these columns; empty cells are ""."""
     from openpyxl import load_workbook
@@ -314,11 +312,11 @@ def _sheet_records(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, li
                 yield place, fields + [""] * (len(head) - len(fields))
     except (zipfile.BadZipFile, zlib.error, ParseError, InvalidFileException, OSError, EOFError) as error:
         raise UserError(
-            f"{path}: not an Excel workbook, or a damaged one ({_detail(error)}); {AGAIN}"
+            f"{path}: not an Excel workbook, or a damaged one ({one_line(error)}); {AGAIN}"
         ) from error
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(
-            f"{path}: row {place + 1} or a part behind it cannot be read ({_detail(error)}); "
+            f"{path}: row {place + 1} or a part behind it cannot be read ({one_line(error)}); "
             "save the workbook again, or as CSV"
         ) from error
 
@@ -340,22 +338,12 @@ def _sheet_rows(sheet: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
         yield place, fields
 
 
-def _detail(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 @dataclass(frozen=True)
 class NumberTable:
     """A table of numbers with names on both sides.
 
-    Attributes
-    ----------
-    row_names, columns
-        Names of the rows and of the number columns.
-    text
-        Columns of text that stand between the row names and the numbers, by their header.
-    matrix
-        Rows x columns, CSR float32.
+    ``text`` has the columns of text between row names and numbers, by their header; ``matrix`` is rows x
+    columns, CSR float32.
     """
 
     row_names: list[str]
@@ -377,12 +365,8 @@ def read_numbers(
 
     Parameters
     ----------
-    source
-        A path, or a stream of an archive's member.
     delimiter
-        ``","`` or a tab; see :func:`rows`.
-    where
-        The file, for messages; ``source`` when not given.
+        ``","`` or a tab; see :func:`rows`, also for ``source`` and ``where``.
     count_text
         Says from the fields of the header and of the first row how many columns of text stand between row
         names and numbers.
@@ -392,61 +376,63 @@ def read_numbers(
     UserError
         For an empty text, a web page, a row of another length than the header, or a field that is no number.
     """
+    from scipy.sparse import csr_matrix
+
     where = where or str(source)
     with damage(where), open_text(source, errors="surrogateescape") as handle:
         lines, found = _table_lines(handle, where, delimiter)
-        return _collect(lines, where, found or delimiter, count_text)
-
-
-def _collect(
-    lines: Iterator[tuple[int, str]],
-    where: str | Path,
-    delimiter: str,
-    count_text: Callable[[list[str], list[str]], int],
-) -> NumberTable:
-    names: list[str] = []
-    text: list[list[str]] = []
-    first: dict[str, int] = {}
-    columns: list[NDArray[np.int32]] = []
-    values: list[NDArray[np.float32]] = []
-    header = [name.strip(_INVISIBLE) for name in _split(next(lines)[1], delimiter, f"{where}: line 1")]
-    layout, n_text = _Layout(header), 0
-    for place, line in tqdm(lines, desc=str(where), unit=" rows", disable=None):
-        label = f"{where}: line {place}"
-        fields = _split(line, delimiter, label) if '"' in line or not names else None
-        if fields is not None and not names:
-            layout = _Layout.of(header, fields)
-            n_text = count_text(layout.names, fields)
-            _check_header(layout.names, n_text + 1, where, delimiter)
-        if fields is None:
-            *labels, numbers = line.rstrip("\r\n").split(delimiter, n_text + 1)
-            n_fields = line.count(delimiter) + 1
-        else:
-            labels, quoted, n_fields = fields[: n_text + 1], fields[n_text + 1 :], len(fields)
-            if wrong := next((field for field in quoted if delimiter in field), None):
-                raise UserError(f"{label}: {_what_is_wrong(wrong)}")
-            numbers = delimiter.join(quoted)
-        if layout.open_end:
-            layout.fit(place, [""] * (n_fields - 1) + [numbers.rpartition(delimiter)[2]], where)
-            numbers = numbers.rpartition(delimiter)[0]
-        elif n_fields != len(layout.names):
-            raise wrong_width(where, place, n_fields, len(layout.names))
-        row = _numbers(numbers, delimiter, len(layout.names) - n_text - 1, label)
-        name = labels[0].strip(_INVISIBLE)
-        if not name:
-            raise UserError(f"{label} has no name in its first field; give it one or remove the line")
-        filled = np.flatnonzero(row).astype(np.int32)
-        if (before := first.setdefault(name, len(names))) != len(names) and len(filled):
-            _refuse_repeat(columns[before], values[before], filled, row[filled], f"{label}: '{name}'")
-        names.append(name)
-        text.append([field.strip(_INVISIBLE) for field in labels[1:]])
-        columns.append(filled)
-        values.append(row[filled])
-    if not names:
-        raise UserError(f"{where}: a header and no rows; {AGAIN}")
-    labels_of = {name: [t[i] for t in text] for i, name in enumerate(layout.names[1 : n_text + 1])}
-    number_columns = layout.names[n_text + 1 :]
-    return NumberTable(names, number_columns, labels_of, _matrix(columns, values, len(number_columns)))
+        delimiter = found or delimiter
+        names: list[str] = []
+        text: list[list[str]] = []
+        first: dict[str, int] = {}
+        columns: list[NDArray[np.int32]] = []
+        values: list[NDArray[np.float32]] = []
+        header = [name.strip(_INVISIBLE) for name in _split(next(lines)[1], delimiter, f"{where}: line 1")]
+        layout, n_text = _Layout(header), 0
+        for place, line in tqdm(lines, desc=str(where), unit=" rows", disable=None):
+            label = f"{where}: line {place}"
+            fields = _split(line, delimiter, label) if '"' in line or not names else None
+            if fields is not None and not names:
+                layout = _Layout.of(header, fields)
+                n_text = count_text(layout.names, fields)
+                _check_header(layout.names, n_text + 1, where, delimiter)
+            if fields is None:
+                *labels, numbers = line.rstrip("\r\n").split(delimiter, n_text + 1)
+                n_fields = line.count(delimiter) + 1
+            else:
+                labels, quoted, n_fields = fields[: n_text + 1], fields[n_text + 1 :], len(fields)
+                if wrong := next((field for field in quoted if delimiter in field), None):
+                    raise UserError(f"{label}: {_what_is_wrong(wrong)}")
+                numbers = delimiter.join(quoted)
+            if layout.open_end:
+                layout.fit(place, [""] * (n_fields - 1) + [numbers.rpartition(delimiter)[2]], where)
+                numbers = numbers.rpartition(delimiter)[0]
+            elif n_fields != len(layout.names):
+                raise wrong_width(where, place, n_fields, len(layout.names))
+            row = _numbers(numbers, delimiter, len(layout.names) - n_text - 1, label)
+            name = labels[0].strip(_INVISIBLE)
+            if not name:
+                raise UserError(f"{label} has no name in its first field; give it one or remove the line")
+            filled = np.flatnonzero(row).astype(np.int32)
+            before = first.setdefault(name, len(names))
+            repeats = before < len(names) and len(filled) > 0 and np.array_equal(columns[before], filled)
+            if repeats and np.array_equal(values[before], row[filled]):
+                what = f"{label}: '{name}' appears twice with the same numbers"
+                if len(filled) > 2:  # one or two can be equal by chance
+                    raise UserError(f"{what}; remove one of the two lines")
+                log.warning(what)
+            names.append(name)
+            text.append([field.strip(_INVISIBLE) for field in labels[1:]])
+            columns.append(filled)
+            values.append(row[filled])
+        if not names:
+            raise UserError(f"{where}: a header and no rows; {AGAIN}")
+        labels_of = {name: [t[i] for t in text] for i, name in enumerate(layout.names[1 : n_text + 1])}
+        number_columns = layout.names[n_text + 1 :]
+        pointers = np.concatenate([[0], np.cumsum([len(c) for c in columns])])
+        parts = (np.concatenate(values), np.concatenate(columns), pointers)
+        matrix = csr_matrix(parts, shape=(len(names), len(number_columns)))
+        return NumberTable(names, number_columns, labels_of, matrix)
 
 
 def _check_header(names: Sequence[str], n_labels: int, where: str | Path, delimiter: str) -> None:
@@ -463,21 +449,6 @@ def _check_header(names: Sequence[str], n_labels: int, where: str | Path, delimi
         raise UserError(
             f"{where}: line 1 holds numbers, expected names of the columns; is the header missing?"
         )
-
-
-def _refuse_repeat(
-    columns: NDArray[np.int32],
-    values: NDArray[np.float32],
-    new_columns: NDArray[np.int32],
-    new_values: NDArray[np.float32],
-    what: str,
-) -> None:
-    """Names may repeat, but not with all their numbers; one or two can be equal by chance."""
-    if not np.array_equal(columns, new_columns) or not np.array_equal(values, new_values):
-        return
-    if len(columns) > 2:
-        raise UserError(f"{what} appears twice with the same numbers; remove one of the two lines")
-    log.warning("%s appears twice with the same numbers", what)
 
 
 def _numbers(text: str, delimiter: str, n_expected: int, where: str) -> NDArray[np.float32]:
@@ -513,17 +484,6 @@ def _what_is_wrong(field: str) -> str:
             f"'{field}' has a decimal or thousands comma; write numbers with a point and without separators"
         )
     return f"'{field}' is not a number"
-
-
-def _matrix(
-    columns: list[NDArray[np.int32]], values: list[NDArray[np.float32]], n_columns: int
-) -> "csr_matrix":
-    from scipy.sparse import csr_matrix
-
-    pointers = np.concatenate([[0], np.cumsum([len(c) for c in columns])])
-    return csr_matrix(
-        (np.concatenate(values), np.concatenate(columns), pointers), shape=(len(columns), n_columns)
-    )
 
 
 def first_repeat(names: Collection[str]) -> str | None:

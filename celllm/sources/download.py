@@ -6,11 +6,8 @@ import re
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial as bind
 from pathlib import Path
-from typing import IO, Any
 from urllib.parse import urlsplit
 
 import requests
@@ -20,7 +17,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util.retry import Retry
 
 from celllm import __version__
-from celllm.errors import FAULTS, UserError
+from celllm.errors import FAULTS, UserError, one_line
 from celllm.io import sha256
 from celllm.sources import archives
 from celllm.sources.catalogue import Content, InputFile
@@ -170,10 +167,14 @@ def _transfer(
     session: requests.Session, url: str, file: InputFile, partial: Path, patience: Patience
 ) -> None:
     """Send one request and store what it brings; raise Broken when that is not the end of the file."""
-    part, start = _resumable(url, file, partial)
+    part, start, wanted = Part.read(partial), 0, {}
+    # Without a validator or a checksum nothing vouches for the version of what is there.
+    if part is not None and part.url == url and (part.validator or file.sha256):
+        start = _size(partial)
+        wanted = {"Range": f"bytes={start}-"} | ({"If-Range": part.validator} if part.validator else {})
     limits = (patience.connect, patience.silence)
     try:
-        with session.get(url, headers=_range(part, start), stream=True, timeout=limits) as response:
+        with session.get(url, headers=wanted if start else {}, stream=True, timeout=limits) as response:
             if start and response.status_code == requests.codes.requested_range_not_satisfiable:
                 forget(partial)
                 raise Broken("the server has another version of it")
@@ -193,20 +194,6 @@ def _transfer(
         raise Refused(f"no connection ({_reason(error)})") from error
     except requests.exceptions.RequestException as error:
         raise Refused(_reason(error)) from error
-
-
-def _resumable(url: str, file: InputFile, partial: Path) -> tuple[Part | None, int]:
-    """Return the note and the size to go on from; 0 when nothing vouches for the version of what is there."""
-    part = Part.read(partial)
-    if part is None or part.url != url or not (part.validator or file.sha256):
-        return None, 0
-    return part, _size(partial)
-
-
-def _range(part: Part | None, start: int) -> dict[str, str]:
-    if part is None or not start:
-        return {}
-    return {"Range": f"bytes={start}-"} | ({"If-Range": part.validator} if part.validator else {})
 
 
 def _accept(response: requests.Response, start: int) -> int:
@@ -256,18 +243,13 @@ def _store(response: requests.Response, file: InputFile, partial: Path, part: Pa
             for chunk in response.raw.stream(CHUNK, decode_content=False):
                 if handle.tell() + len(chunk) > most:
                     raise WrongContent(f"sent more than {most:,} bytes")
-                _write(handle, chunk, file)
+                handle.write(chunk)
                 bar.update(len(chunk))
         except HTTPError as error:
             raise Broken(f"the transfer broke off at {handle.tell():,} bytes ({_reason(error)})") from error
-
-
-def _write(handle: IO[bytes], chunk: bytes, file: InputFile) -> None:
-    try:
-        handle.write(chunk)
-    except OSError as error:
-        said = FAULTS.get(error.errno or 0, f"cannot be written ({error.strerror})")
-        raise UserError(f"{file.path}: {said}") from error
+        except OSError as error:  # of the disk; those of the network are HTTPErrors here
+            said = FAULTS.get(error.errno or 0, f"cannot be written ({error.strerror})")
+            raise UserError(f"{file.path}: {said}") from error
 
 
 def _check_end(file: InputFile, part: Part, partial: Path, declared_html: bool) -> None:
@@ -290,15 +272,17 @@ def check_start(content: Content, start: bytes, declared_html: bool = False) -> 
 
     A page instead of the file is the commonest answer of a server in trouble, often with status 200.
     """
+    head = re.sub(rb"^(\xef\xbb\xbf|\s|<!--.*?-->|<\?xml.*?\?>)+", b"", start[:4096], flags=re.DOTALL)
+    is_html = re.match(rb"<(!doctype\s+html|html|head|body|script|meta)\b", head, flags=re.IGNORECASE)
     gzipped = start.startswith(b"\x1f\x8b")
     text = content == "text" or (content == "text_or_gzip" and not gzipped)
-    if content != "html" and (_is_html(start) or (text and declared_html)):
+    if content != "html" and (is_html or (text and declared_html)):
         raise WrongContent("sent an HTML page instead of the file")
     if text and b"\0" in start[:1024]:
         raise WrongContent("sent something that is not text")
     if content == "gzip" and not gzipped:
         raise WrongContent("sent something that is not gzip-compressed")
-    if content == "rdata" and not start.startswith(_RDATA):
+    if content == "rdata" and not start.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"RDX")):
         raise WrongContent("sent something that is not an RData file")
     if content == "tar" and start[257:262] != b"ustar":
         raise WrongContent("sent something that is not a tar archive")
@@ -308,21 +292,14 @@ def check_start(content: Content, start: bytes, declared_html: bool = False) -> 
         raise WrongContent("sent something that is not an Excel file")
 
 
-_RDATA = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"RDX")
-
-
-def _is_html(start: bytes) -> bool:
-    head = re.sub(rb"^(\xef\xbb\xbf|\s|<!--.*?-->|<\?xml.*?\?>)+", b"", start[:4096], flags=re.DOTALL)
-    return bool(re.match(rb"<(!doctype\s+html|html|head|body|script|meta)\b", head, flags=re.IGNORECASE))
-
-
 def check_whole(content: Content, path: Path) -> None:
     """Read a compressed file or archive to its end; raise :class:`WrongContent` when it is not whole."""
     if _size(path) == 0:
         raise WrongContent("sent an empty file")
     try:
         if content == "tar":
-            _exhaust(archives.members(path))
+            for _ in archives.members(path):
+                pass
         elif content == "excel":
             with zipfile.ZipFile(path) as archive:
                 if archive.testzip() is not None:
@@ -331,7 +308,8 @@ def check_whole(content: Content, path: Path) -> None:
             _check_hdf5(path)
         elif content != "text":
             with archives.open_bytes(path) as stream:
-                _exhaust(iter(bind(stream.read, CHUNK), b""))
+                while stream.read(CHUNK):
+                    pass
     except (UserError, zipfile.BadZipFile) as error:
         raise WrongContent("sent a truncated or damaged file") from error
 
@@ -350,11 +328,6 @@ def _check_hdf5(path: Path) -> None:
         raise WrongContent("sent a truncated or damaged file") from error
 
 
-def _exhaust(items: Iterator[Any]) -> None:
-    for _ in items:
-        pass
-
-
 def _reason(error: BaseException) -> str:
     """Return the innermost cause in a few words."""
     while True:
@@ -363,7 +336,7 @@ def _reason(error: BaseException) -> str:
         if not isinstance(inner, BaseException):
             break
         error = inner
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return one_line(error)[:200]
 
 
 def _size(path: Path) -> int:

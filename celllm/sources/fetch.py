@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,6 +23,7 @@ from celllm.sources.download import (
 from celllm.sources.lock import LOCKS, DataLock, Entry, held
 from celllm.sources.samples import list_samples
 
+_AGAIN = "delete the file to fetch it again"
 PARTIAL = ".partial"
 """Folder of half-fetched files under the raw folder; nothing half-written stands under its final name."""
 
@@ -90,7 +91,7 @@ def fetch(
     Raises
     ------
     UserError
-        In one line: unknown path, no address, no connection, wrong content, a file that has changed.
+        For an unknown path, no address, no connection, wrong content, or a file that has changed.
     """
     file = Catalogue.read(catalogue).resolve(path)
     return _bring(file, Store.of(raw, mirror, offline, lock, patience))
@@ -100,32 +101,24 @@ def _bring(file: InputFile, store: Store) -> Path:
     """Fetch or check one file, alone among all processes that use this raw folder."""
     place = store.place(file)
     with held(store.raw / LOCKS / f"{file.path}.lock", waiting_for=f"another process fetching {file.path}"):
-        entry = _entry(file, place, store)
-        if file.local is not None:
-            _from_local(file, file.local, place, entry, store)
-        elif store.mirror is not None:
-            _from_mirror(file, place, entry, store, store.mirror)
+        entry = store.lock.read().get(file.path)
+        # A mirror's stand-in and the real file are never taken for one another.
+        is_mirrored = entry is not None and entry.url.startswith("mirror:")
+        if entry and file.local is None and is_mirrored != (store.mirror is not None):
+            if place.exists() and is_mirrored:
+                raise UserError(f"{place}: came from a mirror; use another raw folder for downloads")
+            if place.exists():
+                raise UserError(
+                    f"{place}: did not come from a mirror; use another raw folder for files of a mirror"
+                )
+            entry = None
+        if file.local is not None or store.mirror is not None:
+            _copy(file, place, entry, store)
         elif place.exists():
             _verify(file, place, entry, store)
         else:
             _from_server(file, place, entry, store)
     return place
-
-
-def _entry(file: InputFile, place: Path, store: Store) -> Entry | None:
-    """Return what data.lock has; a mirror's stand-in and the real file are never taken for one another."""
-    entry = store.lock.read().get(file.path)
-    if (
-        entry is None
-        or file.local is not None
-        or entry.url.startswith("mirror:") == (store.mirror is not None)
-    ):
-        return entry
-    if not place.exists():
-        return None
-    if store.mirror is None:
-        raise UserError(f"{place}: came from a mirror; use another raw folder for downloads")
-    raise UserError(f"{place}: did not come from a mirror; use another raw folder for files of a mirror")
 
 
 def _verify(file: InputFile, place: Path, entry: Entry | None, store: Store) -> None:
@@ -142,9 +135,6 @@ def _verify(file: InputFile, place: Path, entry: Entry | None, store: Store) -> 
         raise UserError(f"{place}: sha256 is {found.sha256}, {store.lock.path} has {entry.sha256}; {_AGAIN}")
 
 
-_AGAIN = "delete the file to fetch it again"
-
-
 def _look_at(file: InputFile, place: Path) -> None:
     """Refuse a file put there by hand that is plainly not what its name says."""
     try:
@@ -156,34 +146,28 @@ def _look_at(file: InputFile, place: Path) -> None:
         raise UserError(f"{place}: is {what}; put the right file there ({file.key})") from error
 
 
-def _from_mirror(file: InputFile, place: Path, entry: Entry | None, store: Store, mirror: Path) -> None:
-    """Copy from the mirror unless the same file is there already; the mirror's own checksums are held to."""
-    origin = mirror / file.path
-    if not origin.is_file():
-        raise UserError(
-            f"mirror {mirror}: {file.path} is not there ({file.key}); add it, or run without the mirror"
-        )
-    found = Entry.of(origin, f"mirror:{file.path}")
-    expected = checksums(mirror).get(file.path)
+def _copy(file: InputFile, place: Path, entry: Entry | None, store: Store) -> None:
+    """Copy a file of the user's, or of the mirror, unless the same is there; a changed one is taken anew."""
+    expected = None
+    if file.local is not None:
+        origin, url = Path(file.local), f"local:{file.local}"
+        if not origin.is_file():
+            raise UserError(f"{file.local}: no such file ({file.key}); mend its path there")
+    else:
+        mirror = Path(store.mirror or "")
+        origin, url = mirror / file.path, f"mirror:{file.path}"
+        if not origin.is_file():
+            raise UserError(
+                f"mirror {mirror}: {file.path} is not there ({file.key}); add it, or run without the mirror"
+            )
+        expected = checksums(mirror).get(file.path)
+    found = Entry.of(origin, url)
     if expected is None:
         _look_at(file, origin)
     elif found.sha256 != expected:
         raise UserError(
             f"{origin}: sha256 is {found.sha256}, SHA256SUMS of the mirror has {expected}; copy it again"
         )
-    if not place.exists() or sha256(place) != found.sha256:
-        with atomic(place) as partial:
-            shutil.copyfile(origin, partial)
-    if entry is None or entry.sha256 != found.sha256:
-        store.lock.write(file.path, found)
-
-
-def _from_local(file: InputFile, origin: str, place: Path, entry: Entry | None, store: Store) -> None:
-    """Copy a file of the user's; a changed one is taken anew, for it is the user's to change."""
-    if not Path(origin).is_file():
-        raise UserError(f"{origin}: no such file ({file.key}); mend its path there")
-    _look_at(file, Path(origin))
-    found = Entry.of(Path(origin), f"local:{origin}")
     if not place.exists() or sha256(place) != found.sha256:
         with atomic(place) as partial:
             shutil.copyfile(origin, partial)
@@ -216,40 +200,28 @@ def _from_server(file: InputFile, place: Path, entry: Entry | None, store: Store
     partial = store.raw / PARTIAL / file.path
     failures = []
     for url in file.urls:
+        host = urlsplit(url).netloc
         try:
-            final = _from_address(url, file, partial, store)
+            with held(store.raw / LOCKS / f"{host}.host", waiting_for=f"another download from {host}"):
+                log.info("%s: from %s", file.path, url)
+                final = download(url, file, partial, store.patience)
         except Refused as error:
             log.info("%s: %s: %s", file.path, url, error)
             failures.append(f"{url}: {error}")
             continue
-        return _settle(url, final, file, partial, place, entry, store)
+        found = Entry.of(partial, url, "" if final == url else final)
+        if entry is not None and found.sha256 != entry.sha256:
+            forget(partial)
+            raise UserError(
+                f"{file.path}: sha256 of {url} is {found.sha256}, {store.lock.path} has {entry.sha256} of "
+                f"{entry.date}: the publisher changed it; to accept the new file remove its entry there"
+            )
+        if entry is None:
+            store.lock.write(file.path, found)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial.replace(place)
+        return forget(partial)
     raise UserError(f"{file.path}: not fetched: {'; '.join(failures)} ({file.key})")
-
-
-def _from_address(url: str, file: InputFile, partial: Path, store: Store) -> str:
-    """Download while no other process takes anything from the same host."""
-    host = urlsplit(url).netloc
-    with held(store.raw / LOCKS / f"{host}.host", waiting_for=f"another download from {host}"):
-        log.info("%s: from %s", file.path, url)
-        return download(url, file, partial, store.patience)
-
-
-def _settle(
-    url: str, final: str, file: InputFile, partial: Path, place: Path, entry: Entry | None, store: Store
-) -> None:
-    """Lock a complete download and give it its name."""
-    found = Entry.of(partial, url, "" if final == url else final)
-    if entry is not None and found.sha256 != entry.sha256:
-        forget(partial)
-        raise UserError(
-            f"{file.path}: sha256 of {url} is {found.sha256}, {store.lock.path} has {entry.sha256} of "
-            f"{entry.date}: the publisher changed it; to accept the new file remove its entry there"
-        )
-    if entry is None:
-        store.lock.write(file.path, found)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    partial.replace(place)
-    forget(partial)
 
 
 @dataclass(frozen=True)
@@ -281,27 +253,15 @@ def overview(catalogue: Catalogue, store: Store, only: Sequence[str] = ()) -> li
     locked = store.lock.read()
     lines = []
     for source in choose(catalogue, only):
-        lines += [Standing(file, _state(file, store, locked)) for file in catalogue.files(source)]
-        lines += [Standing(file, _state_of_samples(file, store)) for file in catalogue.templates(source)]
+        for file in catalogue.files(source):
+            state = "missing" if file.urls else "user-supplied"
+            if store.place(file).exists():
+                state = "locked" if file.path in locked else "present"
+            lines.append(Standing(file, state))
+        for file in catalogue.sample_files(source):
+            n_there = len(list(store.raw.glob(file.path.replace("{sample}", "*"))))
+            lines.append(Standing(file, f"{n_there} present"))
     return lines
-
-
-def _state(file: InputFile, store: Store, locked: Iterable[str]) -> str:
-    if store.place(file).exists():
-        return "locked" if file.path in locked else "present"
-    return "missing" if file.urls else "user-supplied"
-
-
-def _state_of_samples(file: InputFile, store: Store) -> str:
-    return f"{len(list(store.raw.glob(file.path.replace('{sample}', '*'))))} present"
-
-
-def table(lines: Sequence[Standing]) -> str:
-    """Write the overview as a text table: path, size, state, origin."""
-    rows = [(s.file.path, f"{s.file.bytes:,}" if s.file.bytes else "?", s.state, s.origin) for s in lines]
-    rows = [("path", "bytes", "state", "from"), *rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    return "\n".join(f"{p:<{widths[0]}}  {b:>{widths[1]}}  {s:<{widths[2]}}  {o}" for p, b, s, o in rows)
 
 
 def run_fetch(
@@ -346,23 +306,42 @@ def run_fetch(
     """
     read, store = Catalogue.read(catalogue), Store.of(raw, mirror, offline, lock)
     if list_ or dry_run:
-        print(table([s for s in overview(read, store, only) if list_ or not s.is_there]))
-    elif path:
-        _tell(_failures([read.resolve(one) for one in path], store))
+        lines = [s for s in overview(read, store, only) if list_ or not s.is_there]
+        rows = [(s.file.path, f"{s.file.bytes:,}" if s.file.bytes else "?", s.state, s.origin) for s in lines]
+        rows = [("path", "bytes", "state", "from"), *rows]
+        a, b, c = (max(len(row[i]) for row in rows) for i in range(3))
+        print(
+            *(f"{p:<{a}}  {size:>{b}}  {state:<{c}}  {origin}" for p, size, state, origin in rows), sep="\n"
+        )
+        return
+    if path:
+        failures = _failures([read.resolve(one) for one in path], store)
     else:
-        _tell([failure for source in choose(read, only) for failure in _bring_source(read, source, store)])
+        failures = [
+            failure for source in choose(read, only) for failure in _bring_source(read, source, store)
+        ]
+    if len(failures) == 1:
+        raise UserError(failures[0])
+    for failure in failures:
+        log.error(failure)
+    if failures:
+        raise UserError(f"{len(failures)} files were not fetched; the lines above say why, one each")
 
 
 def _bring_source(catalogue: Catalogue, source: str, store: Store) -> list[str]:
     """Bring the files of a source, then those of the samples that its own files list; return what failed."""
     failures = _failures([file for file in catalogue.files(source) if file.wanted], store)
-    if failures or not catalogue.templates(source):
+    if failures or not catalogue.sample_files(source):
         return failures
+    files = {file.name: store.place(file) for file in catalogue.files(source)}
+    options = dict(catalogue.source(source)["options"])
+    if store.mirror is not None:
+        options["samples"] = "mirrored"
     try:
-        samples = _samples(catalogue, source, store)
+        samples = list_samples(catalogue, source, files, options, store.mirror)["sample"]
     except UserError as error:
         return [str(error)]
-    return _failures([file for name in samples for file in catalogue.sample_files(source, name)], store)
+    return _failures([file for name in samples for file in catalogue.sample_files(source, str(name))], store)
 
 
 def _failures(files: Sequence[InputFile], store: Store) -> list[str]:
@@ -373,21 +352,3 @@ def _failures(files: Sequence[InputFile], store: Store) -> list[str]:
         except UserError as error:
             failures.append(str(error))
     return failures
-
-
-def _samples(catalogue: Catalogue, source: str, store: Store) -> list[str]:
-    """Names of the samples that the options choose; of a mirror all that it holds."""
-    files = {file.name: store.place(file) for file in catalogue.files(source)}
-    options = dict(catalogue.source(source)["options"])
-    if store.mirror is not None:
-        options["samples"] = "mirrored"
-    return [str(name) for name in list_samples(catalogue, source, files, options, store.mirror)["sample"]]
-
-
-def _tell(failures: Sequence[str]) -> None:
-    if len(failures) == 1:
-        raise UserError(failures[0])
-    for failure in failures:
-        log.error(failure)
-    if failures:
-        raise UserError(f"{len(failures)} files were not fetched; the lines above say why, one each")

@@ -69,10 +69,8 @@ def verified(path: str | Path, what: str = "") -> Path:
 
     Parameters
     ----------
-    path
-        The file.
     what
-        What it is, for the message when it is missing.
+        What the file is, for the message when it is missing.
 
     Raises
     ------
@@ -119,30 +117,22 @@ def held(path: Path, waiting_for: str | None = None) -> Iterator[None]:
     UserError
         When the file system knows no locks.
     """
-    handle = _opened(path)
     try:
-        _lock(handle, path, waiting_for)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); use another raw folder") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting_for:
+                log.info("waiting for %s", waiting_for)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            raise UserError(
+                f"{path}: cannot be locked ({error.strerror}); use a raw folder on another disk"
+            ) from error
         yield
     finally:
         os.close(handle)
-
-
-def _opened(path: Path) -> int:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); use another raw folder") from error
-
-
-def _lock(handle: int, path: Path, waiting_for: str | None) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        if waiting_for:
-            log.info("waiting for %s", waiting_for)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be locked ({error.strerror}); use a raw folder on another disk"
-        ) from error

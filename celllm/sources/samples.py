@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 COLUMNS = ("sample", "tumour", "n_cells_expected", "sra", "srs", "tissue", "protocol", "kind")
 """``tumour`` 0 or 1; ``n_cells_expected`` by the source's own table; ``kind`` its flag or sample type."""
 
-_NAMES = {"n_cells": "n_cells_expected", "flag": "kind", "sample_type": "kind"}
-
 log = logging.getLogger(__name__)
 
 
@@ -66,10 +64,8 @@ def list_samples(
     ----------
     catalogue
         Templates of the samples' files, and the table of addresses where the source has one.
-    source
-        Name of the source.
     files
-        Its files by their names in the catalogue.
+        Files of the source by their names in the catalogue.
     options
         Options of its reader; ``samples`` is ``all``, ``mirrored`` (those whose matrix is in the mirror), a
         number (so many of all, evenly spread) or a list of names. ``all`` of a source whose addresses stand
@@ -86,18 +82,25 @@ def list_samples(
     UserError
         For a source without samples, an unknown sample, or no sample at all.
     """
-    catalogue.source(source)
-    if not catalogue.templates(source):
+    entry = catalogue.source(source)
+    if not entry.get("sample_files"):
         raise UserError(
             f"{source}: has no samples; pre-training sources have sample_files in {catalogue.where}"
         )
-    reader = importlib.import_module(f"celllm.cells.readers.{catalogue.source(source).get('reader', source)}")
+    reader = importlib.import_module(f"celllm.cells.readers.{entry.get('reader', source)}")
     chosen = as_settings(reader.Options, options, f"options of {source}")
     table = reader.sample_table({name: verified(path) for name, path in files.items()}, chosen)
     wanted = "all" if isinstance(chosen.samples, int) else chosen.samples
     names = _chosen(catalogue, source, wanted, Path(mirror) if mirror else None)
     if names is not None:
-        _check_known(source, wanted, names, table.index)
+        unknown = [name for name in names if name not in table.index]
+        if unknown and not isinstance(wanted, str):
+            raise UserError(
+                f"options of {source}.samples: '{unknown[0]}' is none of its {len(table)} samples"
+            )
+        if unknown:  # a mirror may hold others: of another species, of later projects
+            n, example = len(unknown), unknown[0]
+            log.info("%s: %d samples are left out by its table or options, such as %s", source, n, example)
         table = table[table.index.isin(names)]
     if isinstance(chosen.samples, int) and chosen.samples < len(table):
         table = table.iloc[[n * len(table) // chosen.samples for n in range(chosen.samples)]]
@@ -105,7 +108,10 @@ def list_samples(
         catalogue.fields(source, str(name))  # parts of paths and commands: names must fit the pattern
     if table.empty:
         raise UserError(f"{source}: no sample is left by its options (samples: {chosen.samples})")
-    return _tidy(table)
+    names_here = {"n_cells": "n_cells_expected", "flag": "kind", "sample_type": "kind"}
+    tidy = table.rename(columns=names_here).rename_axis("sample").reset_index()
+    tidy["tumour"] = tidy["tumour"].astype(int)
+    return tidy.reindex(columns=list(COLUMNS)).fillna("")
 
 
 def _chosen(
@@ -121,21 +127,8 @@ def _chosen(
         raise UserError(
             f"options of {source}.samples: expected all, mirrored, a number or names, got '{samples}'"
         )
-    return _tabled(catalogue, source) if has_table else None
-
-
-def _mirrored(catalogue: Catalogue, source: str, mirror: Path | None) -> list[str]:
-    if mirror is None:
-        raise UserError(f"options of {source}.samples: 'mirrored' needs a mirror; set one, or samples: all")
-    matrix = next(file.path for file in catalogue.templates(source) if file.name == "matrix")
-    before, _, after = matrix.partition("{sample}")
-    found = sorted(str(path.relative_to(mirror)) for path in mirror.glob(f"{before}*{after}"))
-    if not found:
-        raise UserError(f"mirror {mirror}: holds no file {before}<sample>{after}")
-    return [name.removeprefix(before).removesuffix(after) for name in found]
-
-
-def _tabled(catalogue: Catalogue, source: str) -> list[str]:
+    if not has_table:
+        return None
     names = list(catalogue.table(source))
     if not names:
         where = catalogue.places[source].parent / catalogue.source(source)["sample"]["table"]
@@ -143,24 +136,12 @@ def _tabled(catalogue: Catalogue, source: str) -> list[str]:
     return names
 
 
-def _check_known(
-    source: str, samples: str | Sequence[str], names: Sequence[str], known: "pd.Index[str]"
-) -> None:
-    """Refuse unknown names that a user wrote; a mirror may hold others (another species, later projects)."""
-    unknown = [name for name in names if name not in known]
-    if unknown and not isinstance(samples, str):
-        raise UserError(f"options of {source}.samples: '{unknown[0]}' is none of its {len(known)} samples")
-    if unknown:
-        log.info(
-            "%s: %d samples are left out by its table or options, such as %s",
-            source,
-            len(unknown),
-            unknown[0],
-        )
-
-
-def _tidy(table: "pd.DataFrame") -> "pd.DataFrame":
-    """Put the reader's table into the columns of the hand-over."""
-    tidy = table.rename(columns=_NAMES).rename_axis("sample").reset_index()
-    tidy["tumour"] = tidy["tumour"].astype(int)
-    return tidy.reindex(columns=list(COLUMNS)).fillna("")
+def _mirrored(catalogue: Catalogue, source: str, mirror: Path | None) -> list[str]:
+    if mirror is None:
+        raise UserError(f"options of {source}.samples: 'mirrored' needs a mirror; set one, or samples: all")
+    matrix = next(file.path for file in catalogue.sample_files(source) if file.name == "matrix")
+    before, _, after = matrix.partition("{sample}")
+    found = sorted(str(path.relative_to(mirror)) for path in mirror.glob(f"{before}*{after}"))
+    if not found:
+        raise UserError(f"mirror {mirror}: holds no file {before}<sample>{after}")
+    return [name.removeprefix(before).removesuffix(after) for name in found]

@@ -150,7 +150,7 @@ def test_every_row_of_the_catalogue_has_its_file_in_the_mirror(mirror: Path, tmp
     for source in catalogue.sources:
         for file in (file for file in catalogue.files(source) if file.wanted):
             assert fetch(file.path, catalogue, tmp_path, mirror=mirror).stat().st_size > 0
-        for file in catalogue.templates(source):
+        for file in catalogue.sample_files(source):
             assert list(mirror.glob(file.path.replace("{sample}", "*"))), file.path
 
 
