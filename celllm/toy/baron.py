@@ -4,15 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from celllm.toy.biology import (
-    Biology,
-    barcodes,
-    batch_effect,
-    draw_counts,
-    draw_depth,
-    stream,
-    typed_activities,
-)
+from celllm.toy.biology import Biology, barcodes, cell_activities, draw_counts, stream
 from celllm.toy.packing import ToyFile, gzipped, table, tarred
 from celllm.toy.symbols import OLD_NAME
 
@@ -37,10 +29,6 @@ DONORS = {  # share of the cells
     "GSM2230759_human3": 0.35,
     "GSM2230760_human4": 0.15,
 }
-MICE = ("GSM2230761_mouse1", "GSM2230762_mouse2")
-
-# Genes that the toy file lists under two names at once: the reader has to sum them.
-_TWICE = {"PKM": "PKM2", "SEPTIN7": "CDC10"}
 
 
 def baron_files(biology: Biology, seed: int) -> list[ToyFile]:
@@ -51,35 +39,23 @@ def baron_files(biology: Biology, seed: int) -> list[ToyFile]:
     members = {}
     for donor in DONORS:
         mine = labels[donors == donor].tolist()
-        t_cells = ["t_cell"] if donor.endswith(("human1", "human3")) else []
-        members[f"{donor}_umifm_counts.csv.gz"] = _human(biology, donor, [*mine, *t_cells], rng)
-    for mouse in MICE:
-        members[f"{mouse}_umifm_counts.csv.gz"] = _mouse(biology, mouse, rng)
-    archive = ToyFile(
-        "baron/GSE84133_RAW.tar", tarred(members), "generated", "GEO GSE84133, supplementary archive"
-    )
-    return [archive]
-
-
-def _human(biology: Biology, donor: str, labels: Sequence[str], rng: np.random.Generator) -> bytes:
-    types = ["CD4 T cells" if label == "t_cell" else CLASSES[label][0] for label in labels]
-    activities = typed_activities(biology, types, rng)
-    depth = draw_depth(len(types), 1500, rng)
-    counts = draw_counts(biology, activities, depth, batch_effect(biology, rng), rng).toarray()
-    symbols = [OLD_NAME.get(symbol, symbol) for symbol in biology.symbols]
-    for symbol, second in _TWICE.items():
-        column = biology.symbols.index(symbol)
-        part = rng.binomial(counts[:, column], 0.5)
-        counts[:, column] -= part
-        counts, symbols = np.column_stack([counts, part]), [*symbols, second]
-    order = np.argsort(symbols)
-    return _member(donor, labels, [symbols[i] for i in order], counts[:, order], rng)
-
-
-def _mouse(biology: Biology, mouse: str, rng: np.random.Generator) -> bytes:
-    """Five cells of noise: the reader has to pass over these members."""
-    symbols = [symbol.capitalize() for symbol in biology.symbols[:100]]
-    return _member(mouse, ["beta"] * 5, symbols, rng.poisson(1.5, (5, len(symbols))), rng)
+        mine += ["t_cell"] if donor.endswith(("human1", "human3")) else []
+        types = ["CD4 T cells" if label == "t_cell" else CLASSES[label][0] for label in mine]
+        counts = draw_counts(biology, cell_activities(biology, types, rng), 1500, rng).toarray()
+        symbols = [OLD_NAME.get(symbol, symbol) for symbol in biology.symbols]
+        # Genes that are listed under two names at once: the reader has to sum them
+        for symbol, second in {"PKM": "PKM2", "SEPTIN7": "CDC10"}.items():
+            column = biology.symbols.index(symbol)
+            part = rng.binomial(counts[:, column], 0.5)
+            counts[:, column] -= part
+            counts, symbols = np.column_stack([counts, part]), [*symbols, second]
+        order = np.argsort(symbols)
+        members[donor] = _member(donor, mine, [symbols[i] for i in order], counts[:, order], rng)
+    for mouse in ("GSM2230761_mouse1", "GSM2230762_mouse2"):  # noise, which the reader has to pass over
+        symbols = [symbol.capitalize() for symbol in biology.symbols[:100]]
+        members[mouse] = _member(mouse, ["beta"] * 5, symbols, rng.poisson(1.5, (5, len(symbols))), rng)
+    archive = tarred({f"{sample}_umifm_counts.csv.gz": content for sample, content in members.items()})
+    return [ToyFile("baron/GSE84133_RAW.tar", archive, "GEO GSE84133, supplementary archive")]
 
 
 def _member(

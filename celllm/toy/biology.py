@@ -64,12 +64,12 @@ class Biology:
         return np.tile(row, (n, 1))
 
 
+_TODAY = {old: new for new, old in OLD_NAME.items()} | {"SELT": "SELENOT"}
+
+
 def approved(symbol: str) -> str:
     """The symbol of today for one that older tables use."""
     return _TODAY.get(symbol, symbol)
-
-
-_TODAY = {old: new for new, old in OLD_NAME.items()} | {"SELT": "SELENOT"}
 
 
 def real_gene_names() -> tuple[str, ...]:
@@ -93,10 +93,18 @@ def build_biology(seed: int) -> Biology:
     place = {symbol: i for i, symbol in enumerate(symbols)}
     baseline = rng.normal(-0.7, 1.1, len(symbols))
     loadings = np.zeros((len(PROGRAMMES), len(symbols)))
+    # Everyday programmes vary gently; responses change a gene threefold, cell types thirtyfold
     for row, (name, genes) in zip(loadings, PROGRAMMES.items(), strict=True):
-        where = [place[gene] for gene in genes]
-        row[where] = _loadings(name, len(where), rng)
-        baseline[where] = _baseline(name, len(where), rng)
+        where, n = [place[gene] for gene in genes], len(genes)
+        if name in EVERYDAY:
+            row[where] = rng.uniform(0.15, 0.45, n)
+            baseline[where] = rng.normal(EVERYDAY[name], 0.7, n)
+        elif name in RESPONSES:
+            row[where] = np.clip(rng.normal(1.1, 0.35, n), 0.3, None)
+            baseline[where] = rng.normal(-1.0, 0.8, n)
+        else:
+            row[where] = np.clip(rng.normal(3.5, 0.6, n), 1.0, None)
+            baseline[where] = rng.normal(-2.2, 0.8, n)
     # Two of three genes outside all programmes follow one of them weakly; the others stay alone
     outside = np.flatnonzero(~loadings.any(axis=0))
     followers = rng.choice(outside, size=len(outside) * 2 // 3, replace=False)
@@ -104,21 +112,6 @@ def build_biology(seed: int) -> Biology:
     typical = np.array([row[row > 0].mean() for row in loadings])
     loadings[leaders, followers] = typical[leaders] * rng.uniform(0.3, 0.7, len(followers))
     return Biology(tuple(symbols), tuple(PROGRAMMES), baseline, loadings)
-
-
-def _loadings(name: str, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Everyday programmes vary gently; responses change a gene threefold, cell types thirtyfold."""
-    if name in EVERYDAY:
-        return rng.uniform(0.15, 0.45, n)
-    if name in RESPONSES:
-        return np.clip(rng.normal(1.1, 0.35, n), 0.3, None)
-    return np.clip(rng.normal(3.5, 0.6, n), 1.0, None)
-
-
-def _baseline(name: str, n: int, rng: np.random.Generator) -> np.ndarray:
-    if name in EVERYDAY:
-        return rng.normal(EVERYDAY[name], 0.7, n)
-    return rng.normal(-1.0 if name in RESPONSES else -2.2, 0.8, n)
 
 
 def vary(activities: np.ndarray, biology: Biology, rng: np.random.Generator) -> np.ndarray:
@@ -130,11 +123,6 @@ def vary(activities: np.ndarray, biology: Biology, rng: np.random.Generator) -> 
     return scaled + rng.normal(0.0, 1.0, activities.shape) * spread
 
 
-def typed_activities(biology: Biology, types: Sequence[str], rng: np.random.Generator) -> np.ndarray:
-    """Activities of cells of the given :data:`CELL_TYPES`, shape (cells, programmes)."""
-    return vary(np.concatenate([biology.activities(CELL_TYPES[name]) for name in types]), biology, rng)
-
-
 def malignant_activities(biology: Biology, cancer: str, n: int, rng: np.random.Generator) -> np.ndarray:
     """Tumour cells: what is left of the tissue plus a share of the tumour programmes that differs by cell."""
     strength = 1.6 * rng.beta(2.0, 2.0, (n, 1))
@@ -142,16 +130,22 @@ def malignant_activities(biology: Biology, cancer: str, n: int, rng: np.random.G
     return vary(levels, biology, rng)
 
 
-def tumour_activities(
-    biology: Biology, cancer: str, types: Sequence[str], rng: np.random.Generator
+def cell_activities(
+    biology: Biology, types: Sequence[str], rng: np.random.Generator, cancer: str | None = None
 ) -> np.ndarray:
-    """Activities of the cells of a tumour; the type ``Malignant cells`` is that of ``cancer``."""
-    activities = np.zeros((len(types), len(biology.programmes)))
+    """Activities (cells, programmes) of cells of the given :data:`CELL_TYPES`.
+
+    In a tumour the type ``Malignant cells`` is that of ``cancer``, and the other cells are changed by it.
+    """
     sick = np.array([name == "Malignant cells" for name in types])
-    activities[sick] = malignant_activities(biology, cancer, int(sick.sum()), rng)
-    healthy = [name for name in types if name != "Malignant cells"]
-    nearby = biology.activities(TUMOUR_NEIGHBOUR_SHIFT) * rng.beta(2.0, 2.0, (len(healthy), 1)) * 2
-    activities[~sick] = typed_activities(biology, healthy, rng) + nearby
+    activities = np.zeros((len(types), len(biology.programmes)))
+    nearby: np.ndarray | float = 0.0
+    if cancer:
+        n_sick = int(sick.sum())
+        activities[sick] = malignant_activities(biology, cancer, n_sick, rng)
+        nearby = biology.activities(TUMOUR_NEIGHBOUR_SHIFT) * rng.beta(2.0, 2.0, (len(types) - n_sick, 1)) * 2
+    levels = [biology.activities(CELL_TYPES[name]) for name in types if name != "Malignant cells"]
+    activities[~sick] = vary(np.concatenate(levels), biology, rng) + nearby
     return activities
 
 
@@ -163,35 +157,29 @@ def batch_effect(biology: Biology, rng: np.random.Generator, sd: float = 0.25) -
 def draw_counts(
     biology: Biology,
     activities: np.ndarray,
-    depth: np.ndarray,
-    batch: np.ndarray,
+    median: float | np.ndarray,
     rng: np.random.Generator,
-    ambient: float = 0.08,
-    dispersion: float = 6.0,
+    batch: np.ndarray | None = None,
 ) -> sparse.csr_matrix:
-    """Negative binomial counts (cells, genes), with a share ``ambient`` of every cell from the sample's soup.
+    """Negative binomial counts (cells, genes) of one sample, 8 % of every cell from the sample's soup.
 
     Parameters
     ----------
     activities
         (cells, programmes).
-    depth
-        Expected total counts of each cell.
+    median
+        Of the log-normal library sizes; one, or one for each cell.
     batch
-        Log change of each gene in this sample.
-    dispersion
-        Shape of the gamma: variance = mean + mean² / dispersion.
+        Log change of each gene in this sample; without it, a :func:`batch_effect` is drawn.
     """
+    depth = median * np.exp(rng.normal(0.0, 0.35, len(activities)))
+    batch = batch_effect(biology, rng) if batch is None else batch
     share = np.exp(biology.baseline + batch + activities @ biology.loadings)
     share /= share.sum(axis=1, keepdims=True)
-    share = (1 - ambient) * share + ambient * share.mean(axis=0)
-    rate = depth[:, None] * share * rng.gamma(dispersion, 1 / dispersion, share.shape)
+    share = (1 - 0.08) * share + 0.08 * share.mean(axis=0)
+    # The gamma's shape of 6: variance = mean + mean² / 6
+    rate = depth[:, None] * share * rng.gamma(6.0, 1 / 6.0, share.shape)
     return sparse.csr_matrix(rng.poisson(rate))
-
-
-def draw_depth(n: int, median: float, rng: np.random.Generator, sd: float = 0.35) -> np.ndarray:
-    """Library sizes, log-normal around ``median``."""
-    return median * np.exp(rng.normal(0.0, sd, n))
 
 
 def barcodes(n: int, length: int, rng: np.random.Generator, suffix: str = "") -> list[str]:

@@ -3,21 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from celllm.toy.biology import (
-    Biology,
-    barcodes,
-    batch_effect,
-    draw_counts,
-    draw_depth,
-    mixture,
-    stream,
-    tumour_activities,
-    typed_activities,
-)
+from celllm.toy.biology import Biology, barcodes, cell_activities, draw_counts, mixture, stream
 from celllm.toy.cell_types import LUNG, NEIGHBOURS
-from celllm.toy.packing import ToyFile, count_table, gzipped, table, workbook
+from celllm.toy.packing import ToyFile, by_column, count_table, gzipped, table, workbook
 
 CANCERS = {
     "LUAD": ("Lung adenocarcinoma", "Lung"),
@@ -49,68 +37,52 @@ SAMPLES = (
     CancerSample("BRCA-003-01-1A", NEIGHBOURS, 250, malignant_share=0.65),
 )
 
-_COLUMNS = """Project ID;Sample ID;Sample Type;Data source;BioProject;GEO;SRA;SRS;SRX;SRR;
+SAMPLE_COLUMNS = """Project ID;Sample ID;Sample Type;Data source;BioProject;GEO;SRA;SRS;SRX;SRR;
 Original sample name;Gender;Age;Cancer type;Abbreviation of cancer type;Primary site;
 Sampling site;Tumor grade;Tumor status;Clinical treatment;Other metadata;Project hold country;
 Country abbreviation;Project title;Project abstract;Construction protocol;Protocol;Instrument;
-Strategy;Library Layout;Cell count;Publication;PMID;DOI"""
-SAMPLE_COLUMNS = _COLUMNS.replace("\n", "").split(";")
+Strategy;Library Layout;Cell count;Publication;PMID;DOI""".replace("\n", "").split(";")
 
 
 def cancerscem_files(biology: Biology, seed: int) -> list[ToyFile]:
     """Count matrices, cell types and the sample table."""
-    samples = [
-        file for sample in SAMPLES for file in _cancer_sample(biology, sample, stream(seed, sample.name))
-    ]
-    sheet = workbook([SAMPLE_COLUMNS, *(_sample_row(sample) for sample in SAMPLES)])
-    name = "CancerSCEM.metadata.xlsx"
-    return [*samples, ToyFile(f"cancerscem/{name}", sheet, "generated", "CancerSCEM: sample table")]
-
-
-def _cancer_sample(biology: Biology, sample: CancerSample, rng: np.random.Generator) -> list[ToyFile]:
-    n_malignant = round(sample.n_cells * sample.malignant_share)
-    types = ["Malignant cells"] * n_malignant
-    types += mixture(sample.n_cells - n_malignant, sample.others, rng)
-    types = list(rng.permutation(types))
-    if sample.malignant_share:
-        activities = tumour_activities(biology, sample.cancer, types, rng)
-    else:
-        activities = typed_activities(biology, types, rng)
-    depth = draw_depth(len(types), 1250, rng)
-    counts = draw_counts(biology, activities, depth, batch_effect(biology, rng), rng)
-    names = barcodes(len(types), 16, rng, suffix="-1")
-    header = "\t".join(names if sample.short_header else ["", *names]) + "\n"
-    body = count_table(biology.symbols, counts.T.toarray(), "\t")
-    # The two tables of CancerSCEM differ in how they write a barcode.
-    kinds = [("barcode", "cell_type"), *((n.replace("-", "."), k) for n, k in zip(names, types, strict=True))]
-    return [
-        ToyFile(
+    files, rows = [], []
+    for sample in SAMPLES:
+        rng = stream(seed, sample.name)
+        n_malignant = round(sample.n_cells * sample.malignant_share)
+        types = ["Malignant cells"] * n_malignant
+        types += mixture(sample.n_cells - n_malignant, sample.others, rng)
+        types = list(rng.permutation(types))
+        cancer, place = CANCERS[sample.cancer]
+        activities = cell_activities(biology, types, rng, sample.cancer if n_malignant else None)
+        counts = draw_counts(biology, activities, 1250, rng)
+        names = barcodes(len(types), 16, rng, suffix="-1")
+        header = "\t".join(names if sample.short_header else ["", *names]) + "\n"
+        body = count_table(biology.symbols, counts.T.toarray(), "\t")
+        # The two tables of CancerSCEM differ in how they write a barcode
+        kinds = [(name.replace("-", "."), kind) for name, kind in zip(names, types, strict=True)]
+        path, stands_for = (
             f"cancerscem/{sample.name}.counts.matrix.tsv.gz",
-            gzipped(header.encode() + body),
-            "generated",
             "CancerSCEM: counts of one sample",
-        ),
-        ToyFile(
-            f"cancerscem/cell_annotation/{sample.name}.cell.type.txt",
-            table(kinds),
-            "generated",
-            "CancerSCEM: cell types of one sample",
-        ),
-    ]
-
-
-def _sample_row(sample: CancerSample) -> list[str | int | None]:
-    values: dict[str, str | int] = {
-        "Project ID": sample.name[:8],
-        "Sample ID": sample.name,
-        "Sample Type": "Tumour" if sample.malignant_share else "Normal",
-        "Cancer type": CANCERS[sample.cancer][0],
-        "Abbreviation of cancer type": sample.cancer,
-        "Primary site": CANCERS[sample.cancer][1],
-        "Sampling site": CANCERS[sample.cancer][1],
-        "Other metadata": "Generated for the toy mirror; not a CancerSCEM record",
-        "Protocol": "10x Genomics",
-        "Strategy": "RNA-Seq",
-        "Cell count": sample.n_cells,
-    }
-    return [values.get(column) for column in SAMPLE_COLUMNS]
+        )
+        files.append(ToyFile(path, gzipped(header.encode() + body), stands_for))
+        path = f"cancerscem/cell_annotation/{sample.name}.cell.type.txt"
+        content = table([("barcode", "cell_type"), *kinds])
+        files.append(ToyFile(path, content, "CancerSCEM: cell types of one sample"))
+        rows.append(
+            {
+                "Project ID": sample.name[:8],
+                "Sample ID": sample.name,
+                "Sample Type": "Tumour" if n_malignant else "Normal",
+                "Cancer type": cancer,
+                "Abbreviation of cancer type": sample.cancer,
+                "Primary site": place,
+                "Sampling site": place,
+                "Other metadata": "Generated for the toy mirror; not a CancerSCEM record",
+                "Protocol": "10x Genomics",
+                "Strategy": "RNA-Seq",
+                "Cell count": sample.n_cells,
+            }
+        )
+    sheet = workbook(by_column(SAMPLE_COLUMNS, rows, missing=None))
+    return [*files, ToyFile("cancerscem/CancerSCEM.metadata.xlsx", sheet, "CancerSCEM: sample table")]

@@ -1,19 +1,11 @@
 """Toy cells under a drug: erlotinib (GSE149383, counts) and cisplatin (GSE117872, TPM)."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
-from celllm.toy.biology import (
-    Biology,
-    barcodes,
-    batch_effect,
-    draw_counts,
-    draw_depth,
-    malignant_activities,
-    stream,
-)
+from celllm.toy.biology import Biology, barcodes, batch_effect, draw_counts, malignant_activities, stream
 from celllm.toy.packing import ToyFile, count_table, gzipped, table
 
 ERLOTINIB_SHIFT = {  # of cells that the drug kills, relative to those that survive it
@@ -29,7 +21,6 @@ CISPLATIN_SHIFT = {  # of cells that became resistant
     "damage_response": -0.6,
     "tumour_suppression": -0.3,
 }
-N_SENSITIVE, N_RESISTANT = 130, 110
 
 
 def shifted_activities(
@@ -43,11 +34,10 @@ def shifted_activities(
 def erlotinib_files(biology: Biology, seed: int) -> list[ToyFile]:
     """Count table and headerless label table, sensitive cells first, cells by falling UMI total."""
     rng = stream(seed, "gse149383")
-    sensitive = np.arange(N_SENSITIVE + N_RESISTANT) < N_SENSITIVE
+    sensitive = np.arange(240) < 130
     strength = np.where(sensitive, 2.5 * rng.beta(2.0, 2.0, len(sensitive)), 0.0)
     activities = shifted_activities(biology, "LUAD", ERLOTINIB_SHIFT, strength, rng)
-    depth = draw_depth(len(sensitive), 1900, rng)
-    counts = draw_counts(biology, activities, depth, batch_effect(biology, rng), rng).toarray()
+    counts = draw_counts(biology, activities, 1900, rng).toarray()
     order = np.lexsort((-counts.sum(axis=1), ~sensitive))
     counts, sensitive = counts[order], sensitive[order]
     prefix = np.where(sensitive, "sens_", "resis_")
@@ -56,20 +46,15 @@ def erlotinib_files(biology: Biology, seed: int) -> list[ToyFile]:
     labels = np.where(sensitive, "sensitive", "resistant")
     meta = zip(names, drug, counts.sum(axis=1).tolist(), labels, strict=True)
     header = ",".join(["", *names]) + "\n"
+    content = header.encode() + count_table(biology.symbols, counts.T, ",")
     stands_for = "GSE149383 as scDEAL prepared it"
     return [
-        ToyFile(
-            "gse149383/erl_total_data_2K.csv",
-            header.encode() + count_table(biology.symbols, counts.T, ","),
-            "generated",
-            f"{stands_for}: counts",
-        ),
-        ToyFile("gse149383/erl_total_2K_meta.csv", table(meta, ","), "generated", f"{stands_for}: labels"),
+        ToyFile("gse149383/erl_total_data_2K.csv", content, f"{stands_for}: counts"),
+        ToyFile("gse149383/erl_total_2K_meta.csv", table(meta, ","), f"{stands_for}: labels"),
     ]
 
 
-@dataclass(frozen=True)
-class _Group:
+class _Group(NamedTuple):
     """Cells of one patient, site and state, and their code in GSE117872."""
 
     code: str
@@ -92,7 +77,6 @@ _GROUPS = (
     _Group("HN137PCRDH", "HN137", "Primary", "Holiday", 12),
     _Group("HN148M", "HN148", "Metastatic", "Sensitive", 22),
 )
-_STATE_STRENGTH = {"Sensitive": 0.0, "Resistant": 2.4, "Holiday": 0.6}
 _COLOURS = ("steelblue", "bisque", "firebrick", "brown", "plum", "olivedrab")
 
 
@@ -100,51 +84,26 @@ def cisplatin_files(biology: Biology, seed: int) -> list[ToyFile]:
     """TPM table, header one field short, and cell table, header shifted by one and too long by one."""
     rng = stream(seed, "gse117872")
     patient_batch = {name: batch_effect(biology, rng, 0.5) for name in ("HN120", "HN137", "HN148")}
-    tpm = np.concatenate([_tpm(biology, group, patient_batch[group.patient], rng) for group in _GROUPS])
-    groups = [group for group in _GROUPS for _ in range(group.n_cells)]
-    order = rng.permutation(len(groups))
-    groups = [groups[i] for i in order]
-    names = [f"RH{'CH'[i % 2]}{9001 + i}" for i in range(len(groups))]
-    lines = zip(biology.symbols, tpm[order].T, strict=True)
-    body = table(
-        [symbol, *(f"{value:.3f}".rstrip("0").rstrip(".") for value in row)] for symbol, row in lines
-    )
-    header = "\t".join(names) + "\n"
-    return [
-        ToyFile(
-            "gse117872/GSE117872_good_Data_TPM.txt.gz",
-            gzipped(header.encode() + body),
-            "generated",
-            "GEO GSE117872: TPM",
-        ),
-        ToyFile(
-            "gse117872/GSE117872_good_Data_cellinfo.txt.gz",
-            gzipped(table(_cell_rows(names, groups))),
-            "generated",
-            "GEO GSE117872: cells",
-        ),
-    ]
-
-
-def _tpm(biology: Biology, group: _Group, batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Transcripts per million of the cells of one group, shape (cells, genes)."""
-    strength = _STATE_STRENGTH[group.state] * rng.beta(2.0, 2.0, group.n_cells)
-    activities = shifted_activities(biology, "PAAD", CISPLATIN_SHIFT, strength, rng)
-    if group.site == "Metastatic":
-        activities = activities + biology.activities({"mesenchymal_shift": 0.5})
-    depth = draw_depth(group.n_cells, 2500, rng)
-    counts = draw_counts(biology, activities, depth, batch, rng).toarray()
-    return counts * (1e6 / counts.sum(axis=1, keepdims=True))
-
-
-def _cell_rows(names: Sequence[str], groups: Sequence[_Group]) -> list[list[str]]:
-    """Every named column holds what the next name says; the column called ``cluster`` is the drug status."""
-    header = "groups cell_color patient_id origin drug_status cluster pca_clusters pagoda_clusters"
-    codes = [group.code for group in _GROUPS]
-    rows = [[*header.split(), ""]]
-    for name, group in zip(names, groups, strict=True):
-        number = codes.index(group.code)
-        cluster = str(1 + number % 3)
+    tpm, cells = [], []
+    for number, group in enumerate(_GROUPS):
+        strength = {"Sensitive": 0.0, "Resistant": 2.4, "Holiday": 0.6}[group.state]
+        strengths = strength * rng.beta(2.0, 2.0, group.n_cells)
+        activities = shifted_activities(biology, "PAAD", CISPLATIN_SHIFT, strengths, rng)
+        if group.site == "Metastatic":
+            activities = activities + biology.activities({"mesenchymal_shift": 0.5})
+        counts = draw_counts(biology, activities, 2500, rng, patient_batch[group.patient]).toarray()
+        tpm.append(counts * (1e6 / counts.sum(axis=1, keepdims=True)))
         known = [group.code, _COLOURS[number % len(_COLOURS)], group.patient, group.site, group.state]
-        rows.append([name, *known, cluster, cluster, cluster])
-    return rows
+        cells += [[*known, *[1 + number % 3] * 3]] * group.n_cells
+    order = rng.permutation(len(cells))
+    names = [f"RH{'CH'[i % 2]}{9001 + i}" for i in range(len(cells))]
+    by_gene = zip(biology.symbols, np.concatenate(tpm)[order].T, strict=True)
+    body = table([gene, *(f"{value:.3f}".rstrip("0").rstrip(".") for value in row)] for gene, row in by_gene)
+    # Every named column holds what the next name says; the column called `cluster` is the drug status
+    header = "groups cell_color patient_id origin drug_status cluster pca_clusters pagoda_clusters"
+    rows = [[*header.split(), ""], *([name, *cells[i]] for name, i in zip(names, order, strict=True))]
+    path = "gse117872/GSE117872_good_Data"
+    return [
+        ToyFile(f"{path}_TPM.txt.gz", gzipped(table([names]) + body), "GEO GSE117872: TPM"),
+        ToyFile(f"{path}_cellinfo.txt.gz", gzipped(table(rows)), "GEO GSE117872: cells"),
+    ]

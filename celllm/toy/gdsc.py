@@ -6,18 +6,19 @@ import numpy as np
 
 from celllm.toy.biology import Biology, stream
 from celllm.toy.cell_lines import LINES
-from celllm.toy.drugs import DRUGS, Drug
-from celllm.toy.packing import ToyFile, csv_table, table
+from celllm.toy.drugs import DRUGS
+from celllm.toy.packing import ToyFile, by_column, csv_table, table
 
-_FITTED = """DATASET NLME_RESULT_ID NLME_CURVE_ID COSMIC_ID CELL_LINE_NAME SANGER_MODEL_ID TCGA_DESC DRUG_ID
-    DRUG_NAME PUTATIVE_TARGET PATHWAY_NAME COMPANY_ID WEBRELEASE MIN_CONC MAX_CONC LN_IC50 AUC RMSE Z_SCORE"""
-FITTED_COLUMNS = tuple(_FITTED.split())
-_ANNOTATION = """CCLE_ID depMapID Name Pathology Site_Primary Site_Subtype1 Site_Subtype2 Site_Subtype3
+FITTED_COLUMNS = """DATASET NLME_RESULT_ID NLME_CURVE_ID COSMIC_ID CELL_LINE_NAME SANGER_MODEL_ID TCGA_DESC
+    DRUG_ID DRUG_NAME PUTATIVE_TARGET PATHWAY_NAME COMPANY_ID WEBRELEASE MIN_CONC MAX_CONC LN_IC50 AUC RMSE
+    Z_SCORE"""
+ANNOTATION_COLUMNS = """CCLE_ID depMapID Name Pathology Site_Primary Site_Subtype1 Site_Subtype2 Site_Subtype3
     Histology Hist_Subtype1 Hist_Subtype2 Hist_Subtype3 Gender Life_Stage Age Race Geo_Loc inferred_ethnicity
     Site_Of_Finding Disease Annotation_Source Original.Source.of.Cell.Line Characteristics Growth.Medium
     Supplements Freezing.Medium Doubling.Time.from.Vendor Doubling.Time.Calculated.hrs type type_refined
     PATHOLOGIST_ANNOTATION mutRate tcga_code"""
-ANNOTATION_COLUMNS = tuple(_ANNOTATION.split())
+# All screens, by GDSC id.
+_SCREENS = sorted((number, drug) for drug in DRUGS for number in drug.gdsc_ids)
 
 
 def responses(biology: Biology, activities: np.ndarray, seed: int) -> dict[int, np.ndarray]:
@@ -41,94 +42,68 @@ def responses(biology: Biology, activities: np.ndarray, seed: int) -> dict[int, 
 
 def gdsc_files(screens: dict[int, np.ndarray]) -> list[ToyFile]:
     """The seven files that DeepCDR reads and the fitted responses of GDSC2."""
+    header = ["drug_id", "Name", "Synonyms", "Targets", "Target pathway", "PubCHEM", "Sample Size", "Count"]
+    listed = (
+        [number, drug.name, "", drug.target, drug.pathway, drug.cid, len(LINES), len(LINES)]
+        for number, drug in sorted(_SCREENS, key=lambda pair: (pair[1].name.lower(), pair[0]))
+    )
     about_drugs = {
-        "GDSC/1.Drug_listMon Jun 24 09_00_55 2019.csv": _drug_list(),
-        "anti_drug.info": table(
-            ((number, drug.cid, drug.name) for number, drug in _by_screen() if drug.smiles)
-        ),
+        "GDSC/1.Drug_listMon Jun 24 09_00_55 2019.csv": csv_table([header, *listed], end="\r\n"),
+        "anti_drug.info": table((number, drug.cid, drug.name) for number, drug in _SCREENS if drug.smiles),
         "223drugs_pubchem_smiles.txt": table((drug.cid, drug.smiles) for drug in DRUGS if drug.smiles),
     }
-    about_lines = {
-        "CCLE/GDSC_IC50.csv": _ic50_matrix(screens),
-        "CCLE/IC50_thred.txt": _thresholds(screens),
-        "CCLE/Cell_lines_annotations_20181226.txt": _annotations(),
-        "cancer_cell_line.info": table((line.ach, line.name, line.cancer.code or "NA") for line in LINES),
-    }
-    return [
-        *_deepcdr_files(about_drugs, "real drugs"),
-        *_deepcdr_files(about_lines, "generated"),
-        ToyFile(
-            "gdsc/GDSC_release8.5/GDSC2_fitted_dose_response_27Oct23.csv",
-            csv_table(_fitted_rows(screens)),
-            "real drugs; responses are generated",
-            "GDSC release 8.5: GDSC2",
-        ),
-    ]
-
-
-def _deepcdr_files(contents: dict[str, bytes], kind: str) -> Iterator[ToyFile]:
-    for path, content in contents.items():
-        yield ToyFile(f"gdsc/deepcdr/data/{path}", content, kind, f"DeepCDR repository: data/{path}")
-
-
-def _by_screen() -> Iterator[tuple[int, Drug]]:
-    """All screens, by GDSC id."""
-    screens = {number: drug for drug in DRUGS for number in drug.gdsc_ids}
-    yield from sorted(screens.items(), key=lambda pair: pair[0])
-
-
-def _ic50_matrix(screens: dict[int, np.ndarray]) -> bytes:
     head = ",".join(f'"{name}"' for name in ("", *(line.ach for line in LINES))) + "\n"
     rows = (
-        [f'"GDSC:{number}"', *("NA" if np.isnan(v) else f"{v:.6f}" for v in screens[number])]
-        for number, _ in _by_screen()
+        [f'"GDSC:{number}"', *("NA" if np.isnan(value) else f"{value:.6f}" for value in screens[number])]
+        for number, _ in _SCREENS
     )
-    return head.encode() + table(rows, ",")
-
-
-def _thresholds(screens: dict[int, np.ndarray]) -> bytes:
-    """A line per screen would be easier to read; the original has two lines, names and numbers."""
-    names = [drug.name for _, drug in _by_screen()]
-    return table([names, [f"{np.nanquantile(screens[number], 0.2):.5g}" for number, _ in _by_screen()]])
-
-
-def _drug_list() -> bytes:
-    header = ["drug_id", "Name", "Synonyms", "Targets", "Target pathway", "PubCHEM", "Sample Size", "Count"]
-    ordered = sorted(_by_screen(), key=lambda pair: (pair[1].name.lower(), pair[0]))
-    rows = ([n, d.name, "", d.target, d.pathway, d.cid, len(LINES), len(LINES)] for n, d in ordered)
-    return csv_table([header, *rows], end="\r\n")
-
-
-def _annotations() -> bytes:
-    """Windows line ends and Latin-1 letters, as in the original."""
-    rows: list[Sequence[str]] = [ANNOTATION_COLUMNS]
-    for line in LINES:
-        known = {
-            "CCLE_ID": f"{line.bare_name}_{line.cancer.site.upper()}",
+    # A line per screen would be easier to read; the original has two lines, names and numbers
+    names = [drug.name for _, drug in _SCREENS]
+    thresholds = [f"{np.nanquantile(screens[number], 0.2):.5g}" for number, _ in _SCREENS]
+    lines = (
+        {
+            "CCLE_ID": line.ccle,
             "depMapID": line.ach,
             "Name": line.name,
             "Pathology": "primary",
-            "Site_Primary": line.cancer.site,
+            "Site_Primary": line.site,
             "Annotation_Source": "CCLE",
             "Original.Source.of.Cell.Line": "Universität zu Köln",
-            "tcga_code": line.cancer.code or "NA",
+            "tcga_code": line.cancer or "NA",
         }
-        rows.append([known.get(column, "NA") for column in ANNOTATION_COLUMNS])
-    return table(rows, end="\r\n", encoding="latin-1")
+        for line in LINES
+    )
+    # Windows line ends and Latin-1 letters, as in the original
+    annotations = table(by_column(ANNOTATION_COLUMNS.split(), lines), end="\r\n", encoding="latin-1")
+    about_lines = {
+        "CCLE/GDSC_IC50.csv": head.encode() + table(rows, ","),
+        "CCLE/IC50_thred.txt": table([names, thresholds]),
+        "CCLE/Cell_lines_annotations_20181226.txt": annotations,
+        "cancer_cell_line.info": table((line.ach, line.name, line.cancer or "NA") for line in LINES),
+    }
+    fitted = csv_table([FITTED_COLUMNS.split(), *_fitted_rows(screens)])
+    path = "gdsc/GDSC_release8.5/GDSC2_fitted_dose_response_27Oct23.csv"
+    return [
+        *(
+            ToyFile(f"gdsc/deepcdr/data/{place}", content, f"DeepCDR repository: data/{place}", kind)
+            for contents, kind in ((about_drugs, "real drugs"), (about_lines, "generated"))
+            for place, content in contents.items()
+        ),
+        ToyFile(path, fitted, "GDSC release 8.5: GDSC2", "real drugs; responses are generated"),
+    ]
 
 
 def _fitted_rows(screens: dict[int, np.ndarray]) -> Iterator[Sequence[object]]:
     """The newer of the two screens only (ids from 1000), one row per drug and line measured."""
-    yield FITTED_COLUMNS
     curve = 0
-    for number, drug in _by_screen():
+    for number, drug in _SCREENS:
         values = screens[number]
         scores = (values - np.nanmean(values)) / np.nanstd(values)
         for line, value, score in zip(LINES, values, scores, strict=True):
             if number < 1000 or np.isnan(value):
                 continue
             curve += 1
-            who = [line.cosmic, line.name, "", line.cancer.code or "UNCLASSIFIED"]
+            who = [line.cosmic, line.name, "", line.cancer or "UNCLASSIFIED"]
             what = [number, drug.name, drug.target, drug.pathway, 0, "Y", 0.01, 10.0]
             # Area under a logistic curve of slope 1 in log dose, as a share of the dose range
             low, high = np.log(0.01), np.log(10.0)

@@ -6,7 +6,7 @@ import io
 import re
 import tarfile
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,6 @@ import numpy as np
 from scipy import sparse
 
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
-_MODIFIED = re.compile(rb"(<dcterms:modified[^>]*>)[^<]*")
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,8 @@ class ToyFile:
 
     path: str
     content: bytes
-    kind: str
     stands_for: str
+    kind: str = "generated"
 
 
 def table(
@@ -40,6 +39,15 @@ def csv_table(rows: Iterable[Sequence[Any]], end: str = "\n") -> bytes:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator=end).writerows(rows)
     return buffer.getvalue().encode()
+
+
+def by_column(
+    columns: Sequence[str], rows: Iterable[Mapping[str, Any]], missing: str | None = "NA"
+) -> Iterator[Sequence[Any]]:
+    """A header and rows of some of its columns, the others filled up with ``missing``."""
+    yield columns
+    for row in rows:
+        yield [row.get(column, missing) for column in columns]
 
 
 def quoted_table(rows: Iterable[Sequence[Any]], missing: str) -> bytes:
@@ -68,28 +76,23 @@ def tarred(members: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def workbook(rows: Iterable[Sequence[Any]], sheet: str = "Sheet") -> bytes:
+def workbook(rows: Iterable[Sequence[Any]]) -> bytes:
     """Excel workbook with one sheet, its dates fixed inside and in the zip around it."""
     import openpyxl
 
     book = openpyxl.Workbook()
-    page = book.active
-    page.title = sheet
     for row in rows:
-        page.append(row)
+        book.active.append(row)
     book.properties.created = datetime(*_ZIP_EPOCH)
     book.properties.creator = "celllm toy-mirror"
-    buffer = io.BytesIO()
-    book.save(buffer)
-    return _undated(buffer)
-
-
-def _undated(package: io.BytesIO) -> bytes:
-    """Write the zip again: openpyxl stamps the moment of saving on every member and into ``core.xml``."""
-    result = io.BytesIO()
-    with zipfile.ZipFile(package) as old, zipfile.ZipFile(result, "w", zipfile.ZIP_DEFLATED) as new:
+    saved, result = io.BytesIO(), io.BytesIO()
+    book.save(saved)
+    # Written again: openpyxl stamps the moment of saving on every member and into core.xml
+    with zipfile.ZipFile(saved) as old, zipfile.ZipFile(result, "w", zipfile.ZIP_DEFLATED) as new:
         for name in old.namelist():
-            content = _MODIFIED.sub(rb"\g<1>1980-01-01T00:00:00Z", old.read(name))
+            content = re.sub(
+                rb"(<dcterms:modified[^>]*>)[^<]*", rb"\g<1>1980-01-01T00:00:00Z", old.read(name)
+            )
             member = zipfile.ZipInfo(name, date_time=_ZIP_EPOCH)
             member.compress_type = zipfile.ZIP_DEFLATED
             new.writestr(member, content)

@@ -1,15 +1,15 @@
 """Toy gene list (HGNC) and protein network (STRING)."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 
 from celllm.toy.biology import Biology, real_gene_names, stream
-from celllm.toy.packing import ToyFile, gzipped, table
+from celllm.toy.packing import ToyFile, by_column, gzipped, table
 from celllm.toy.symbols import ALIASES, FORMER, NON_CODING, OLD_NAME
 
-_COLUMNS = """
+HGNC_COLUMNS = """
     hgnc_id symbol name locus_group locus_type status location location_sortable alias_symbol
     alias_name prev_symbol prev_name gene_group gene_group_id date_approved_reserved
     date_symbol_changed date_name_changed date_modified entrez_id ensembl_gene_id vega_id ucsc_id
@@ -18,7 +18,6 @@ _COLUMNS = """
     kznf_gene_catalog mamit-trnadb cd lncrnadb enzyme_id intermediate_filament_db rna_central_ids
     lncipedia gtrnadb agr mane_select gencc
 """
-HGNC_COLUMNS = tuple(_COLUMNS.split())
 
 
 class Identifiers:
@@ -43,38 +42,11 @@ class Identifiers:
 
 def reference_files(biology: Biology, ids: Identifiers, seed: int) -> list[ToyFile]:
     """The HGNC complete set and the two STRING files."""
-    links = string_network(biology, stream(seed, "string"))
-    stands_for = "STRING v11.0, human"
-    return [
-        ToyFile(
-            "hgnc/hgnc_complete_set_2024-08-01.txt",
-            table(_hgnc_rows(biology, ids)),
-            "real symbols and other names; ids are placeholders",
-            "HGNC complete set, monthly archive",
-        ),
-        ToyFile(
-            "string/9606.protein.links.v11.0.txt.gz",
-            gzipped(table(_link_rows(biology, ids, links), " ")),
-            "generated",
-            f"{stands_for}: protein.links",
-        ),
-        ToyFile(
-            "string/9606.protein.info.v11.0.txt.gz",
-            gzipped(table(_protein_rows(biology, ids))),
-            "real symbols; protein ids are placeholders",
-            f"{stands_for}: protein.info",
-        ),
-    ]
-
-
-def _hgnc_rows(biology: Biology, ids: Identifiers) -> Iterator[list[str]]:
-    yield [*HGNC_COLUMNS]
     coding = dict.fromkeys(biology.symbols, ("protein-coding gene", "gene with protein product"))
     others = dict.fromkeys(NON_CODING, ("non-coding RNA", "RNA, long non-coding"))
-    for symbol, (group, kind) in sorted((coding | others).items()):
-        number = ids.number(symbol)
-        values = {
-            "hgnc_id": f"HGNC:{number}",
+    genes = (
+        {
+            "hgnc_id": f"HGNC:{ids.number(symbol)}",
             "symbol": symbol,
             "name": f"{symbol}, name left out of the toy list",
             "locus_group": group,
@@ -82,10 +54,42 @@ def _hgnc_rows(biology: Biology, ids: Identifiers) -> Iterator[list[str]]:
             "status": "Approved",
             "alias_symbol": _several(ALIASES.get(symbol, ())),
             "prev_symbol": _several(FORMER.get(symbol, ())),
-            "entrez_id": str(number),
+            "entrez_id": ids.number(symbol),
             "ensembl_gene_id": ids.ensembl(symbol),
         }
-        yield [values.get(column, "") for column in HGNC_COLUMNS]
+        for symbol, (group, kind) in sorted((coding | others).items())
+    )
+    # Every link in both directions, sorted, as STRING lists them
+    names = [ids.protein(symbol) for symbol in biology.symbols]
+    network = string_network(biology, stream(seed, "string"))
+    ends = [(pair, str(score)) for (i, j), score in network.items() for pair in ((i, j), (j, i))]
+    links = sorted((names[i], names[j], score) for (i, j), score in ends)
+    # STRING has former symbols for some genes and no symbol for some proteins
+    proteins = [
+        (name, OLD_NAME.get(symbol, symbol) if i % 2 else symbol)
+        for i, (name, symbol) in enumerate(zip(names, biology.symbols, strict=True))
+    ]
+    proteins += [(f"9606.ENSP{990001 + n:011d}", f"ENSP{990001 + n:011d}") for n in range(5)]
+    info = [(*protein, "0", "annotation not available") for protein in proteins]
+    return [
+        ToyFile(
+            "hgnc/hgnc_complete_set_2024-08-01.txt",
+            table(by_column(HGNC_COLUMNS.split(), genes, missing="")),
+            "HGNC complete set, monthly archive",
+            "real symbols and other names; ids are placeholders",
+        ),
+        ToyFile(
+            "string/9606.protein.links.v11.0.txt.gz",
+            gzipped(table([("protein1", "protein2", "combined_score"), *links], " ")),
+            "STRING v11.0, human: protein.links",
+        ),
+        ToyFile(
+            "string/9606.protein.info.v11.0.txt.gz",
+            gzipped(table([("protein_external_id", "preferred_name", "protein_size", "annotation"), *info])),
+            "STRING v11.0, human: protein.info",
+            "real symbols; protein ids are placeholders",
+        ),
+    ]
 
 
 def _several(names: tuple[str, ...]) -> str:
@@ -109,40 +113,8 @@ def string_network(biology: Biology, rng: np.random.Generator) -> dict[tuple[int
             links[pairs[pick]] = int(rng.integers(951, 1000) if sure else rng.integers(700, 951))
     inside = len(links)
     linked = np.flatnonzero(biology.loadings.any(axis=0))
-    _add_random(links, linked, inside // 20, (951, 1000), rng)
-    _add_random(links, linked, inside, (150, 401), rng)
+    for n, scores in ((inside // 20, (951, 1000)), (inside, (150, 401))):
+        for _ in range(n):  # a pair that is there already keeps its score
+            first, second = sorted(rng.choice(linked, size=2, replace=False).tolist())
+            links.setdefault((first, second), int(rng.integers(*scores)))
     return links
-
-
-def _add_random(
-    links: dict[tuple[int, int], int],
-    genes: np.ndarray,
-    n: int,
-    scores: tuple[int, int],
-    rng: np.random.Generator,
-) -> None:
-    """Add ``n`` random pairs; a pair that is there already keeps its score."""
-    for _ in range(n):
-        first, second = sorted(rng.choice(genes, size=2, replace=False).tolist())
-        links.setdefault((first, second), int(rng.integers(*scores)))
-
-
-def _link_rows(
-    biology: Biology, ids: Identifiers, links: Mapping[tuple[int, int], int]
-) -> Iterator[tuple[str, str, str]]:
-    """Every link in both directions, sorted, as STRING lists them."""
-    yield ("protein1", "protein2", "combined_score")
-    names = [ids.protein(symbol) for symbol in biology.symbols]
-    both = [(names[i], names[j], str(score)) for (i, j), score in links.items()]
-    yield from sorted(both + [(second, first, score) for first, second, score in both])
-
-
-def _protein_rows(biology: Biology, ids: Identifiers) -> Iterator[tuple[str, str, str, str]]:
-    """STRING has former symbols for some genes and no symbol for some proteins."""
-    yield ("protein_external_id", "preferred_name", "protein_size", "annotation")
-    for i, symbol in enumerate(biology.symbols):
-        name = OLD_NAME.get(symbol, symbol) if i % 2 else symbol
-        yield (ids.protein(symbol), name, "0", "annotation not available")
-    for number in range(5):
-        nameless = f"ENSP{990001 + number:011d}"
-        yield (f"9606.{nameless}", nameless, "0", "annotation not available")

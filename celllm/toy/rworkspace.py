@@ -13,9 +13,6 @@ from scipy import sparse
 
 from celllm.toy.packing import gzipped
 
-_S4_BIT = 1 << 4
-_MAGIC = b"RDX3\n"
-
 
 @dataclass(frozen=True)
 class SparseMatrix:
@@ -39,16 +36,16 @@ class _Writer(UnparserXDR):
             self.unparse_r_object(obj.attributes)
 
 
-def _class_name(name: "_Class", convert: ConverterFromPythonToR) -> RObject:
-    text = convert.convert_to_r_object(np.array([name.name]))
-    package = convert.convert_to_r_attributes({"package": np.array([name.package])})
-    return build_r_object(RObjectType.STR, value=text.value, attributes=package)
-
-
 @dataclass(frozen=True)
 class _Class:
     name: str
     package: str
+
+
+def _class_name(name: _Class, convert: ConverterFromPythonToR) -> RObject:
+    text = convert.convert_to_r_object(np.array([name.name]))
+    package = convert.convert_to_r_attributes({"package": np.array([name.package])})
+    return build_r_object(RObjectType.STR, value=text.value, attributes=package)
 
 
 def _matrix(matrix: SparseMatrix, convert: ConverterFromPythonToR) -> RObject:
@@ -62,14 +59,14 @@ def _matrix(matrix: SparseMatrix, convert: ConverterFromPythonToR) -> RObject:
         "class": _Class("dgCMatrix", "Matrix"),
     }
     attributes = convert.convert_to_r_attributes(slots)
-    return build_r_object(RObjectType.S4, is_object=True, attributes=attributes, gp=_S4_BIT)
+    return build_r_object(RObjectType.S4, is_object=True, attributes=attributes, gp=1 << 4)  # 16: R's S4 bit
 
 
 def workspace(matrix: SparseMatrix, name: str = "sm") -> bytes:
     """Gzip-compressed R workspace (format 3, XDR) with one S4 object called ``name``."""
     constructors: dict[type, Callable[[Any, Any], RObject]] = {SparseMatrix: _matrix, _Class: _class_name}
     converter = ConverterFromPythonToR(constructor_dict=constructors)
-    buffer = io.BytesIO(_MAGIC)
-    buffer.seek(len(_MAGIC))
+    buffer = io.BytesIO()
+    buffer.write(b"RDX3\n")
     _Writer(buffer).unparse_r_data(converter.convert_to_r_data({name: matrix}, file_type="rda"))
     return gzipped(buffer.getvalue())

@@ -7,8 +7,6 @@ from celllm.toy.biology import approved
 from celllm.toy.packing import ToyFile, gzipped, matrix_market, table, tarred
 from celllm.toy.reference import Identifiers
 
-_FOLDER = "filtered_matrices_mex/hg19"
-
 
 def recover_counts(log_normalised: sparse.spmatrix, totals: np.ndarray) -> sparse.csr_matrix:
     """Integer counts behind ``ln(1 + 10⁴ n / total)``.
@@ -45,25 +43,21 @@ def zheng68k_files(ids: Identifiers) -> list[ToyFile]:
     cells = scanpy.datasets.pbmc68k_reduced()
     counts = recover_counts(cells.raw.X, cells.obs["n_counts"].to_numpy())
     genes = [(ids.ensembl(approved(name)), name) for name in cells.raw.var_names]
+    folder = "filtered_matrices_mex/hg19"
     members = {
-        f"{_FOLDER}/matrix.mtx": matrix_market(counts.T),
-        f"{_FOLDER}/genes.tsv": table(genes),
-        f"{_FOLDER}/barcodes.tsv": table([name] for name in cells.obs_names),
+        f"{folder}/matrix.mtx": matrix_market(counts.T),
+        f"{folder}/genes.tsv": table(genes),
+        f"{folder}/barcodes.tsv": table([name] for name in cells.obs_names),
     }
     plot = cells.obsm["X_umap"].round(3).tolist()
     labels = zip(plot, cells.obs_names, cells.obs["bulk_labels"], strict=True)
     rows = [("TSNE.1", "TSNE.2", "barcodes", "celltype"), *((x, y, b, label) for (x, y), b, label in labels)]
+    archive = "zheng68k/fresh_68k_pbmc_donor_a_filtered_gene_bc_matrices.tar.gz"
+    stands_for, kind = "10x Genomics, fresh 68k PBMC donor A", "real cells; gene ids are placeholders"
+    labelling = "real cells; the other public labelling, UMAP instead of t-SNE"
     return [
+        ToyFile(archive, gzipped(tarred(members)), stands_for, kind),
         ToyFile(
-            "zheng68k/fresh_68k_pbmc_donor_a_filtered_gene_bc_matrices.tar.gz",
-            gzipped(tarred(members)),
-            "real cells; gene ids are placeholders",
-            "10x Genomics, fresh 68k PBMC donor A",
-        ),
-        ToyFile(
-            "zheng68k/68k_pbmc_barcodes_annotation.tsv",
-            table(rows),
-            "real cells; the other public labelling, UMAP instead of t-SNE",
-            "Zheng et al. 2017: labels",
+            "zheng68k/68k_pbmc_barcodes_annotation.tsv", table(rows), "Zheng et al. 2017: labels", labelling
         ),
     ]
