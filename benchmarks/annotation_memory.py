@@ -34,7 +34,9 @@ def write_inputs(folder: Path, n_cells: int, n_expressed: int) -> None:
     from celllm.cells.check import PROVENANCE
     from celllm.cells.genes import Vocabulary
     from celllm.corpus.tokens import Tokeniser
-    from celllm.model import Encoder, EncoderConfig, save_encoder
+    from celllm.model.encoder import Encoder
+    from celllm.model.settings import EncoderConfig
+    from celllm.model.weights import save_encoder
     from celllm.tasks.score import run_splits
 
     rng = np.random.default_rng(0)

@@ -28,8 +28,9 @@ import torch
 from torch import Tensor
 
 from celllm.corpus.batches import length_buckets
-from celllm.model import Encoder, EncoderConfig, forward_flops
 from celllm.model.embedder import default_budget
+from celllm.model.encoder import Encoder, forward_flops
+from celllm.model.settings import EncoderConfig
 from celllm.training.trainer import resolve_precision
 
 LONGEST = 6000

@@ -26,8 +26,8 @@ from celllm.corpus.batches import length_buckets
 from celllm.corpus.expressed import CellsInMemory, blocks, concatenate, tokens_of
 from celllm.corpus.tokens import Tokeniser
 from celllm.graph.embeddings import load_gene_embeddings
-from celllm.model import Encoder, cell_embedding
-from celllm.model.heads import ContrastPooling
+from celllm.model.encoder import Encoder
+from celllm.model.heads import ContrastPooling, cell_embedding
 from celllm.training.distributed import joined
 from celllm.training.masked_batches import Batch
 from celllm.training.objectives import hide_expressions

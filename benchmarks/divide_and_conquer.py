@@ -25,7 +25,8 @@ import numpy as np
 import torch
 
 from celllm.corpus.tokens import CellBatch
-from celllm.model import Encoder, sized
+from celllm.model.encoder import Encoder
+from celllm.model.settings import sized
 from celllm.training.distributed import joined
 from celllm.training.masked_batches import Batch
 from celllm.training.objectives import hide_expressions

@@ -34,8 +34,9 @@ def speed(median: int, n_cells: int, depth: int, rounds: int, n_genes: int, long
 
     from celllm.corpus.expressed import Cells, tokens_of
     from celllm.corpus.tokens import Tokeniser
-    from celllm.model import Encoder, EncoderConfig
     from celllm.model.embedder import Embedder, default_budget
+    from celllm.model.encoder import Encoder
+    from celllm.model.settings import EncoderConfig
 
     warnings.filterwarnings("ignore")
     torch.manual_seed(0)
@@ -117,8 +118,9 @@ def memory(sizes: list[int], n_genes: int = 100) -> None:
 
     from celllm.cells.genes import Vocabulary
     from celllm.corpus.tokens import Tokeniser
-    from celllm.model import Encoder, EncoderConfig
     from celllm.model.embedder import Embedder
+    from celllm.model.encoder import Encoder
+    from celllm.model.settings import EncoderConfig
 
     torch.manual_seed(0)
     vocabulary = Vocabulary(tuple(f"GENE{i}" for i in range(GENES_IN_FILE)), ("",) * GENES_IN_FILE)

@@ -20,8 +20,9 @@ from scipy.sparse import csr_matrix, vstack
 
 from celllm.corpus.expressed import CellsInMemory, from_csr
 from celllm.corpus.tokens import Tokeniser
-from celllm.model import Encoder, EncoderConfig
 from celllm.model.embedder import Embedder
+from celllm.model.encoder import Encoder
+from celllm.model.settings import EncoderConfig
 from celllm.training.finetune import FineTuned, Finetuner, FinetuneSettings, class_weights
 
 N_GENES, N_CLASSES = 2000, 5

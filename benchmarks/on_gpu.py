@@ -31,9 +31,10 @@ from celllm.corpus.tokens import CellBatch, Tokeniser
 from celllm.graph.drugs import Drugs
 from celllm.graph.molecules import N_FEATURES, Molecule
 from celllm.methods.celllm_response import gin_encoder
-from celllm.model import SIZES, Encoder, EncoderConfig, forward_flops
 from celllm.model.compilation import compile_layers
 from celllm.model.embedder import Embedder, find_device
+from celllm.model.encoder import Encoder, forward_flops
+from celllm.model.settings import SIZES, EncoderConfig
 from celllm.probes.memory import MemorySettings
 from celllm.probes.memory import measure as measure_memory
 from celllm.probes.peak_memory import PeakMeter

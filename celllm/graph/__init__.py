@@ -1,5 +1,1 @@
-"""The gene network and the gene embeddings made from it.
-
-``network.run_network`` puts STRING's links on the vocabulary, ``graphmae.run_graphmae`` turns it into
-one vector per gene. ``backend`` alone imports the graph library.
-"""
+"""The gene network, the gene embeddings made from it, and drugs as graphs."""

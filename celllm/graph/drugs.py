@@ -21,21 +21,11 @@ from celllm.graph.settings import DrugPooling
 
 @dataclass(frozen=True)
 class DrugBatch:
-    """Some drugs as one graph.
-
-    Attributes
-    ----------
-    graph : Graph
-        Both directions of every bond.
-    atoms : Tensor
-        (n_atoms, 77), drug by drug.
-    sizes : Tensor
-        Atoms of each drug, int64.
-    """
+    """Some drugs as one graph: both directions of every bond, 77 features of each atom, drug by drug."""
 
     graph: Graph
-    atoms: Tensor
-    sizes: Tensor
+    atoms: Tensor  # (n_atoms, 77)
+    sizes: Tensor  # atoms of each drug, int64
 
     def graph_with_loops(self) -> Graph:
         """The graph in which every atom is its own neighbour."""
@@ -81,16 +71,8 @@ def _places(counts: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np
 class GinEncoder(nn.Module):
     """TGDRP's drug encoder (Zhu et al. 2022): GIN layers, jumping knowledge, maximum over the atoms.
 
-    Parameters
-    ----------
-    drugs : Drugs
-        All drugs.
-    n_layers, width : int
-        GIN layers, each followed by ReLU and batch norm; their outputs are concatenated.
-    size : int
-        Of a drug's vector, after one linear layer (Table F.1: 256).
-    dropout : float
-        On the vector.
+    Each layer is followed by ReLU and batch norm; their outputs are concatenated and one linear layer, with
+    dropout behind it, makes the drug's vector of this ``size`` (Table F.1: 256).
     """
 
     def __init__(
@@ -116,17 +98,9 @@ class GinEncoder(nn.Module):
 class GcnEncoder(nn.Module):
     """DeepCDR's drug encoder (Liu et al. 2020): graph convolutions, then one number per feature of all atoms.
 
-    Parameters
-    ----------
-    drugs : Drugs
-        All drugs.
-    sizes : sequence of int
-        Widths of the convolutions, each followed by ReLU, batch norm and dropout; the last is the size of a
-        drug's vector.
-    dropout : float
-        After each convolution.
-    pooling : {"max", "mean"}
-        Over the atoms: the maximum, as the paper, or the mean, as its released script runs.
+    ``sizes`` are the widths of the convolutions, each followed by ReLU, batch norm and dropout; the last is
+    that of a drug's vector. Over the atoms goes the maximum, as in the paper, or the mean, as its released
+    script runs.
     """
 
     def __init__(

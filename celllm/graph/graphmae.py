@@ -6,14 +6,11 @@ the hidden features: only the neighbours can give them away. The encoder's outpu
 the embedding.
 """
 
-import csv
 import dataclasses
 import itertools
 import logging
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -28,9 +25,6 @@ from celllm.graph.features import node_features
 from celllm.graph.network import GeneNetwork
 from celllm.graph.settings import GraphMAESettings
 from celllm.optimiser import adam
-
-if TYPE_CHECKING:
-    from celllm.cells.genes import Vocabulary
 
 WELL_KNOWN = ("CD3E", "MS4A1", "INS", "TP53", "EGFR", "CDK1", "RPL3", "MT-ND1", "COL1A1", "HLA-A")
 """Genes whose neighbours a biologist can judge at a glance; they are logged."""
@@ -126,18 +120,22 @@ def embed_genes(network: GeneNetwork, chosen: GraphMAESettings) -> tuple[Tensor,
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(chosen.seed)
         model = MaskedAutoencoder(chosen)
-        record = list(_train(model, network, features))
+        record = _train(model, network, features)
     model.eval()
     with torch.no_grad():
         codes = model.encoder(graph_with_loops(*network.both_ways(), network.n_genes), features)
     return standardised(codes, chosen.rms), record
 
 
-def _train(model: MaskedAutoencoder, network: GeneNetwork, features: Tensor) -> Iterator[Epoch]:
-    graph, genes = _connected(network)
-    features, chosen, start = features[genes], model.chosen, time.perf_counter()
+def _train(model: MaskedAutoencoder, network: GeneNetwork, features: Tensor) -> list[Epoch]:
+    # Of the genes that have an edge, numbered anew.
+    genes, chosen = np.flatnonzero(network.degrees()), model.chosen
+    source, target = (np.searchsorted(genes, part) for part in network.both_ways())
+    graph = graph_with_loops(source, target, len(genes))
+    features, start = features[torch.from_numpy(genes)], time.perf_counter()
     optimiser = adam(model.parameters(), chosen, fused=False)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, chosen.epochs)
+    record = []
     for number in range(1, chosen.epochs + 1):
         loss = model(graph, features)
         optimiser.zero_grad()
@@ -145,25 +143,17 @@ def _train(model: MaskedAutoencoder, network: GeneNetwork, features: Tensor) -> 
         optimiser.step()
         rate = optimiser.param_groups[0]["lr"]
         line = Epoch(number, loss.item(), rate, round(time.perf_counter() - start, 3))
+        record.append(line)
         schedule.step()
         if not np.isfinite(line.loss):
-            raise UserError(
-                f"graphmae: the loss is {line.loss} in epoch {line.epoch}; try a lower learning_rate"
-            )
-        if line.epoch % max(chosen.epochs // LOG_LINES, 1) == 0 or line.epoch == chosen.epochs:
-            left = line.seconds / line.epoch * (chosen.epochs - line.epoch)
+            raise UserError(f"graphmae: the loss is {line.loss} in epoch {number}; try a lower learning_rate")
+        if number % max(chosen.epochs // LOG_LINES, 1) == 0 or number == chosen.epochs:
+            per_epoch = line.seconds / number
             log.info(
                 "graphmae epoch %d/%d: loss %.4f, %.2f s per epoch, %.0f s left",
-                *(line.epoch, chosen.epochs, line.loss, line.seconds / line.epoch, left),
+                *(number, chosen.epochs, line.loss, per_epoch, per_epoch * (chosen.epochs - number)),
             )
-        yield line
-
-
-def _connected(network: GeneNetwork) -> tuple[Graph, Tensor]:
-    """Return the graph of the genes that have an edge, numbered anew, and these genes."""
-    genes = np.flatnonzero(network.degrees())
-    source, target = (np.searchsorted(genes, part) for part in network.both_ways())
-    return graph_with_loops(source, target, len(genes)), torch.from_numpy(genes)
+    return record
 
 
 def run_graphmae(
@@ -192,26 +182,14 @@ def run_graphmae(
     vocabulary = Vocabulary.read(genes)
     links = GeneNetwork.read(network, vocabulary.sha256)
     embeddings, record = embed_genes(links, settings)
-    log_neighbours(embeddings, vocabulary)
-    write_record(metrics, record)
+    for symbol in WELL_KNOWN:
+        if symbol in vocabulary.index_of:
+            near = nearest_genes(embeddings, vocabulary.index_of[symbol], 5)
+            log.info("near %s: %s", symbol, ", ".join(f"{vocabulary.symbols[g]} {c:.2f}" for g, c in near))
+    columns = [field.name for field in dataclasses.fields(Epoch)]
+    io.write_csv(metrics, columns, map(dataclasses.astuple, record))
     facts = {"settings": settings.model_dump(), "network": links.facts}
     save_gene_embeddings(out, embeddings, vocabulary.sha256, **facts)
     if digest is not None:
         io.write_text(digest, f"{digest_of(embeddings)}\n")
     log.info("%s: %d genes x %d", out, *embeddings.shape)
-
-
-def write_record(path: str | Path, record: list[Epoch]) -> None:
-    """Write the training record as CSV."""
-    with io.atomic(path) as partial, open(partial, "w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, [f.name for f in dataclasses.fields(Epoch)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(map(dataclasses.asdict, record))
-
-
-def log_neighbours(embeddings: Tensor, vocabulary: "Vocabulary", n_nearest: int = 5) -> None:
-    """Log the genes nearest to some well-known ones."""
-    for symbol in WELL_KNOWN:
-        if symbol in vocabulary.index_of:
-            near = nearest_genes(embeddings, vocabulary.index_of[symbol], n_nearest)
-            log.info("near %s: %s", symbol, ", ".join(f"{vocabulary.symbols[g]} {c:.2f}" for g, c in near))

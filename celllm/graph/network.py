@@ -87,16 +87,9 @@ class GeneNetwork:
             When the file is missing, is not such a network, or was made for a vocabulary other than the one
             with ``genes_sha256``.
         """
-        network = cls._loaded(path)
-        if network.genes_sha256 != genes_sha256:
-            raise UserError(f"{path}: made for another gene vocabulary; make the network again")
-        return network
-
-    @classmethod
-    def _loaded(cls, path: str | Path) -> "GeneNetwork":
         try:
             with np.load(path, allow_pickle=False) as held:
-                return cls(
+                network = cls(
                     source=held["source"],
                     target=held["target"],
                     score=held["score"],
@@ -108,6 +101,9 @@ class GeneNetwork:
             raise UserError(f"{path}: no such file") from error
         except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
             raise UserError(f"{path}: not a gene network ({error}); make the network again") from error
+        if network.genes_sha256 != genes_sha256:
+            raise UserError(f"{path}: made for another gene vocabulary; make the network again")
+        return network
 
 
 def run_network(
@@ -178,8 +174,16 @@ def read_links(
     """
     pieces, n_links, n_above = [], 0, 0
     for rows in _tables(links, " ", tuple((name,) for name in LINK_COLUMNS)):
-        above = rows[_scores(links, rows) > min_score]
-        pieces.append(_edges(above, protein_genes))
+        found = rows["combined_score"].to_numpy()
+        if found.dtype.kind not in "iu" or not 1 <= found.max() <= MAX_SCORE:
+            raise UserError(
+                f"{links}: combined_score must be a whole number of 1 to {MAX_SCORE} in every row"
+            )
+        above = rows[found > min_score]
+        genes = [above[name].map(protein_genes).fillna(-1).astype(np.int32) for name in LINK_COLUMNS[:2]]
+        ends = np.sort(np.stack(genes), axis=0)
+        kept = (ends[0] >= 0) & (ends[0] != ends[1])
+        pieces.append(np.stack([*ends, above["combined_score"].to_numpy(np.int32)])[:, kept])
         n_links, n_above = n_links + len(rows), n_above + len(above)
     low, high, scores = np.concatenate(pieces, axis=1) if pieces else np.empty((3, 0), np.int32)
     if not len(low):
@@ -188,35 +192,19 @@ def read_links(
     low, high, scores = low[order], high[order], scores[order]
     last = np.append((low[1:] != low[:-1]) | (high[1:] != high[:-1]), True)  # the highest score comes last
     network = GeneNetwork(low[last], high[last], scores[last], n_genes, genes_sha256)
-    facts = {"min_score": min_score, "n_links": n_links, "n_links_above": n_above}
-    return dataclasses.replace(network, facts=facts | _shape(network))
-
-
-def _edges(rows: Any, protein_genes: dict[str, int]) -> Ints:
-    """Return lower gene, higher gene and score (3, n) of the links between two genes."""
-    columns = [rows[name].map(protein_genes).fillna(-1).astype(np.int32) for name in LINK_COLUMNS[:2]]
-    ends, scores = np.sort(np.stack(columns), axis=0), rows[LINK_COLUMNS[2]].to_numpy(np.int32)
-    kept = (ends[0] >= 0) & (ends[0] != ends[1])
-    return np.stack([*ends, scores])[:, kept]
-
-
-def _shape(network: GeneNetwork) -> dict[str, int]:
     degrees = network.degrees()
     _, component = connected_components(network.adjacency(), directed=False)
-    return {
+    facts = {
+        "min_score": min_score,
+        "n_links": n_links,
+        "n_links_above": n_above,
         "n_edges": network.n_edges,
         "n_genes_with_edge": int((degrees > 0).sum()),
         "n_genes_without_edge": int((degrees == 0).sum()),
         "largest_component": int(np.bincount(component).max()),
         "highest_degree": int(degrees.max()),
     }
-
-
-def _scores(path: str | Path, rows: Any) -> NDArray[Any]:
-    scores = rows["combined_score"].to_numpy()
-    if scores.dtype.kind not in "iu" or not 1 <= scores.max() <= MAX_SCORE:
-        raise UserError(f"{path}: combined_score must be a whole number of 1 to {MAX_SCORE} in every row")
-    return scores
+    return dataclasses.replace(network, facts=facts)
 
 
 def _tables(path: str | Path, separator: str, wanted: tuple[tuple[str, ...], ...]) -> Iterator[Any]:

@@ -12,16 +12,9 @@ from celllm.model.settings import AttentionKind
 
 
 class SelfAttention(nn.Module):
-    """What the attentions share: one projection to q, k, v without bias, one back with bias, dropout.
+    """What the attentions share: one projection to q, k, v without bias, one back with bias, then dropout.
 
-    Parameters
-    ----------
-    dim : int
-        Width of the tokens.
-    heads, dim_head : int
-        Number and size of the heads; ``heads * dim_head`` may differ from ``dim``.
-    dropout : float
-        Dropout on the output.
+    Tokens are ``dim`` wide; ``heads * dim_head`` may differ from that.
     """
 
     def __init__(self, dim: int, heads: int, dim_head: int, dropout: float) -> None:

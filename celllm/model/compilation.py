@@ -28,7 +28,7 @@ class Opaque(Generic[P, R]):
         return self.function(*args, **kwargs)
 
     def mark(self) -> None:
-        """Keep the compiler out."""
+        """Keep the compiler out from now on."""
         if not self.marked:
             self.function, self.marked = torch.compiler.disable(self.function), True
 

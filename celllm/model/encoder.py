@@ -1,6 +1,5 @@
 """The cell encoder: gene and expression embeddings, then pre-LayerNorm Performer layers."""
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
@@ -77,17 +76,9 @@ class Layer(nn.Module):
 class Encoder(nn.Module):
     """Cells as sequences of expressed genes -> one vector per token.
 
-    Parameters
-    ----------
-    config : EncoderConfig
-        The shape.
-    gene_embeddings : Tensor, optional
-        (n_genes, dim), frozen in the model; without them the gene table is trained from random numbers.
-
-    Attributes
-    ----------
-    gradient_checkpointing : bool
-        Keep only the input of each layer for the backward pass and run the layer again there.
+    ``gene_embeddings`` (n_genes, dim) are frozen in the model; without them the gene table is trained from
+    random numbers. With ``gradient_checkpointing`` only the input of each layer is kept for the backward
+    pass, and the layer runs again there.
     """
 
     def __init__(self, config: EncoderConfig, gene_embeddings: Tensor | None = None) -> None:
@@ -100,19 +91,10 @@ class Encoder(nn.Module):
         self.gradient_checkpointing = False
 
     def forward(self, gene_ids: Tensor, bins: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Encode cells.
+        """(B, L) int64 gene ids and expression tokens, [CLS] first -> (B, L, dim).
 
-        Parameters
-        ----------
-        gene_ids, bins : Tensor
-            (B, L) int64: vocabulary index and expression token of every token, [CLS] first.
-        mask : Tensor, optional
-            (B, L) bool, True at real tokens; all are real without it.
-
-        Returns
-        -------
-        Tensor
-            (B, L, dim). What stands at padded places has no meaning.
+        ``mask`` (B, L) is True at real tokens; all are real without it. What stands at padded places has no
+        meaning.
         """
         return self.norm(self.run_layers(self.embed(gene_ids, bins), mask))
 
@@ -145,31 +127,23 @@ class Encoder(nn.Module):
         x, found = self.embed(gene_ids, bins), []
         for start, number in pairwise([0, *wanted]):
             x = self.run_layers(x, mask, start, number)
-            found.append(self._cls_weights(number, x, mask))
+            found_layer = self.layers[number]
+            assert isinstance(found_layer, Layer)
+            if isinstance(found_layer.attention, ReleasedAttention):
+                raise UserError(
+                    "attention 'released' shows no weights; use an encoder with 'favor' or 'softmax'"
+                )
+            found.append(found_layer.attention.cls_weights(found_layer.attention_norm(x), mask))
         return torch.stack(found).mean(0)
-
-    def _cls_weights(self, number: int, x: Tensor, mask: Tensor | None) -> Tensor:
-        layer = self.layers[number]
-        assert isinstance(layer, Layer)
-        if isinstance(layer.attention, ReleasedAttention):
-            raise UserError("attention 'released' shows no weights; use an encoder with 'favor' or 'softmax'")
-        return layer.attention.cls_weights(layer.attention_norm(x), mask)
 
     def redraw_features(self, generator: torch.Generator) -> None:
         """Draw the random features of all layers anew; only ever between two optimiser steps.
 
-        Parameters
-        ----------
-        generator : torch.Generator
-            A CPU generator of its own: no other random number of the run moves.
+        ``generator`` is a CPU generator of its own: no other random number of the run moves.
         """
-        for attention in self._random_attentions():
-            attention.redraw(generator)
-
-    def _random_attentions(self) -> Iterator[FavorAttention | ReleasedAttention]:
         for layer in self.layers:
             if isinstance(layer.attention, FavorAttention | ReleasedAttention):
-                yield layer.attention
+                layer.attention.redraw(generator)
 
 
 def count_parameters(module: nn.Module) -> tuple[int, int]:

@@ -43,19 +43,9 @@ ALIGNED = 16
 
 
 def draw_projection(n_features: int, dim_head: int, generator: torch.Generator | None = None) -> Tensor:
-    """Draw orthogonal random features with performer-pytorch.
+    """Draw orthogonal random features (n_features, dim_head), float32 on the CPU, with performer-pytorch.
 
-    Parameters
-    ----------
-    n_features, dim_head : int
-        Rows and columns of the projection.
-    generator : torch.Generator, optional
-        Where the seed of this draw comes from; the global CPU generator without it.
-
-    Returns
-    -------
-    Tensor
-        (n_features, dim_head) float32 on the CPU. The draw of the seed is all that moves a random state.
+    The seed comes from ``generator``, or from the global CPU generator; no other random state moves.
     """
     from performer_pytorch.performer_pytorch import gaussian_orthogonal_random_matrix
 
@@ -70,21 +60,12 @@ def draw_projection(n_features: int, dim_head: int, generator: torch.Generator |
 def favor_attention(qkv: Tensor, projection: Tensor, mask: Tensor | None = None) -> Tensor:
     """Linear attention through random features; on unpadded input the numbers of performer-pytorch.
 
-    Parameters
-    ----------
-    qkv : Tensor
-        (B, L, 3, H, dim_head) queries, keys and values; float64, float32 or bfloat16. Products of matrices
-        run in this type with its usual accumulator; row factors and normalisers are float32 at least.
-    projection : Tensor
-        (n_features, dim_head).
-    mask : Tensor, optional
-        (B, L) bool, True at real tokens; the first token of every cell must be real. Padded keys enter
-        neither numerator nor normaliser nor stabiliser: a cell's output does not depend on its padding.
+    ``qkv`` (B, L, 3, H, dim_head), float64, float32 or bfloat16, and ``projection`` (n_features, dim_head)
+    -> (B, L, H, dim_head). Products of matrices run in the type of ``qkv`` with its usual accumulator; row
+    factors and normalisers are float32 at least.
 
-    Returns
-    -------
-    Tensor
-        (B, L, H, dim_head).
+    ``mask`` (B, L) is True at real tokens; the first token of every cell must be real. Padded keys enter
+    neither numerator nor normaliser nor stabiliser: a cell's output does not depend on its padding.
     """
     w = (projection * qkv.shape[-1] ** -0.25).to(qkv.dtype)
     real = torch.ones(qkv.shape[:2], dtype=torch.bool, device=qkv.device) if mask is None else mask
@@ -92,21 +73,10 @@ def favor_attention(qkv: Tensor, projection: Tensor, mask: Tensor | None = None)
 
 
 def features(x: Tensor, projection: Tensor, mask: Tensor | None, per_row: bool) -> Tensor:
-    """Random features in full, for looking at weights rather than for training.
+    """Random features (B, H, L, n_features) in full, for looking at weights rather than for training.
 
-    Parameters
-    ----------
-    x : Tensor
-        (B, L, H, dim_head) queries or keys.
-    projection, mask
-        See :func:`favor_attention`.
-    per_row : bool
-        Take the maximum of each row (queries) instead of that of all real rows (keys).
-
-    Returns
-    -------
-    Tensor
-        (B, H, L, n_features).
+    ``x`` (B, L, H, dim_head) holds queries, of which each row has a maximum of its own (``per_row``), or
+    keys, of which all real rows share one. The others as in :func:`favor_attention`.
     """
     x = x.transpose(1, 2)
     dash = x @ (projection * x.shape[-1] ** -0.25).to(x.dtype).T

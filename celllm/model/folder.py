@@ -20,7 +20,6 @@ from celllm.model.embedder import Embedder
 from celllm.model.settings import WEIGHTS
 
 FORMAT = "celllm-model-1"
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def load(model: str | Path, device: str | torch.device = "auto") -> Embedder:
@@ -95,7 +94,7 @@ def _weights(path: Path) -> Path:
 
 def _from_hub(name: str) -> Path | None:
     """Folder of a model in the local cache of the Hugging Face hub; nothing is downloaded."""
-    if not _HUB_NAME.fullmatch(name):
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         return None
     home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
     cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub") / f"models--{name.replace('/', '--')}"

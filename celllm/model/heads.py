@@ -16,13 +16,8 @@ class GenePooling(nn.Module):
     """Map each token's vector to one number and put it at its gene's place in the full vocabulary.
 
     The (1 x dim) convolution of the paper (appendix F, "Pooling"); genes that a cell does not express are 0.
-
-    Parameters
-    ----------
-    n_genes, dim : int
-        Size of the vocabulary, width of the tokens.
-    activation : {"none", "relu"}
-        Of the numbers. The released heads differ: ReLU for the labels of cells, none for drug response.
+    The released heads differ in the activation of the numbers: ReLU for the labels of cells, none for drug
+    response.
     """
 
     def __init__(self, n_genes: int, dim: int, activation: PoolingActivation = "none") -> None:
@@ -58,19 +53,10 @@ def feed_forward(
 
 
 class ClassificationHead(nn.Module):
-    """Gene pooling and feed-forward layers.
+    """Gene pooling and feed-forward layers of these widths, the last of them the number of outputs.
 
-    Parameters
-    ----------
-    n_genes, dim : int
-        Of the encoder.
-    sizes : sequence of int
-        Widths of the feed-forward layers, the last of them the number of outputs; Table F.1 has (512, 128,
-        classes) for annotation and (512, 32, 2) for drug sensitivity.
-    activation, dropout
-        Between the layers.
-    pooling : {"relu", "none"}
-        Activation between the gene convolution and the layers.
+    Table F.1 has (512, 128, classes) for annotation and (512, 32, 2) for drug sensitivity. ``pooling`` is the
+    activation between the gene convolution and the layers, ``activation`` that between the layers.
     """
 
     def __init__(
@@ -133,21 +119,10 @@ class TumourHead(nn.Module):
 
 
 def cell_embedding(states: Tensor, mask: Tensor, how: Literal["mean", "cls"] = "mean") -> Tensor:
-    """One vector per cell from the vectors of its tokens.
+    """One vector per cell, (B, dim), from the vectors of its tokens (B, L, dim).
 
-    Parameters
-    ----------
-    states : Tensor
-        (B, L, dim).
-    mask : Tensor
-        (B, L) bool, True at real tokens, [CLS] first.
-    how : {"mean", "cls"}
-        The mean over the cell's genes (without [CLS]), or the vector of [CLS].
-
-    Returns
-    -------
-    Tensor
-        (B, dim). The mean of a cell without genes is 0.
+    Either the mean over the cell's genes (without [CLS], the first token; 0 for a cell without genes), or the
+    vector of [CLS]. ``mask`` (B, L) is True at real tokens.
     """
     if how == "cls":
         return states[:, 0]

@@ -11,7 +11,7 @@ gene order, [CLS] among them, and nothing is dropped out.
 import logging
 import pickle
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +23,9 @@ from celllm.corpus.tokens import N_TOKENS, Tokeniser
 from celllm.errors import UserError
 from celllm.io import sha256, write_csv, write_text
 from celllm.model.embedder import Embedder
-from celllm.model.encoder import Encoder, EncoderConfig
+from celllm.model.encoder import Encoder
 from celllm.model.folder import describe, new_folder
-from celllm.model.settings import AttentionKind
+from celllm.model.settings import AttentionKind, EncoderConfig
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +46,15 @@ _LAYER = {
     "1.fn.fn.w2.bias": "ff.w2.bias",
 }
 _QKV = tuple(f"0.fn.to_{name}.weight" for name in "qkv")
-_UNUSED = {
-    "to_out.weight": "head of masked expressions, no part of the encoder",
-    "to_out.bias": "head of masked expressions, no part of the encoder",
-    "performer.calls_since_last_redraw": "counter of the training",
+# What becomes of the tensors outside the layers.
+_OTHERS = {
+    "token_emb.weight": "embedding.expression.weight",
+    "pos_emb.emb.weight": "equal to gene2vec; the row of [CLS]: embedding.cls",
+    "norm.weight": "norm.weight",
+    "norm.bias": "norm.bias",
+    "to_out.weight": "not used: head of masked expressions, no part of the encoder",
+    "to_out.bias": "not used: head of masked expressions, no part of the encoder",
+    "performer.calls_since_last_redraw": "not used: counter of the training",
 }
 
 
@@ -90,7 +95,7 @@ def run_convert_released(
     """
     state = read_released(file)
     vectors = _vectors(gene2vec, state, str(file))
-    vocabulary, table = _into_vocabulary(vectors, _names(names, len(vectors)), genes, aliases)
+    vocabulary, table = _into_vocabulary(vectors, names, genes, aliases)
     encoder, told = converted(state, table, attention, str(file))
     meta = {
         "model": {"name": "celllm_released", "title": "CellLM, released weights"},
@@ -171,26 +176,22 @@ def _vectors(path: str | Path, state: Mapping[str, Tensor], file: str) -> Tensor
     return vectors
 
 
-def _names(path: str | Path, n: int) -> list[str]:
-    try:
-        names = Path(path).read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    names = [name.strip() for name in names if name.strip()]
-    if len(names) != n:
-        raise UserError(
-            f"{path}: {len(names)} names for {n} gene vectors; expected one a line, in their order"
-        )
-    if len(set(names)) < n:
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"{path}: the gene '{twice}' appears twice; expected distinct names")
-    return names
-
-
 def _into_vocabulary(
-    vectors: Tensor, names: list[str], genes: str | Path | None, aliases: str | Path | None
+    vectors: Tensor, path: str | Path, genes: str | Path | None, aliases: str | Path | None
 ) -> tuple[Vocabulary, Tensor]:
     """The vocabulary of the folder and its gene vectors, zeros where the model has none."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    names = [line.strip() for line in lines if line.strip()]
+    if len(names) != len(vectors):
+        raise UserError(
+            f"{path}: {len(names)} names for {len(vectors)} gene vectors; expected one a line, in their order"
+        )
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"{path}: the gene '{twice}' appears twice; expected distinct names")
     if genes is None:
         return Vocabulary(tuple(names), ("",) * len(names)), vectors
     vocabulary = Vocabulary.read(genes)
@@ -221,37 +222,23 @@ def converted(
     UserError
         Naming a tensor that is missing, or one of the layers that the encoder has no place for.
     """
-    encoder = Encoder(_config(state, len(table), attention, file), table)
-    ours, told = dict(_ours(state, table, attention, file)), []
-    wanted = encoder.state_dict()
-    for name, tensor in ours.items():
-        if tensor.shape != wanted[name].shape:
-            raise UserError(f"{file}: {name}: {_shape(tensor)} where {_shape(wanted[name])} is expected")
-    encoder.load_state_dict({name: tensor.float() for name, tensor in ours.items()})
-    for name, tensor in state.items():
-        became = _became(name, attention)
-        if became is None:
-            raise UserError(f"{file}: {name}: the encoder has no place for it; is it CellLM's layout?")
-        told.append((name, _shape(tensor), became))
-    return encoder.eval(), told
 
+    def tensor(name: str) -> Tensor:
+        if name not in state:
+            raise UserError(f"{file}: {name} is missing; expected the layout of the released CellLM")
+        return state[name]
 
-def _shape(tensor: Tensor) -> str:
-    return " x ".join(map(str, tensor.shape)) or "1"
-
-
-def _config(state: Mapping[str, Tensor], n_genes: int, attention: AttentionKind, file: str) -> EncoderConfig:
     n_tokens, dim = state["token_emb.weight"].shape
     if n_tokens != N_TOKENS:
         raise UserError(f"{file}: {n_tokens} expression tokens, CellLM has {N_TOKENS}; scBERT's weights?")
-    projection = _tensor(state, "performer.net.layers.0.0.fn.fast_attention.projection_matrix", file)
-    inner = len(_tensor(state, "performer.net.layers.0.0.fn.to_q.weight", file))
-    wide = len(_tensor(state, "performer.net.layers.0.1.fn.fn.w1.weight", file))
-    n_features, dim_head = projection.shape
-    return EncoderConfig(
-        n_genes=n_genes,
+    layers = "performer.net.layers."
+    n_features, dim_head = tensor(f"{layers}0.0.fn.fast_attention.projection_matrix").shape
+    inner, wide = (len(tensor(f"{layers}0.{name}")) for name in (_QKV[0], "1.fn.fn.w1.weight"))
+    numbers = (re.fullmatch(rf"{re.escape(layers)}(\d+)\..+", name) for name in state)
+    config = EncoderConfig(
+        n_genes=len(table),
         dim=dim,
-        depth=1 + max(int(found[1]) for found in map(_of_layer, state) if found),
+        depth=1 + max(int(found[1]) for found in numbers if found),
         heads=max(1, inner // dim_head),
         dim_head=dim_head,
         ff_mult=max(1, wide // dim),
@@ -260,62 +247,39 @@ def _config(state: Mapping[str, Tensor], n_genes: int, attention: AttentionKind,
         cls_vector="ones",
         n_features=n_features,
     )
-
-
-def _of_layer(name: str) -> "re.Match[str] | None":
-    return re.fullmatch(r"performer\.net\.layers\.(\d+)\.(.+)", name)
-
-
-def _tensor(state: Mapping[str, Tensor], name: str, file: str) -> Tensor:
-    if name not in state:
-        raise UserError(f"{file}: {name} is missing; expected the layout of the released CellLM")
-    return state[name]
-
-
-def _ours(
-    state: Mapping[str, Tensor], table: Tensor, attention: AttentionKind, file: str
-) -> Iterator[tuple[str, Tensor]]:
-    """Tensors of the encoder by their names there."""
-    dim = table.shape[1]
     stored = state.get("pos_emb.emb.weight")
-    yield "embedding.genes.weight", torch.cat([table, torch.zeros(1, dim)])
-    yield "embedding.expression.weight", state["token_emb.weight"]
-    yield "embedding.cls", torch.ones(dim) if stored is None else stored[-2]
-    for name in ("norm.weight", "norm.bias"):
-        yield name, _tensor(state, name, file)
-    for layer in range(1 + max(int(found[1]) for found in map(_of_layer, state) if found)):
-        theirs = f"performer.net.layers.{layer}."
+    ours = {
+        "embedding.genes.weight": torch.cat([table, torch.zeros(1, dim)]),
+        "embedding.expression.weight": state["token_emb.weight"],
+        "embedding.cls": torch.ones(dim) if stored is None else stored[-2],
+        **{name: tensor(name) for name in ("norm.weight", "norm.bias")},
+    }
+    became = dict(_OTHERS)
+    for layer in range(config.depth):
+        theirs, mine = f"{layers}{layer}.", f"layers.{layer}."
         if attention != "released":
-            joined = torch.cat([_tensor(state, theirs + name, file) for name in _QKV])
-            yield f"layers.{layer}.attention.to_qkv.weight", joined
+            joined = f"{mine}attention.to_qkv.weight"
+            ours[joined] = torch.cat([tensor(theirs + name) for name in _QKV])
+            became |= {f"{theirs}0.fn.to_{part}.weight": f"{joined} ({part})" for part in "qkv"}
         for name in (*_LAYER, *(_QKV if attention == "released" else ())):
-            place = _place(name, attention)
-            if place is not None:
-                yield f"layers.{layer}.{place}", _tensor(state, theirs + name, file)
+            if attention == "softmax" and "projection" in name:
+                became[theirs + name] = "not used: exact attention has no random features"
+                continue
+            inside = attention == "released" and name.startswith("0.fn.")
+            place = f"attention.inner.{name.removeprefix('0.fn.')}" if inside else _LAYER[name]
+            became[theirs + name] = mine + place
+            ours[mine + place] = tensor(theirs + name)
+    encoder = Encoder(config, table)
+    wanted = encoder.state_dict()
+    for name, value in ours.items():
+        if value.shape != wanted[name].shape:
+            raise UserError(f"{file}: {name}: {_shape(value)} where {_shape(wanted[name])} is expected")
+    encoder.load_state_dict({name: value.float() for name, value in ours.items()})
+    for name in state:
+        if name not in became:
+            raise UserError(f"{file}: {name}: the encoder has no place for it; is it CellLM's layout?")
+    return encoder.eval(), [(name, _shape(value), became[name]) for name, value in state.items()]
 
 
-def _place(name: str, attention: AttentionKind) -> str | None:
-    """Where a tensor of a layer goes; None for random features in exact attention."""
-    if attention == "released" and name.startswith("0.fn."):
-        return f"attention.inner.{name.removeprefix('0.fn.')}"
-    if attention == "softmax" and "projection" in name:
-        return None
-    return "attention.to_qkv.weight" if name in _QKV else _LAYER[name]
-
-
-def _became(name: str, attention: AttentionKind) -> str | None:
-    """What became of a tensor; None where there is no place for it."""
-    if name in _UNUSED:
-        return f"not used: {_UNUSED[name]}"
-    if name == "token_emb.weight":
-        return "embedding.expression.weight"
-    if name == "pos_emb.emb.weight":
-        return "equal to gene2vec; the row of [CLS]: embedding.cls"
-    found = _of_layer(name)
-    if found is None:
-        return name if name in ("norm.weight", "norm.bias") else None
-    if found[2] not in (*_LAYER, *_QKV):
-        return None
-    place = _place(found[2], attention)
-    part = f" ({found[2][8]})" if found[2] in _QKV and attention != "released" else ""
-    return f"layers.{found[1]}.{place}{part}" if place else "not used: exact attention has no random features"
+def _shape(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "1"

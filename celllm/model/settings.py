@@ -3,6 +3,7 @@
 import math
 from typing import Any, Literal
 
+from celllm.errors import UserError
 from celllm.settings import Settings, setting
 
 AttentionKind = Literal["favor", "softmax", "released"]
@@ -59,3 +60,10 @@ SIZES: dict[str, dict[str, Any]] = {
     "25m": {"dim": 384, "depth": 9, "heads": 8, "dim_head": 64},
     "50m": {"dim": 512, "depth": 10, "heads": 16, "dim_head": 64},
 }
+
+
+def sized(name: str, n_genes: int, **changes: Any) -> EncoderConfig:
+    """The configuration of a named size, with ``changes`` to any of its fields."""
+    if name not in SIZES:
+        raise UserError(f"encoder size {name!r}: expected one of {', '.join(SIZES)}")
+    return EncoderConfig(n_genes=n_genes, **{**SIZES[name], **changes})

@@ -1,6 +1,5 @@
 """Encoders as safetensors files: no pickles, configuration inside."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,9 @@ from celllm.settings import as_settings
 
 
 def save_encoder(path: str | Path, encoder: Encoder, meta: dict[str, Any]) -> None:
-    """Write an encoder, atomically.
+    """Write an encoder with its configuration, gene embeddings and random features, atomically.
 
-    Parameters
-    ----------
-    path : path
-        A ``.safetensors`` file.
-    encoder : Encoder
-        Written with its configuration, gene embeddings and random features.
-    meta : dict
-        Anything JSON can hold: model row, genes_sha256, steps, run.
+    ``meta`` is anything JSON can hold: model row, genes_sha256, steps, run.
     """
     frozen = not encoder.embedding.genes.weight.requires_grad
     config = encoder.config.model_dump()
@@ -33,27 +25,10 @@ def save_failure(path: str | Path, reason: str) -> None:
     tensors.write(path, ENCODER_FILE, {}, failed=reason)
 
 
-def failure_of(path: str | Path, header: Mapping[str, Any]) -> NotTrainedError | None:
-    """The error for a file that :func:`save_failure` wrote; None for an encoder."""
-    if "failed" not in header:
-        return None
-    return NotTrainedError(f"its encoder was not trained: {header['failed']} ({path})")
-
-
 def load_encoder(path: str | Path, genes_sha256: str | None = None) -> tuple[Encoder, dict[str, Any]]:
-    """Read an encoder in evaluation mode.
+    """Read an encoder in evaluation mode, on the CPU, and its ``meta``.
 
-    Parameters
-    ----------
-    path : path
-        What :func:`save_encoder` wrote.
-    genes_sha256 : str, optional
-        Digest of the gene list in use; an encoder of another list is refused.
-
-    Returns
-    -------
-    Encoder, dict
-        The encoder on the CPU and its ``meta``.
+    With ``genes_sha256``, the digest of the gene list in use, an encoder of another list is refused.
 
     Raises
     ------
@@ -62,8 +37,8 @@ def load_encoder(path: str | Path, genes_sha256: str | None = None) -> tuple[Enc
         :class:`NotTrainedError` for one whose pre-training failed.
     """
     header, weights = tensors.read(path, ENCODER_FILE, "encoder; expected what 'celllm pretrain' writes")
-    if error := failure_of(path, header):
-        raise error
+    if "failed" in header:
+        raise NotTrainedError(f"its encoder was not trained: {header['failed']} ({path})")
     meta = header["meta"]
     if genes_sha256 is not None and meta.get("genes_sha256") != genes_sha256:
         found = str(meta.get("genes_sha256"))[:12]

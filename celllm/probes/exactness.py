@@ -14,7 +14,7 @@ from torch import Tensor
 from celllm.corpus.expressed import from_csr
 from celllm.corpus.tokens import Tokeniser
 from celllm.io import write_json
-from celllm.model import Encoder
+from celllm.model.encoder import Encoder
 from celllm.probes.settings import ExactnessSettings
 from celllm.settings import as_settings
 from celllm.training.distributed import Processes

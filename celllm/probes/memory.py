@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from celllm.io import write_csv, write_json
-from celllm.model import EncoderConfig
+from celllm.model.settings import EncoderConfig
 from celllm.probes.peak_memory import PeakMeter, contrast_peak
 from celllm.probes.settings import MemorySettings
 from celllm.scores.columns import MEMORY, PAPER_LENGTHS

@@ -18,7 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from celllm.corpus.tokens import CellBatch
-from celllm.model import Encoder, EncoderConfig
+from celllm.model.encoder import Encoder
+from celllm.model.settings import EncoderConfig
 from celllm.training.contrastive import info_nce
 from celllm.training.distributed import Processes
 from celllm.training.masked_batches import Batch

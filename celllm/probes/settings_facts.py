@@ -13,8 +13,9 @@ from typing import Any
 from celllm.cells.genes import Vocabulary
 from celllm.errors import UserError
 from celllm.io import write_json
-from celllm.model import Encoder, EncoderConfig, count_parameters
+from celllm.model.encoder import Encoder, count_parameters
 from celllm.model.heads import Activation, feed_forward
+from celllm.model.settings import EncoderConfig
 from celllm.scores.facts import find, read_facts
 from celllm.settings import as_settings
 from celllm.training.finetune import FinetuneSettings

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from celllm.corpus.expressed import Cells
-from celllm.model import ClassificationHead, Encoder
 from celllm.model.embedder import Embedder
+from celllm.model.encoder import Encoder
+from celllm.model.heads import ClassificationHead
 from celllm.optimiser import adam
 from celllm.training.best_epoch import BestEpoch, ChosenEpoch, finite
 from celllm.training.frozen import States, freeze, genes_read

@@ -13,8 +13,8 @@ from celllm.corpus.shards import Corpus
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.graph.embeddings import load_gene_embeddings
-from celllm.model import Encoder
 from celllm.model.embedder import Embedder
+from celllm.model.encoder import Encoder
 from celllm.settings import as_settings
 from celllm.training.settings import ModelRow
 

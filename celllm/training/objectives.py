@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from celllm.corpus.tokens import MASK_BIN, CellBatch
-from celllm.model import ContrastPooling, Encoder, MaskedExpressionHead, TumourHead, cell_embedding
+from celllm.model.encoder import Encoder
+from celllm.model.heads import ContrastPooling, MaskedExpressionHead, TumourHead, cell_embedding
 from celllm.training.contrastive import at_least_float32
 from celllm.training.settings import ContrastOn
 

@@ -29,9 +29,9 @@ from celllm.errors import UserError
 from celllm.graph.embeddings import digest_of, load_gene_embeddings
 from celllm.interruption import EXIT_INTERRUPTED, Interrupted, StopRequest
 from celllm.io import sync, write_text
-from celllm.model import Encoder, count_parameters
 from celllm.model.anisotropy import measure
 from celllm.model.embedder import Embedder
+from celllm.model.encoder import Encoder, count_parameters
 from celllm.model.weights import save_failure
 from celllm.settings import as_settings
 from celllm.training import checkpoints as checkpoint_files

@@ -5,7 +5,8 @@ import time
 import torch
 from torch import Tensor
 
-from celllm.model import EncoderConfig, forward_flops
+from celllm.model.encoder import forward_flops
+from celllm.model.settings import EncoderConfig
 
 BACKWARD = 2
 """A backward pass in forward passes: every product has two gradients, each as large as itself."""

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from celllm.errors import UserError
-from celllm.model import Encoder
 from celllm.model.compilation import compile_layers
+from celllm.model.encoder import Encoder
 from celllm.optimiser import adam
 from celllm.training.checkpoints import load_optimiser, optimiser_tensors, prefixed, unprefixed
 from celllm.training.columns import OBJECTIVES

@@ -66,7 +66,8 @@ import celllm
 assert "torch" not in sys.modules
 from celllm.cells.genes import SymbolMap, Vocabulary
 from celllm.corpus.tokens import Tokeniser
-from celllm.model import Encoder, EncoderConfig
+from celllm.model.encoder import Encoder
+from celllm.model.settings import EncoderConfig
 from celllm.model.embedder import Embedder
 
 vocabulary = Vocabulary.read("genes.tsv")

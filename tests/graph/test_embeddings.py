@@ -5,7 +5,9 @@ import torch
 
 from celllm.errors import UserError
 from celllm.graph.embeddings import load_gene_embeddings, save_gene_embeddings
-from celllm.model import Encoder, EncoderConfig, save_encoder
+from celllm.model.encoder import Encoder
+from celllm.model.settings import EncoderConfig
+from celllm.model.weights import save_encoder
 
 GENES = "a" * 64
 

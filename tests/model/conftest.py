@@ -9,8 +9,9 @@ from scipy.sparse import csr_matrix
 
 from celllm.cells.genes import SymbolMap, Vocabulary
 from celllm.corpus.tokens import Tokeniser
-from celllm.model import Encoder, EncoderConfig
 from celllm.model.embedder import Embedder
+from celllm.model.encoder import Encoder
+from celllm.model.settings import EncoderConfig
 
 N_GENES = 60
 SYMBOLS = tuple(f"GENE{i:02d}" for i in range(N_GENES))

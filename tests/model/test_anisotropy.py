@@ -7,7 +7,6 @@ from scipy.sparse import csr_matrix
 
 from celllm.corpus.expressed import from_csr
 from celllm.corpus.tokens import Tokeniser
-from celllm.model import Encoder, EncoderConfig, cell_embedding
 from celllm.model.anisotropy import (
     alignment,
     effective_rank,
@@ -16,6 +15,9 @@ from celllm.model.anisotropy import (
     uniformity,
 )
 from celllm.model.embedder import Embedder
+from celllm.model.encoder import Encoder
+from celllm.model.heads import cell_embedding
+from celllm.model.settings import EncoderConfig
 
 N_GENES = 30
 TOKENISER = Tokeniser(N_GENES)

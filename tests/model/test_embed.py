@@ -14,8 +14,8 @@ from scipy.sparse import csc_matrix, csr_matrix, random_array
 
 from celllm.corpus.expressed import from_csr
 from celllm.errors import UserError
-from celllm.model import cell_embedding
 from celllm.model.embedder import Embedder
+from celllm.model.heads import cell_embedding
 from tests.model.conftest import ENSEMBL, N_GENES, SYMBOLS, counts
 
 QUIET = {"progress": False}

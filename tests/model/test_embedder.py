@@ -6,8 +6,10 @@ import torch
 
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
-from celllm.model import Encoder, EncoderConfig, save_encoder
 from celllm.model.embedder import Embedder, find_device
+from celllm.model.encoder import Encoder
+from celllm.model.settings import EncoderConfig
+from celllm.model.weights import save_encoder
 
 SHA = "a" * 64
 TOKENISERS = [

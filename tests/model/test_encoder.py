@@ -3,7 +3,8 @@ import torch
 from torch import Tensor
 
 from celllm.errors import UserError
-from celllm.model import SIZES, Encoder, EncoderConfig, count_parameters, forward_flops, sized
+from celllm.model.encoder import Encoder, count_parameters, forward_flops
+from celllm.model.settings import SIZES, EncoderConfig, sized
 
 CONFIG = EncoderConfig(n_genes=40, dim=32, depth=3, heads=2, dim_head=16, dropout=0.0)
 

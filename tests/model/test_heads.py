@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from celllm.model import (
+from celllm.model.heads import (
     ClassificationHead,
     ContrastPooling,
     GenePooling,

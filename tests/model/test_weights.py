@@ -5,12 +5,9 @@ import torch
 from safetensors.torch import save_file
 
 from celllm.errors import UserError
-from celllm.model import (
-    Encoder,
-    EncoderConfig,
-    load_encoder,
-    save_encoder,
-)
+from celllm.model.encoder import Encoder
+from celllm.model.settings import EncoderConfig
+from celllm.model.weights import load_encoder, save_encoder
 
 CONFIG = EncoderConfig(n_genes=6, dim=8, depth=2, heads=1, dim_head=8)
 GENES = "a" * 64

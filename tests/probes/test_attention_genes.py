@@ -13,9 +13,11 @@ from celllm.corpus.expressed import CellsInMemory, from_csr
 from celllm.corpus.shards import run_index, write_shard
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
-from celllm.model import Encoder, EncoderConfig, save_encoder
 from celllm.model.embedder import Embedder
+from celllm.model.encoder import Encoder
 from celllm.model.favor import features
+from celllm.model.settings import EncoderConfig
+from celllm.model.weights import save_encoder
 from celllm.probes.attention_genes import (
     GeneTotals,
     InterpretationSettings,

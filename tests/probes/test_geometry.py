@@ -13,8 +13,9 @@ from celllm.cells import check, h5ad
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
-from celllm.model import Encoder, EncoderConfig, save_encoder
-from celllm.model.weights import save_failure
+from celllm.model.encoder import Encoder
+from celllm.model.settings import EncoderConfig
+from celllm.model.weights import save_encoder, save_failure
 from celllm.probes.contrast import run_contrast
 from celllm.probes.geometry import run_geometry
 from celllm.probes.settings import GeometrySettings

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from celllm.errors import UserError
-from celllm.model import EncoderConfig
+from celllm.model.settings import EncoderConfig
 from celllm.probes.memory import GIB, Fit, Point, run_memory
 from celllm.probes.peak_memory import PeakMeter
 from celllm.probes.settings import MemorySettings

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from celllm.model import EncoderConfig, favor
+from celllm.model import favor
+from celllm.model.settings import EncoderConfig
 from celllm.probes.peak_memory import Accountant, PeakMeter, contrast_peak
 
 CONFIG = EncoderConfig(n_genes=300, dim=32, depth=3, heads=4, dim_head=8)

@@ -12,7 +12,8 @@ from celllm import optimiser
 from celllm.cells.genes import Vocabulary
 from celllm.config import load
 from celllm.errors import UserError
-from celllm.model import SIZES, Encoder, EncoderConfig
+from celllm.model.encoder import Encoder
+from celllm.model.settings import SIZES, EncoderConfig
 from celllm.probes.settings_facts import FIXED, FIXED_IN_PRETRAINING, of_pretraining, run_settings_facts
 from celllm.report import published
 from celllm.report.settings import TableSettings

@@ -12,8 +12,9 @@ from celllm.cells.genes import Vocabulary
 from celllm.cli import main
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
-from celllm.model import Encoder, EncoderConfig
 from celllm.model.embedder import Embedder
+from celllm.model.encoder import Encoder
+from celllm.model.settings import EncoderConfig
 from celllm.report.export import run_export
 
 SYMBOLS = tuple(f"GENE{i:02d}" for i in range(20))

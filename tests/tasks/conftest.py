@@ -15,7 +15,9 @@ from celllm.cells import h5ad
 from celllm.cells.check import PROVENANCE
 from celllm.cells.genes import Vocabulary
 from celllm.corpus.tokens import Tokeniser
-from celllm.model import Encoder, EncoderConfig, save_encoder
+from celllm.model.encoder import Encoder
+from celllm.model.settings import EncoderConfig
+from celllm.model.weights import save_encoder
 from celllm.tasks.score import run_splits
 
 N_CELLS, N_GENES = 150, 60

@@ -28,7 +28,9 @@ from celllm.errors import UserError
 from celllm.methods.method import Method
 from celllm.methods.pairs import Predict
 from celllm.methods.settings import NoSettings
-from celllm.model import Encoder, EncoderConfig, save_encoder
+from celllm.model.encoder import Encoder
+from celllm.model.settings import EncoderConfig
+from celllm.model.weights import save_encoder
 from celllm.scores import metrics, scores
 from celllm.tasks.drug_response import DrugResponse
 from celllm.tasks.protocols import STRICT, LeakError

@@ -14,8 +14,7 @@ import pytest
 import torch
 
 from celllm.methods.method import Probabilities
-from celllm.model import save_encoder
-from celllm.model.weights import load_encoder
+from celllm.model.weights import load_encoder, save_encoder
 from celllm.scores import scores
 from celllm.tasks.fits import FitStore, Fitted, Predicted
 from celllm.tasks.runner import Runner

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from celllm.errors import UserError
-from celllm.model import cell_embedding
+from celllm.model.heads import cell_embedding
 from celllm.probes.contrast import run_contrast
 from celllm.scores.columns import CONTRAST, GEOMETRY
 from celllm.settings import as_settings

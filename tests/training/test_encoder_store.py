@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from celllm.io import sha256
-from celllm.model import load_encoder
+from celllm.model.weights import load_encoder
 from celllm.training import encoder_store, pretrain
 
 Trained = Callable[..., dict[str, Any]]

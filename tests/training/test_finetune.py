@@ -9,9 +9,10 @@ from scipy.sparse import csr_matrix
 from celllm.corpus.expressed import CellsInMemory, from_csr
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
-from celllm.model import ClassificationHead, Encoder, EncoderConfig
 from celllm.model.embedder import Embedder
-from celllm.model.settings import PoolingActivation
+from celllm.model.encoder import Encoder
+from celllm.model.heads import ClassificationHead
+from celllm.model.settings import EncoderConfig, PoolingActivation
 from celllm.training import finetune
 from celllm.training.finetune import FineTuned, Finetuner, FinetuneSettings, class_weights
 from celllm.training.frozen import FrozenStates, Store

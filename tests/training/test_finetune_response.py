@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from celllm.corpus.expressed import CellsInMemory, from_csr, not_normalised
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
-from celllm.model import Encoder, EncoderConfig
 from celllm.model.embedder import Embedder
-from celllm.model.settings import PoolingActivation
+from celllm.model.encoder import Encoder
+from celllm.model.settings import EncoderConfig, PoolingActivation
 from celllm.settings import as_settings
 from celllm.training.finetune_response import EncodedLines, ResponseModel, ResponseSettings, ResponseTuner
 from celllm.training.frozen import States

@@ -19,8 +19,8 @@ from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.graph.embeddings import digest_of, load_gene_embeddings, save_gene_embeddings
 from celllm.io import sha256
-from celllm.model import load_encoder
 from celllm.model.settings import MEASURES
+from celllm.model.weights import load_encoder
 from celllm.training import pretrain
 from celllm.training.checkpoints import exclusive
 from celllm.training.distributed import joined

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 import torch
 
-from celllm.model import EncoderConfig, forward_flops
+from celllm.model.encoder import forward_flops
+from celllm.model.settings import EncoderConfig
 from celllm.training import pretrain
 from celllm.training.throughput import pass_flops, peak_flops
 from tests.training.test_pretrain import Arguments, Pretrained, open_run, read
