@@ -1,9 +1,13 @@
 """The benchmark of the judge reads a run's tables and says what is near, off and at chance."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
+import pandas as pd
 
 ROOT = Path(__file__).parents[2]
 S2 = [
@@ -39,3 +43,28 @@ def test_measured_points_are_printed_with_what_was_wanted(tmp_path: Path) -> Non
     assert "| permuted labels, A: accuracy | -0.010 | 0 | at chance |" in lines
     assert "| permuted labels, B: accuracy | +0.200 | 0 | +3.5 standard errors, p (Holm) 0.01 |" in lines
     assert lines[-1].startswith("| seconds of all jobs | 61 |")
+
+
+def test_the_ridge_is_measured_on_other_lines_where_they_are_given(tmp_path: Path) -> None:
+    """Thirty drugs tested on 120 lines each follow three genes, two on thirty lines follow nothing."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    from judge import of_tgsa
+
+    rng = np.random.default_rng(0)
+    lines = [f"ACH-{i:03d}" for i in range(120)]
+    z = rng.normal(size=(120, 20))
+    pd.DataFrame(z, index=lines).to_csv(tmp_path / "z.csv")
+    rows = []
+    for drug in range(32):
+        few = drug > 29
+        effect = np.zeros(120) if few else z[:, :3] @ rng.normal(size=3)
+        y = rng.normal(0, 3) + effect + rng.normal(size=120)
+        rows += [(f"drug{drug}", lines[i], y[i]) for i in range(60 if few else 120)]
+    pd.DataFrame(rows, columns=["drug_name", "cell_line", "ln_ic50"]).to_csv(tmp_path / "y.csv", index=False)
+    found = of_tgsa(tmp_path / "z.csv", tmp_path / "y.csv")
+    pooled, many, whole = (float(line[1]) for line in found)
+    assert [line[2] for line in found] == ["0.890", "0.540", "0.540"]
+    assert "120 lines of TGSA, inside drugs, 30 with 100 pairs or more" in found[1][0]
+    assert found[2][0].endswith("inside drugs, all 32")
+    assert pooled > many > whole > 0.4
+    assert re.fullmatch("near|off", found[0][3])
