@@ -36,6 +36,8 @@ BINARY_FROM = 200
 
 EXACT_BELOW = 2**24
 """From here on float32 leaves out whole numbers."""
+LARGEST_OF_A_TYPE = (2**7 - 1, 2**8 - 1, 2**15 - 1, 2**16 - 1)
+"""Where counts end that were written as 8- or 16-bit numbers, too small for them."""
 
 _SAMPLED = 400
 _BACK: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
@@ -126,6 +128,9 @@ def _whole(values: NDArray[Any], cells: list[NDArray[np.float64]], low: float, h
         return Values("binary", f"nothing but zeros and {'ones' if high == 1 else f'{high:.4g}'}")
     if low > 1 and high <= LOG_BELOW:
         return Values("unclear", f"whole numbers from {low:.4g} to {high:.4g}, as rounded logarithms are")
+    n_largest = np.count_nonzero(values == high)
+    if high in LARGEST_OF_A_TYPE and n_largest > 2:
+        return Values("unclear", f"counts cut off at {high:.0f}, where {n_largest} of them stand")
     if min(cell.min() for cell in cells) > 1:
         found = _equal_sums(cells, high)
         if found is not None and found.nature == "normalised":

@@ -92,6 +92,11 @@ WAYS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str, str]] = {
         "unclear",
         "as rounded logarithms are",
     ),
+    "8-bit numbers that were too small": (
+        lambda c: np.minimum(c * 100 + (c > 0), 255),
+        "unclear",
+        "counts cut off at 255",
+    ),
     "zeros and twos": (lambda c: (c > 0) * 2.0, "binary", "zeros and 2"),
     "ranks": (lambda c: c.argsort(1).argsort(1), "unclear", "the same values in every cell"),
     "shares of ranks": (
