@@ -38,6 +38,10 @@ class Meter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.read()
+
+    def read(self) -> None:
+        """Set both to what they are by now."""
         self.seconds = time.perf_counter() - self._start
         self.peak_mib = self._peak_mib()
 

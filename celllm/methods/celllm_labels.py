@@ -1,6 +1,6 @@
 """A pre-trained encoder, fine-tuned, as a method of cell annotation."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from celllm.corpus.expressed import from_csr
-from celllm.methods.method import Choice, Labels, Method, Part, Predict, Probabilities
+from celllm.methods.method import Announce, Choice, Labels, Method, Part, Predict, Probabilities
 from celllm.scores import metrics
 from celllm.training.finetune import Finetuner, FinetuneSettings
+from celllm.training.finetune import Predict as OfRows
 from celllm.training.model_row import read_embedder
 
 
@@ -25,7 +26,7 @@ class LabelTuner:
         """Classes of cells by number."""
         return np.searchsorted(self.classes, part.known)
 
-    def labels(self, predict: Callable[[NDArray[np.int64]], NDArray[np.float64]]) -> Predict:
+    def labels(self, predict: OfRows) -> Predict:
         """From places of cells in the data set to cells."""
         return lambda part: Probabilities(predict(part.rows), self.classes)
 
@@ -53,14 +54,24 @@ def fit(train: Part, settings: FinetuneSettings, seed: int, shared: LabelTuner) 
 
 
 def choose(
-    train: Part, selection: Part, settings: FinetuneSettings, seed: int, shared: LabelTuner
+    train: Part,
+    selection: Part,
+    settings: FinetuneSettings,
+    seed: int,
+    shared: LabelTuner,
+    announce: Announce | None = None,
 ) -> Choice[Part, Labels | Probabilities]:
     """Fine-tune on the training cells, the number of epochs chosen on the selection part."""
     score = {"macro_f1": metrics.macro_f1, "accuracy": metrics.accuracy}[settings.select_by]
     targets, chosen_on = shared.targets(train), shared.targets(selection)
-    found = shared.tuner.choose(train.rows, targets, selection.rows, chosen_on, score, seed)
+
+    def after(epochs: int, predict: OfRows, seconds: float) -> None:
+        if announce is not None:
+            announce({"epochs": epochs}, shared.labels(predict), seconds)
+
+    found = shared.tuner.choose(train.rows, targets, selection.rows, chosen_on, score, seed, after)
     models = shared.labels(found.predict), shared.labels(found.predict_last)
     return Choice({"epochs": found.epochs}, *models)
 
 
-METHODS = {"encoder": Method(fit, FinetuneSettings, choose, prepare)}
+METHODS = {"encoder": Method(fit, FinetuneSettings, choose, prepare, announces=True)}

@@ -13,7 +13,16 @@ from torch import Tensor, nn
 from celllm.cells.embeddings import read_embeddings
 from celllm.methods import celllm_labels, linear
 from celllm.methods.celllm_labels import LabelTuner
-from celllm.methods.method import Choice, Labels, Method, NotApplicableError, Part, Predict, Probabilities
+from celllm.methods.method import (
+    Announce,
+    Choice,
+    Labels,
+    Method,
+    NotApplicableError,
+    Part,
+    Predict,
+    Probabilities,
+)
 from celllm.methods.settings import LinearSettings, NearestSettings
 from celllm.model.heads import feed_forward
 from celllm.training.finetune import Finetuner
@@ -58,10 +67,15 @@ def fit_linear(train: Part, settings: LinearSettings, seed: int, shared: Vectors
 
 
 def choose_linear(
-    train: Part, selection: Part, settings: LinearSettings, seed: int, shared: Vectors
+    train: Part,
+    selection: Part,
+    settings: LinearSettings,
+    seed: int,
+    shared: Vectors,
+    announce: Announce | None = None,
 ) -> Choice[Part, Labels | Probabilities]:
     """The penalty, as for the linear classifiers on expression."""
-    return linear.choose_c(train, selection, settings, seed, partial(fit_linear, shared=shared))
+    return linear.choose_c(train, selection, settings, seed, announce, fit=partial(fit_linear, shared=shared))
 
 
 @dataclass(frozen=True)
@@ -116,14 +130,19 @@ def fit_head(train: Part, settings: FinetuneSettings, seed: int, shared: Vectors
 
 
 def choose_head(
-    train: Part, selection: Part, settings: FinetuneSettings, seed: int, shared: Vectors
+    train: Part,
+    selection: Part,
+    settings: FinetuneSettings,
+    seed: int,
+    shared: Vectors,
+    announce: Announce | None = None,
 ) -> Choice[Part, Labels | Probabilities]:
     """The same, the number of epochs chosen on the selection part."""
-    return celllm_labels.choose(train, selection, settings, seed, _tuner(shared, train, settings))
+    return celllm_labels.choose(train, selection, settings, seed, _tuner(shared, train, settings), announce)
 
 
 METHODS = {
     "knn": Method(fit_nearest, NearestSettings, prepare=prepare),
-    "linear": Method(fit_linear, LinearSettings, choose_linear, prepare),
-    "paper": Method(fit_head, FinetuneSettings, choose_head, prepare),
+    "linear": Method(fit_linear, LinearSettings, choose_linear, prepare, announces=True),
+    "paper": Method(fit_head, FinetuneSettings, choose_head, prepare, announces=True),
 }

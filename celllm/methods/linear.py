@@ -1,5 +1,6 @@
 """Linear classifiers on log-normalised expression: the controls that are hard to beat."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -11,7 +12,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
 from celllm.methods.expression import log_normalised, variable_genes
-from celllm.methods.method import Choice, Labels, Method, Part, Predict, Probabilities
+from celllm.methods.method import Announce, Choice, Labels, Method, Part, Predict, Probabilities
 from celllm.methods.settings import LinearSettings, LogisticSettings, VariableGenesSettings
 from celllm.scores import metrics
 
@@ -68,11 +69,18 @@ def choose_c(
     selection: Part,
     settings: LinearSettings,
     seed: int,
+    announce: Announce | None = None,
+    *,
     fit: Callable[[Part, Any, int], Predict],
 ) -> Choice[Part, Labels | Probabilities]:
     """Choose the penalty by accuracy on the selection part; of equals the strongest."""
     unlabelled = replace(selection, labels=None)
-    tried = {c: fit(train, settings.changed(c=c), seed) for c in sorted(settings.grid)}
+    tried = {}
+    for c in sorted(settings.grid):
+        start = time.perf_counter()
+        tried[c] = fit(train, settings.changed(c=c), seed)
+        if announce is not None:
+            announce({"c": c}, tried[c], time.perf_counter() - start)
 
     def accuracy(c: float) -> float:
         predicted = tried[c](unlabelled)
@@ -84,11 +92,13 @@ def choose_c(
 
 
 METHODS = {
-    "logistic_regression": Method(fit_l2, LogisticSettings, partial(choose_c, fit=fit_l2)),
-    "l1_logistic_regression": Method(fit_l1, LogisticSettings, partial(choose_c, fit=fit_l1)),
-    "logistic_regression_2000": Method(
-        fit_l2_variable, VariableGenesSettings, partial(choose_c, fit=fit_l2_variable)
-    ),
-    "linear_svm": Method(fit_svm, LinearSettings, partial(choose_c, fit=fit_svm)),
     "permuted": Method(fit_permuted, LogisticSettings),
+} | {
+    name: Method(fit, settings, partial(choose_c, fit=fit), announces=True)
+    for name, fit, settings in (
+        ("logistic_regression", fit_l2, LogisticSettings),
+        ("l1_logistic_regression", fit_l1, LogisticSettings),
+        ("logistic_regression_2000", fit_l2_variable, VariableGenesSettings),
+        ("linear_svm", fit_svm, LinearSettings),
+    )
 }

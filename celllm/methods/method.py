@@ -135,6 +135,10 @@ class Choice(Generic[Rows, Values]):
     last: Callable[[Rows], Values] | None = None
 
 
+Announce = Callable[[Mapping[str, Any], Callable[[Any], Any], float], None]
+"""Takes settings, as in :class:`Choice`; what ``fit`` returns with them; the seconds that this took."""
+
+
 @dataclass(frozen=True)
 class Method(Generic[Rows, Values]):
     """A method and what a protocol must know of it.
@@ -152,9 +156,14 @@ class Method(Generic[Rows, Values]):
         ``prepare(whole, settings, row)`` is called once for a data set, with all cells without their labels
         (a :class:`Part`; in drug response the :class:`celllm.methods.pairs.Screen`), the settings and the
         model's row. What it returns comes to ``fit`` and ``choose`` as the argument ``shared``.
+    announces : bool
+        Whether ``choose`` also takes ``announce``, an :data:`Announce` or None, and calls it for each of its
+        settings while it has the model that ``fit`` would make with them, to the bit. A search on the rows
+        of a fit then saves that fit.
     """
 
     fit: Callable[..., Callable[[Rows], Values]]
     settings: type[Settings] = NoSettings
     choose: Callable[..., Choice[Rows, Values]] | None = None
     prepare: Callable[[Any, Any, Mapping[str, Any]], Any] | None = None
+    announces: bool = False

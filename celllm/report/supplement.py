@@ -415,7 +415,8 @@ TABLES = {
         cost_cells,
         (
             "Protocol strict. Mean seconds to fit and predict a split, pre-training not counted; highest "
-            "memory of the process, or of the GPU where one is used.",
+            "memory of the process, or of the GPU where one is used. Training that a row shares with the "
+            "protocol paper counts here as if it were its own, as far as its chosen epoch or penalty.",
         ),
     ),
     "table_s6": Supplement(

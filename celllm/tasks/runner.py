@@ -1,15 +1,17 @@
 """One method on all folds of a data set, under one protocol or more.
 
-Each fold is fitted, its test part is predicted and scored. A fit that two protocols share is made once. A
-fold that fails is a row of the score file with its reason, so that a table can always be made; only mistakes
-in the input stop the command.
+Each fold is fitted, its test part is predicted and scored. A fit that two protocols share is made once, and
+one that a search of another protocol comes by is read off there. A fold that fails is a row of the score file
+with its reason, so that a table can always be made; only mistakes in the input stop the command.
 """
 
 import dataclasses
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +22,7 @@ from celllm import methods
 from celllm.corpus.splits import Parts
 from celllm.errors import NotTrainedError, UserError
 from celllm.meter import Meter
-from celllm.methods.method import Method, NotApplicableError, Probabilities
+from celllm.methods.method import Announce, Method, NotApplicableError, Probabilities
 from celllm.scores import scores
 from celllm.scores.columns import HELD_OUT
 from celllm.scores.scores import Score
@@ -33,6 +35,14 @@ log = logging.getLogger(__name__)
 
 KINDS = ("encoder", "baseline", "embedding", "scores")
 """Kinds of rows: our encoders, methods, embeddings and scores made elsewhere."""
+
+
+@dataclass(frozen=True)
+class Passing:
+    """A fit with chosen settings, to be read off a search that comes by them."""
+
+    chosen: Mapping[str, Any]
+    keep: Callable[[Fitted], None]
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,11 @@ class Runner:
     ) -> list[Fitted]:
         """Outcome of a fold under each protocol; fits that two of them share are made once.
 
+        A fit with chosen settings (``strict``) is read off a search on the same rows (``paper`` in cell
+        annotation), where one is to be made anyway and comes by these settings. What is read off there
+        does not depend on what the search looks at, which are labels of the test part; a search that ends
+        earlier, or fails, leaves the fit to be made.
+
         ``name`` is that of the task in the files of splits: fits that the store has of it are not made again.
 
         Raises
@@ -96,24 +111,42 @@ class Runner:
         LeakError
             When test rows are offered where a protocol forbids it.
         """
+        rules = {protocol: task.rules[protocol] for protocol in protocols}
+        for protocol, rule in rules.items():
+            refuse_leak(fold, protocol, rule)
+        searches = {rule.learn: rule.choose for rule in rules.values()} if self.method.announces else {}
         made: dict[tuple[str, ...], Fitted] = {}
 
-        def fitted(learn: str, choose: str = "", chosen: Mapping[str, Any] | None = None) -> Fitted:
+        def keep(key: tuple[str, ...], fitted: Fitted) -> None:
+            made[key] = fitted
+            if self.store:
+                self.store.write(self.store.place(name, fold, number, *key), fitted)
+
+        def is_kept(key: tuple[str, ...]) -> bool:
+            if key not in made and self.store:
+                kept = self.store.read(self.store.place(name, fold, number, *key))
+                made.update({key: kept} if kept else {})
+            return key in made
+
+        def fitted(
+            learn: str,
+            choose: str = "",
+            chosen: Mapping[str, Any] | None = None,
+            passing: Passing | None = None,
+        ) -> Fitted:
             key = learn, choose, json.dumps(chosen, sort_keys=True)
+            if is_kept(key):
+                return made[key]
+            if chosen is not None and learn in searches:
+                fitted(learn, searches[learn], passing=Passing(chosen, partial(keep, key)))
             if key not in made:
-                place = self.store.place(name, fold, number, *key) if self.store else None
-                kept = self.store.read(place) if self.store and place else None
-                made[key] = kept or self.fitted(task, fold, number, learn, choose, chosen or {})
-                if self.store and place and kept is None:
-                    self.store.write(place, made[key])
+                keep(key, self.fitted(task, fold, number, learn, choose, chosen or {}, passing))
             return made[key]
 
-        found = []
-        for protocol in protocols:
-            rule = task.rules[protocol]
-            refuse_leak(fold, protocol, rule)
-            found.append(self.outcome(rule, fitted))
-        return found
+        # Those that fit again come first: their fits may be read off the searches of the others.
+        in_order = sorted(rules, key=lambda protocol: not rules[protocol].refit)
+        found = {protocol: self.outcome(rules[protocol], fitted) for protocol in in_order}
+        return [found[protocol] for protocol in protocols]
 
     def outcome(self, rule: Rule, fitted: Callable[..., Fitted]) -> Fitted:
         """Outcome of a fold under the rule of a protocol; ``fitted`` makes a fit, or knows it."""
@@ -127,13 +160,38 @@ class Runner:
         return dataclasses.replace(again, seconds=seconds, peak_mib=peak_mib)
 
     def fitted(
-        self, task: Task, fold: Parts, number: int, learn: str, choose: str, chosen: Mapping[str, Any]
+        self,
+        task: Task,
+        fold: Parts,
+        number: int,
+        learn: str,
+        choose: str,
+        chosen: Mapping[str, Any],
+        passing: Passing | None = None,
     ) -> Fitted:
         """Fit once, predict the test part, and measure what it costs."""
         found: dict[str, Any] = {"predicted": None, "status": scores.OK, "reason": ""}
+
+        def announce(settings: Mapping[str, Any], predict: Callable[[Any], Any], seconds: float) -> None:
+            if passing is None or settings != passing.chosen:
+                return
+            start = time.perf_counter()
+            try:
+                predicted = _of_test(task, fold, predict)
+            except Exception:
+                log.exception(
+                    "fold %d: no prediction on the way with %s; it is fitted for that", number, settings
+                )
+                return
+            meter.read()
+            seconds += time.perf_counter() - start
+            passing.keep(Fitted(predicted, scores.OK, "", seconds, meter.peak_mib))
+
         with Meter() as meter:
             try:
-                found |= self.predict(task, fold, number, learn, choose, chosen)
+                found |= self.predict(
+                    task, fold, number, learn, choose, chosen, announce if passing else None
+                )
             except NotApplicableError as error:
                 log.warning("fold %d: not applicable, %s", number, error)
                 found["status"], found["reason"] = status_of(error)
@@ -143,25 +201,29 @@ class Runner:
         return Fitted(seconds=meter.seconds, peak_mib=meter.peak_mib, **found)
 
     def predict(
-        self, task: Task, fold: Parts, number: int, learn: str, choose: str, chosen: Mapping[str, Any]
+        self,
+        task: Task,
+        fold: Parts,
+        number: int,
+        learn: str,
+        choose: str,
+        chosen: Mapping[str, Any],
+        announce: Announce | None = None,
     ) -> dict[str, Any]:
         """Learn from a part, choosing on another or with what was chosen, and predict the test part."""
         if self.failure is not None:
             raise self.failure
         settings = self.settings.changed(**chosen)
         train, seed = task.part(rows_of_part(fold, learn)), seed_of(self.seed, number)
-
-        def of_test(predict: Callable[[Any], Any]) -> Predicted:
-            return _checked(predict(task.part(fold.test, labelled=False)), task.truth, len(fold.test))
-
         if not choose:
-            return {"predicted": of_test(self.method.fit(train, settings, seed, **self.shared))}
+            return {"predicted": _of_test(task, fold, self.method.fit(train, settings, seed, **self.shared))}
         assert self.method.choose is not None
         selection = task.part(rows_of_part(fold, choose))
-        choice = self.method.choose(train, selection, settings, seed, **self.shared)
-        last = of_test(choice.last) if choice.last else None
+        more = dict(self.shared) | ({"announce": announce} if announce else {})
+        choice = self.method.choose(train, selection, settings, seed, **more)
+        last = _of_test(task, fold, choice.last) if choice.last else None
         chosen = json.loads(json.dumps(choice.settings))  # what is no JSON fails the fold, not the command
-        return {"predicted": of_test(choice.predict), "last": last, "chosen": chosen}
+        return {"predicted": _of_test(task, fold, choice.predict), "last": last, "chosen": chosen}
 
 
 def run_task(
@@ -264,6 +326,11 @@ def _probabilities(outcomes: Sequence[Fitted]) -> tuple[list[str], NDArray[np.fl
             block[:, np.searchsorted(classes, one.probabilities.classes)] = one.probabilities.values
         blocks.append(block)
     return classes, np.concatenate(blocks) if blocks else np.empty((0, len(classes)), np.float32)
+
+
+def _of_test(task: Task, fold: Parts, predict: Callable[[Any], Any]) -> Predicted:
+    """What a model predicts of the test part, which it sees without what is known of it."""
+    return _checked(predict(task.part(fold.test, labelled=False)), task.truth, len(fold.test))
 
 
 def _checked(predicted: Any, truth: Values, n: int) -> Predicted:

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 # Takes true and predicted classes of the selection part; higher is better.
 Score = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
+# From places of cells to the probabilities of their classes.
+Predict = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 
 
 class FineTuned(nn.Module):
@@ -166,9 +168,7 @@ class Finetuner:
         self.n_frozen, self.token_budget = self.states.n_frozen, self.states.store.token_budget
         self.precision = resolve_precision(settings.precision, self.states.device)
 
-    def fit(
-        self, rows: NDArray[np.int64], targets: NDArray[np.int64], epochs: int, seed: int
-    ) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
+    def fit(self, rows: NDArray[np.int64], targets: NDArray[np.int64], epochs: int, seed: int) -> Predict:
         """Train for a number of epochs.
 
         Parameters
@@ -204,6 +204,7 @@ class Finetuner:
         selection_targets: NDArray[np.int64],
         score: Score,
         seed: int,
+        after: Callable[[int, Predict, float], None] = lambda epochs, predict, seconds: None,
     ) -> ChosenEpoch[NDArray[np.int64], NDArray[np.float64]]:
         """Train until ``settings.patience`` ends; the best epoch is that with the best score on other cells.
 
@@ -213,10 +214,13 @@ class Finetuner:
             The cells to choose on.
         score : callable
             ``score(true, predicted)``, higher is better.
+        after : callable
+            Called after each epoch: ``after(epochs, predict, seconds)``, with what :meth:`fit` would return
+            for as many, and the time since the start.
 
         The other parameters, and the errors, are those of :meth:`fit`.
         """
-        best = BestEpoch()
+        best, start = BestEpoch(), time.perf_counter()
         with seeded(seed, self.states.device):
             model = self._model(rows)
             order = np.random.default_rng(seed)
@@ -233,6 +237,7 @@ class Finetuner:
                     "epoch %d: loss %.4f, selection score %.4f (best: epoch %d)",
                     *(epoch + 1, loss, value, best.epoch + 1),
                 )
+                after(epoch + 1, partial(self.probabilities, model), time.perf_counter() - start)
                 if epoch - best.epoch >= self.settings.patience:
                     break
         return ChosenEpoch(best, model, self.probabilities)

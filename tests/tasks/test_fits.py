@@ -194,25 +194,30 @@ def test_a_command_that_is_ended_takes_its_work_along(
     assert (tmp_path / "fits").read_text().count("fit") == 4
 
 
+@pytest.mark.parametrize("n_kept", [1, 2, 3, 5, 8])
 def test_an_encoder_goes_on_bit_for_bit(
-    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_kept: int
 ) -> None:
+    """After a search, in the middle of one that a fit was read off, and after it."""
     model, how = trained(files), {"settings": {**QUICK, "epochs": 3}, "protocols": ["strict", "paper"]}
     run(files, tmp_path / "whole", model, **how)
-    made = Runner.fitted
+    made, write = Runner.fitted, FitStore.write
 
-    def interrupted(self: Runner, *arguments: Any) -> Fitted:
-        if len(list(tmp_path.rglob(".fits/**/*.npz"))) == 4:
+    def interrupted(self: FitStore, *arguments: Any) -> None:
+        write(self, *arguments)
+        if self.n_kept == n_kept:
             raise KeyboardInterrupt
-        return made(self, *arguments)
 
-    monkeypatch.setattr(Runner, "fitted", interrupted)
+    monkeypatch.setattr(FitStore, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(files, tmp_path / "again", model, **how)
+    assert len(list(tmp_path.rglob(".fits/**/*.npz"))) == n_kept
+    monkeypatch.setattr(FitStore, "write", write)
     counted: list[int] = []
     monkeypatch.setattr(Runner, "fitted", lambda self, *a: counted.append(1) or made(self, *a))
     run(files, tmp_path / "again", model, **how)
-    assert len(counted) == 3 * 3 - 4  # a search, a refit and the paper's search of each fold
+    # Two searches of each fold, strict's and paper's: all that are not kept
+    assert len(counted) == 3 * 2 - (n_kept // 3 * 2 + (n_kept % 3 > 0))
     for protocol in ("strict", "paper"):
         one, other = (
             (place(tmp_path / name, model) / f"{protocol}.predictions.csv").read_bytes()
