@@ -11,7 +11,7 @@ import numpy as np
 
 from celllm.cells.genes import FEW, SymbolMap, Vocabulary, gene_list_of
 from celllm.cells.values import KINDS, LINEAR, Values, judge, value_problem
-from celllm.errors import UserError
+from celllm.errors import UserError, one_line
 from celllm.sources.delimited import AGAIN, first_repeat
 
 if TYPE_CHECKING:
@@ -56,10 +56,12 @@ def check(
     UserError
         Naming the first problem and how many there are.
     """
-    found = problems(adata, vocabulary, values)
+    _refuse(problems(adata, vocabulary, values), where)
+
+
+def _refuse(found: Sequence[str], where: str | Path) -> None:
     if found:
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise UserError(f"{where}: {found[0]}{more}")
+        raise UserError(f"{where}: {found[0]}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""))
 
 
 def problems(adata: "AnnData", vocabulary: Vocabulary | None = None, values: str | None = None) -> list[str]:
@@ -67,33 +69,22 @@ def problems(adata: "AnnData", vocabulary: Vocabulary | None = None, values: str
     stored = adata.uns.get("celllm")
     if not isinstance(stored, dict) or set(PROVENANCE) - set(stored):
         return ["uns['celllm'] is missing or incomplete; make the file with `celllm prepare`"]
-    return [
-        *_name_problems(adata, vocabulary),
-        *_obs_problems(adata.obs),
-        *_matrix_problems(adata, stored, values or str(stored["values"])),
-    ]
-
-
-def _name_problems(adata: "AnnData", vocabulary: Vocabulary | None) -> Iterator[str]:
+    found = []
     for what, names in (("cell", adata.obs_names), ("gene", adata.var_names)):
         if (name := first_repeat(names)) is not None:
-            yield f"the {what} '{name}' occurs twice"
-    if vocabulary is None:
-        return
-    places = [vocabulary.index_of.get(name, -1) for name in adata.var_names]
+            found.append(f"the {what} '{name}' occurs twice")
+    places = [] if vocabulary is None else [vocabulary.index_of.get(name, -1) for name in adata.var_names]
     if -1 in places:
-        yield f"the gene '{adata.var_names[places.index(-1)]}' is not in the vocabulary of this run"
+        found.append(f"the gene '{adata.var_names[places.index(-1)]}' is not in the vocabulary of this run")
     elif places != sorted(places):
-        yield "the genes are not in the order of the vocabulary"
-
-
-def _obs_problems(obs: "pd.DataFrame") -> Iterator[str]:
-    if "sample" not in obs:
-        yield "obs['sample'] is missing"
-    if "tumour" in obs and obs["tumour"].dtype != bool:
-        yield f"obs['tumour'] must be true or false, got {obs['tumour'].dtype}"
-    if "label" in obs and obs["label"].isna().any():
-        yield f"{int(obs['label'].isna().sum())} cells have no label"
+        found.append("the genes are not in the order of the vocabulary")
+    if "sample" not in adata.obs:
+        found.append("obs['sample'] is missing")
+    if "tumour" in adata.obs and adata.obs["tumour"].dtype != bool:
+        found.append(f"obs['tumour'] must be true or false, got {adata.obs['tumour'].dtype}")
+    if "label" in adata.obs and adata.obs["label"].isna().any():
+        found.append(f"{int(adata.obs['label'].isna().sum())} cells have no label")
+    return [*found, *_matrix_problems(adata, stored, values or str(stored["values"]))]
 
 
 def _matrix_problems(adata: "AnnData", stored: dict[str, Any], kind: str) -> Iterator[str]:
@@ -118,16 +109,8 @@ def _matrix_problems(adata: "AnnData", stored: dict[str, Any], kind: str) -> Ite
 class Counts:
     """Raw counts found in somebody's AnnData.
 
-    Attributes
-    ----------
-    matrix
-        Cells x genes, CSR without stored zeros; a view of the data where it could be one.
-    genes
-        Name of each column.
-    place
-        Where they stand: ``raw.X``, ``layers['counts']`` or ``X``.
-    values
-        What they are: whole counts, or with fractions, or normalised without a logarithm.
+    ``matrix`` is cells x genes, CSR without stored zeros, a view where it can be one; ``genes`` names its
+    columns; ``place`` is ``raw.X``, ``layers['counts']`` or ``X``; ``values`` says what the counts are.
     """
 
     matrix: "csr_matrix"
@@ -167,12 +150,12 @@ def find_counts(
     UserError
         When none of them can be raw counts; the message says what each holds instead.
     """
-    places = {place: (matrix, var) for place, matrix, var in _places(adata, layer)}
+    places = list(_places(adata, layer))
     if layer is not None and not places:
         known = ", ".join(["X", "raw.X", *adata.layers])
         raise UserError(f"{where}: there are no values in '{layer}'; expected one of {known}")
     found, refused = [], []
-    for place, (values, var) in places.items():
+    for place, values, var in places:
         matrix = as_csr(values, f"{where}: {place}")
         genes = _gene_names(var, symbol_map, gene_key, where)
         problem = value_problem(matrix, "counts", True, adata.obs_names, genes)
@@ -247,9 +230,7 @@ def as_csr(layer: Any, where: str) -> "csr_matrix":
             layer.check_format(full_check=True)
         matrix = csr_matrix(layer)
     except (ValueError, TypeError, MemoryError) as error:
-        raise UserError(
-            f"{where}: the matrix is damaged ({' '.join(str(error).split())}); {AGAIN}"
-        ) from error
+        raise UserError(f"{where}: the matrix is damaged ({one_line(error)}); {AGAIN}") from error
     if not matrix.has_canonical_format or not matrix.data.all():  # repeated or stored zero entries
         matrix = matrix.copy()
         matrix.sum_duplicates()
@@ -311,26 +292,18 @@ def run_check(
         aliases = beside if (beside := genes.with_name("aliases.tsv")).is_file() else None
     vocabulary = Vocabulary.read(genes) if genes else None
     if "celllm" in adata.uns:
-        lines, found = _describe(adata), problems(adata, vocabulary)
+        stored = adata.uns["celllm"]
+        lines = [
+            f"{name}: {stored[name]}" for name in PROVENANCE if name in stored and name != "label_counts"
+        ]
+        labels = json.loads(stored.get("label_counts", "{}"))
+        lines += [f"label {label}: {n} cells" for label, n in labels.items()]
+        found = problems(adata, vocabulary)
     else:
-        symbol_map = _symbol_map(vocabulary, aliases)
+        symbol_map = None if vocabulary is None else SymbolMap.read(aliases, vocabulary)
         lines, found = describe_counts(adata, find_counts(adata, symbol_map, file), symbol_map)
     print("\n".join([str(file), *(f"  {line}" for line in lines), *(f"  PROBLEM {line}" for line in found)]))
-    if found:
-        raise UserError(f"{file}: {found[0]}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""))
-
-
-def _symbol_map(vocabulary: Vocabulary | None, aliases: str | Path | None) -> SymbolMap | None:
-    if vocabulary is None:
-        return None
-    return SymbolMap.read(aliases, vocabulary) if aliases else SymbolMap(vocabulary, ())
-
-
-def _describe(adata: "AnnData") -> list[str]:
-    stored = adata.uns["celllm"]
-    lines = [f"{name}: {stored[name]}" for name in PROVENANCE if name in stored and name != "label_counts"]
-    counts = json.loads(stored.get("label_counts", "{}"))
-    return [*lines, *(f"label {label}: {n} cells" for label, n in counts.items())]
+    _refuse(found, file)
 
 
 def describe_counts(
@@ -343,8 +316,11 @@ def describe_counts(
         f"{adata.n_obs} cells x {len(counts.genes)} genes; "
         f"values in {counts.place}: {counts.values.words}{note}",
         f"expressed genes of a cell: median {int(np.median(n_genes)) if n_genes.size else 0}",
-        *_columns(adata.obs),
     ]
+    for name in adata.obs:  # of few values for many cells can be labels or samples
+        values = adata.obs[name].dropna().astype(str)
+        shown = ", ".join(values.drop_duplicates().head(3)) + (", ..." if values.nunique() > 3 else "")
+        lines.append(f"obs['{name}']: {values.nunique()} values in {len(values)} cells ({shown})")
     found = []
     if not n_genes.size:
         found.append("there is no cell in it")
@@ -359,16 +335,6 @@ def describe_counts(
     if symbol_map is not None:
         _match(adata, counts, symbol_map, lines, found)
     return lines, found
-
-
-def _columns(obs: "pd.DataFrame") -> Iterator[str]:
-    """Columns of obs that can be labels or samples: few values for many cells."""
-    for name in obs:
-        values = obs[name].dropna().astype(str)
-        n_values = values.nunique()
-        shown = ", ".join(values.drop_duplicates().head(3))
-        more = ", ..." if n_values > 3 else ""
-        yield f"obs['{name}']: {n_values} values in {len(values)} cells ({shown}{more})"
 
 
 def _match(

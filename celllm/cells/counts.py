@@ -5,7 +5,6 @@ a file, or of an AnnData backed by one, the first cells decide and every block i
 """
 
 import logging
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 from celllm.cells.check import as_csr, find_counts, symbol_columns
 from celllm.cells.genes import GeneReport, SymbolMap, harmonise
 from celllm.cells.values import value_problem
-from celllm.errors import UserError
+from celllm.errors import UserError, one_line
 
 if TYPE_CHECKING:
     import h5py
@@ -30,25 +29,13 @@ log = logging.getLogger(__name__)
 HEAD = 2000
 """Cells of a file that decide where its counts stand."""
 
-_LAYER = re.compile(r"layers\['(.*)'\]")
-
 
 @dataclass(frozen=True)
 class RawCounts:
-    """Counts that were found.
+    """Counts that were found at ``place``: ``X``, ``raw.X`` or ``layers['...']``.
 
-    Attributes
-    ----------
-    place
-        Where they stand: ``X``, ``raw.X`` or ``layers['...']``.
-    cells
-        Names of the cells, in their order.
-    report
-        What became of the names of the genes.
-    selector
-        (names, vocabulary) CSR: sums the columns of one gene and drops those of none.
-    take
-        ``take(start, stop)``: these cells x names, CSR.
+    ``selector``, (names, vocabulary) CSR, sums the columns of one gene and drops those of none;
+    ``take(start, stop)`` gives these cells x names, CSR; ``report`` says what became of the names.
     """
 
     place: str
@@ -93,6 +80,8 @@ def raw_counts(
     UserError
         When there are no cells, no raw counts, no gene of the vocabulary, or no such layer or column.
     """
+    from scipy.sparse import csr_matrix
+
     where = data if isinstance(data, str | Path) else "the AnnData"
     take, cells, in_memory = _source(data)
     if not len(cells):
@@ -101,28 +90,28 @@ def raw_counts(
     found = find_counts(head, symbol_map, where, layer, gene_key)
     names = found.genes if gene_key else _filled(found.genes, head, found.place, symbol_map)
     _, _, report = harmonise(found.matrix[:1], names, symbol_map, where)
+    genes = symbol_map.genes(names)
+    mapped = np.flatnonzero(genes >= 0)
+    ones = np.ones(len(mapped), dtype=np.float32)
+    shape = (len(names), len(symbol_map.vocabulary))
+    selector = csr_matrix((ones, (mapped, genes[mapped])), shape=shape)
 
     def block(start: int, stop: int) -> "csr_matrix":
         if in_memory:
             return found.matrix[start:stop]
         part = take(start, stop)
-        counts = as_csr(_at(part, found.place), f"{where}: {found.place}")
+        if found.place in ("X", "raw.X"):
+            values = part.X if found.place == "X" else part.raw.X
+        else:
+            values = part.layers[found.place.removeprefix("layers['").removesuffix("']")]
+        counts = as_csr(values, f"{where}: {found.place}")
         if (problem := value_problem(counts, "counts", True, part.obs_names, names)) is not None:
             raise UserError(f"{where}: {found.place}: {problem}")
         return counts
 
-    counts = RawCounts(found.place, cells, report, _selector(names, symbol_map), block)
+    counts = RawCounts(found.place, cells, report, selector, block)
     log.info("%s: %s", where, counts.summary())
     return counts
-
-
-def _selector(names: list[str], symbol_map: SymbolMap) -> "csr_matrix":
-    from scipy.sparse import csr_matrix
-
-    genes = symbol_map.genes(names)
-    mapped = np.flatnonzero(genes >= 0)
-    ones = np.ones(len(mapped), dtype=np.float32)
-    return csr_matrix((ones, (mapped, genes[mapped])), shape=(len(names), len(symbol_map.vocabulary)))
 
 
 def _filled(names: list[str], adata: "AnnData", place: str, symbol_map: SymbolMap) -> list[str]:
@@ -136,15 +125,6 @@ def _filled(names: list[str], adata: "AnnData", place: str, symbol_map: SymbolMa
         filled[better] = others[better]
         genes = np.where(better, 0, genes)
     return list(filled)
-
-
-def _at(adata: "AnnData", place: str) -> Any:
-    """The matrix of that name."""
-    if place in ("X", "raw.X"):
-        return adata.X if place == "X" else adata.raw.X
-    match = _LAYER.fullmatch(place)
-    assert match is not None
-    return adata.layers[match[1]]
 
 
 def _source(data: "AnnData | str | Path") -> tuple[Callable[[int, int], "AnnData"], "pd.Index", bool]:
@@ -177,16 +157,7 @@ def _readable(path: str | Path) -> Iterator[None]:
     try:
         yield
     except (OSError, KeyError, ValueError) as error:
-        detail = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: not a complete .h5ad file ({detail})") from error
-
-
-def _check_pointers(handle: "h5py.File", name: str) -> None:
-    """Refuse a sparse matrix whose rows are not, one behind the other, all of its values."""
-    if f"{name}/indptr" in handle:
-        pointers, n_values = handle[f"{name}/indptr"][:], len(handle[f"{name}/data"])
-        if pointers[0] != 0 or pointers[-1] != n_values or (np.diff(pointers) < 0).any():
-            raise ValueError(f"{name}: the index pointers do not go from 0 to {n_values}")
+        raise UserError(f"{path}: not a complete .h5ad file ({one_line(error)[:200]})") from error
 
 
 class _File:
@@ -208,7 +179,10 @@ class _File:
             self.layers = list(handle.get("layers", ()))
             matrices = ("X", "raw/X", *(f"layers/{layer}" for layer in self.layers))
             for name in matrices:
-                _check_pointers(handle, name)
+                if f"{name}/indptr" in handle:
+                    pointers, n_values = handle[f"{name}/indptr"][:], len(handle[f"{name}/data"])
+                    if pointers[0] != 0 or pointers[-1] != n_values or (np.diff(pointers) < 0).any():
+                        raise ValueError(f"{name}: the index pointers do not go from 0 to {n_values}")
             self.loaded = {
                 name: sparse_dataset(handle[name]).to_memory().tocsr()
                 for name in matrices

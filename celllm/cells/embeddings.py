@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from celllm.errors import UserError
+from celllm.errors import UserError, one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,7 +77,15 @@ def _read(place: str) -> "tuple[NDArray[Any], list[str]]":
     if len(paths) == 1 and file.endswith((".h5ad", ".h5")):
         return _of_h5ad(file, key)
     if len(paths) == 2 and paths[0].endswith(".npy"):
-        return _of_npy(paths[0]), Path(paths[1]).read_text(encoding="utf-8").splitlines()
+        import numpy as np
+
+        try:
+            found: NDArray[Any] = np.load(paths[0], allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise UserError(
+                f"{paths[0]}: not an array of numbers in NumPy's format ({one_line(error)})"
+            ) from error
+        return found, Path(paths[1]).read_text(encoding="utf-8").splitlines()
     raise UserError(f"{place}: expected FILE.h5ad#obsm/KEY, or FILE.npy + a file with the names of the cells")
 
 
@@ -99,15 +107,3 @@ def _of_h5ad(path: str, key: str) -> "tuple[NDArray[Any], list[str]]":
     if hasattr(found, "toarray"):
         return found.toarray(), names
     return np.asarray(found), names  # a data frame too
-
-
-def _of_npy(path: str) -> "NDArray[Any]":
-    import numpy as np
-
-    try:
-        found: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(
-            f"{path}: not an array of numbers in NumPy's format ({' '.join(str(error).split())})"
-        ) from error
-    return found

@@ -6,7 +6,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from celllm.errors import UserError
+from celllm.errors import UserError, one_line
 from celllm.sources.archives import kind_of, open_bytes, opened
 from celllm.sources.delimited import AGAIN
 
@@ -26,9 +26,17 @@ def open_cells(path: str | Path) -> "AnnData":
     UserError
         For a missing file, one of another kind (named, with what to do) and a damaged one.
     """
+    import anndata
+
     path = Path(path)
     if path.is_dir():
-        return _open_folder(path)
+        if not any((path / name).exists() for name in (".zgroup", "zarr.json", ".zmetadata")):
+            raise UserError(f"{path}: is a folder; {_EXPECTED}")
+        try:
+            return anndata.read_zarr(path)
+        except Exception as error:  # damage surfaces anywhere in anndata and zarr
+            detail = one_line(error)[:200]
+            raise UserError(f"{path}: not a complete zarr folder ({detail}); {AGAIN}") from error
     with opened(path) as handle:
         start = handle.read(512)
     if start.startswith(b"\x1f\x8b"):
@@ -43,17 +51,6 @@ def open_cells(path: str | Path) -> "AnnData":
         raise UserError(f"{path}: is {kind}; {_CONVERT if 'an R ' in kind else _EXPECTED}")
     what = "it is no HDF5 file" if start else "it is empty"
     raise UserError(f"{path}: not a complete .h5ad file: {what}; {_EXPECTED}; if it should be one, {AGAIN}")
-
-
-def _open_folder(path: Path) -> "AnnData":
-    import anndata
-
-    if not any((path / name).exists() for name in (".zgroup", "zarr.json", ".zmetadata")):
-        raise UserError(f"{path}: is a folder; {_EXPECTED}")
-    try:
-        return anndata.read_zarr(path)
-    except Exception as error:  # damage surfaces anywhere in anndata and zarr
-        raise UserError(f"{path}: not a complete zarr folder ({_detail(error)}); {AGAIN}") from error
 
 
 def _open_hdf5(path: Path, source: Path | IO[bytes]) -> "AnnData":
@@ -80,12 +77,13 @@ def _open_hdf5(path: Path, source: Path | IO[bytes]) -> "AnnData":
     except UserError:
         raise
     except Exception as error:  # damage surfaces anywhere in anndata, whose own errors are private
+        detail = one_line(error)[:200]
         if "IOSpec" in str(error):
             raise UserError(
-                f"{path}: anndata {anndata.__version__} cannot read a part of it ({_detail(error)}); "
+                f"{path}: anndata {anndata.__version__} cannot read a part of it ({detail}); "
                 "write it again with that version"
             ) from error
-        raise UserError(f"{path}: not a complete .h5ad file ({_detail(error)}); {AGAIN}") from error
+        raise UserError(f"{path}: not a complete .h5ad file ({detail}); {AGAIN}") from error
 
 
 def _mudata(path: Path, file: Any) -> "AnnData":
@@ -149,7 +147,3 @@ def _loom(path: Path, file: Any) -> "AnnData":
 
 def _text(values: Any) -> list[str]:
     return [value.decode() if isinstance(value, bytes) else str(value) for value in values[:]]
-
-
-def _detail(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -48,12 +48,8 @@ SHOWN = 10
 class Vocabulary:
     """The genes of a run, in their frozen order.
 
-    Attributes
-    ----------
-    symbols
-        Approved symbols, unique; the position is the gene id.
-    ensembl_ids
-        Ensembl gene id of each symbol, without version; empty where HGNC gives none.
+    ``symbols`` are approved and unique, the position is the gene id; ``ensembl_ids`` are without version, and
+    empty where HGNC gives none.
     """
 
     symbols: tuple[str, ...]
@@ -106,13 +102,7 @@ class SymbolMap:
 
     A name is looked up as it stands (approved symbol, previous symbol, alias, Ensembl id with or without
     version), then without regard to case, then as what programs make of names (:mod:`celllm.cells.names`).
-
-    Parameters
-    ----------
-    vocabulary
-        The genes to map to.
-    names
-        (name, approved symbol, kind) rows of ``aliases.tsv``.
+    ``names`` are the (name, approved symbol, kind) rows of ``aliases.tsv``.
     """
 
     def __init__(self, vocabulary: Vocabulary, names: Iterable[tuple[str, str, str]]) -> None:
@@ -136,11 +126,10 @@ class SymbolMap:
         self._ensembl = {e: i for i, e in enumerate(vocabulary.ensembl_ids) if e and ensembl[e] == 1}
 
     @classmethod
-    def read(cls, path: str | Path, vocabulary: Vocabulary) -> "SymbolMap":
-        """Read ``aliases.tsv``."""
-        return cls(
-            vocabulary, ((r["name"], r["symbol"], r["kind"]) for r in delimited.rows(path, _ALIASES_HEADER))
-        )
+    def read(cls, path: str | Path | None, vocabulary: Vocabulary) -> "SymbolMap":
+        """Read ``aliases.tsv``; without it approved symbols and Ensembl ids alone are known."""
+        rows = delimited.rows(path, _ALIASES_HEADER) if path else ()
+        return cls(vocabulary, ((row["name"], row["symbol"], row["kind"]) for row in rows))
 
     def gene(self, name: str) -> int:
         """Gene id of ``name``, or -1 when it means no gene of the vocabulary or more than one."""
@@ -187,20 +176,10 @@ class SymbolMap:
 class GeneReport:
     """What happened to the genes of a data set.
 
-    Attributes
-    ----------
-    n_in, n_out
-        Names in the file; symbols that they map to.
-    n_renamed, n_unmapped
-        Names mapped to another symbol than themselves; mapped to none.
-    n_changed
-        Names that are found only when something is undone, by kind: ``case``, ``spreadsheet date`` ...
-    merged
-        Symbols that got several names, whose values were summed.
-    unmapped
-        Names that map to no gene of the vocabulary, the most expressed first.
-    unknown_share
-        Share of all counts that stand under unknown names.
+    ``n_renamed`` names map to another symbol than themselves, ``n_unmapped`` to none. ``n_changed`` counts,
+    by kind, names that are found only when something is undone (``case``, ``spreadsheet date`` ...).
+    ``merged`` symbols got several names, whose values were summed. ``unmapped`` has the names of no gene, the
+    most expressed first, ``unknown_share`` the share of all counts that stand under them.
     """
 
     n_in: int
@@ -289,20 +268,12 @@ def _judge(report: GeneReport, names: Sequence[str], where: str | Path, max_unkn
             where, report.n_unmapped, report.n_in, 100 * report.unknown_share, unknown,
         )  # fmt: skip
     if dated := [name for name in report.unmapped if looks_like_date(name)]:
-        log.warning(
-            "%s: %d unknown names look like dates of a spreadsheet: %s",
-            where,
-            len(dated),
-            ", ".join(dated[:SHOWN]),
-        )
+        shown = ", ".join(dated[:SHOWN])
+        log.warning("%s: %d unknown names look like dates of a spreadsheet: %s", where, len(dated), shown)
     if n_mapped < FEW * report.n_in:
         log.warning("%s: only %d of %d genes are in the vocabulary", where, n_mapped, report.n_in)
     if report.n_changed.get("case", 0) > n_mapped / 2:
-        log.warning(
-            "%s: most genes match only when case is ignored (%s): are they human?",
-            where,
-            examples,
-        )
+        log.warning("%s: most genes match only when case is ignored (%s): are they human?", where, examples)
 
 
 def run_genes(hgnc: str | Path, genes: str | Path, aliases: str | Path) -> None:
@@ -327,7 +298,9 @@ def run_genes(hgnc: str | Path, genes: str | Path, aliases: str | Path) -> None:
     coding = sorted((r for r in rows if r["locus_group"] == CODING), key=lambda r: r["symbol"])
     if not coding:
         raise UserError(f"{hgnc}: no approved entry of the locus group '{CODING}'")
-    _refuse_repeats(hgnc, rows)
+    symbol, n = Counter(row["symbol"] for row in rows).most_common(1)[0]
+    if n > 1:
+        raise UserError(f"{hgnc}: the symbol '{symbol}' is approved {n} times; take HGNC's own complete set")
     vocabulary = Vocabulary(tuple(r["symbol"] for r in coding), tuple(r["ensembl_gene_id"] for r in coding))
     names = list(_names(rows, set(vocabulary.symbols)))
     vocabulary.write(genes)
@@ -335,18 +308,8 @@ def run_genes(hgnc: str | Path, genes: str | Path, aliases: str | Path) -> None:
     kinds = Counter(kind for _, _, kind in names)
     log.info(
         "%s: %d approved entries, %d protein-coding genes; %d previous symbols and %d aliases kept",
-        hgnc,
-        len(rows),
-        len(vocabulary),
-        kinds["previous"],
-        kinds["alias"],
-    )
-
-
-def _refuse_repeats(hgnc: str | Path, rows: Sequence[Row]) -> None:
-    symbol, n = Counter(row["symbol"] for row in rows).most_common(1)[0]
-    if n > 1:
-        raise UserError(f"{hgnc}: the symbol '{symbol}' is approved {n} times; take HGNC's own complete set")
+        hgnc, len(rows), len(vocabulary), kinds["previous"], kinds["alias"],
+    )  # fmt: skip
 
 
 def _names(rows: Sequence[Row], coding: set[str]) -> Iterator[tuple[str, str, str]]:
@@ -358,8 +321,12 @@ def _names(rows: Sequence[Row], coding: set[str]) -> Iterator[tuple[str, str, st
     approved = {row["symbol"].upper(): row["symbol"] for row in rows}
     meaning = {row["symbol"]: (row["symbol"], "approved") for row in rows}
     for kind, column in (("previous", "prev_symbol"), ("alias", "alias_symbol")):
-        for name, symbols in _owners(rows, column).items():
-            if name in meaning:
+        owners: dict[str, set[str]] = defaultdict(set)
+        for row in rows:
+            for name in row[column].split("|"):
+                owners[name].add(row["symbol"])
+        for name, symbols in owners.items():
+            if name in meaning or not name:
                 continue
             symbol = symbols.pop() if len(symbols) == 1 else ""
             if approved.get(name.upper(), symbol) != symbol:  # the symbol of another gene but for its case
@@ -368,15 +335,6 @@ def _names(rows: Sequence[Row], coding: set[str]) -> Iterator[tuple[str, str, st
     order = {kind: i for i, kind in enumerate(KINDS)}
     kept = [(name, symbol, kind) for name, (symbol, kind) in meaning.items() if symbol in coding]
     yield from sorted(kept, key=lambda row: (order[row[2]], row[0]))
-
-
-def _owners(rows: Sequence[Row], column: str) -> dict[str, set[str]]:
-    owners: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        for name in row[column].split("|"):
-            if name:
-                owners[name].add(row["symbol"])
-    return owners
 
 
 def _fold(rows: list[tuple[str, int, str]]) -> dict[str, int]:

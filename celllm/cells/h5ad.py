@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _SEAL = re.compile(rb"\ncelllm sha256 ([0-9a-f]{64})\n")
 _SEAL_BYTES = len("\ncelllm sha256 \n") + 64
-_BLOCK = 2**20
 
 
 def write(adata: "AnnData", path: str | Path) -> None:
@@ -89,7 +88,12 @@ def verify(path: str | Path) -> None:
         sealed = _read_seal(handle)
         if sealed is None:
             raise UserError(f"{path}: not a prepared data set, or cut short; make it with `celllm prepare`")
-        if _digest(handle) != sealed:
+        digest, left = hashlib.sha256(), handle.seek(0, 2) - _SEAL_BYTES
+        handle.seek(0)
+        while left > 0 and (block := handle.read(min(2**20, left))):
+            digest.update(block)
+            left -= len(block)
+        if digest.hexdigest() != sealed:
             raise UserError(f"{path}: damaged or changed since it was written; make it again")
 
 
@@ -98,18 +102,6 @@ def _read_seal(handle: IO[bytes]) -> str | None:
     handle.seek(max(0, size - _SEAL_BYTES))
     match = _SEAL.fullmatch(handle.read())
     return match[1].decode() if match else None
-
-
-def _digest(handle: IO[bytes]) -> str:
-    """SHA-256 of everything before the seal."""
-    left = handle.seek(0, 2) - _SEAL_BYTES
-    handle.seek(0)
-    digest = hashlib.sha256()
-    while left > 0:
-        block = handle.read(min(_BLOCK, left))
-        digest.update(block)
-        left -= len(block)
-    return digest.hexdigest()
 
 
 def label_counts(path: str | Path) -> dict[str, int]:

@@ -5,7 +5,6 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,7 +65,12 @@ def run_prepare(
     UserError
         For whatever is wrong with options, files or values, in one line; nothing is written then.
     """
-    reader = _reader(source, files)
+    if "cells" in files or "samples" in files:  # a data set of one's own
+        reader = importlib.import_module("celllm.cells.readers.h5ad")
+    elif source in SOURCES:
+        reader = importlib.import_module(f"celllm.cells.readers.{source}")
+    else:
+        raise UserError(f"unknown source '{source}'; known are {', '.join(SOURCES)}; or give cells=PATH")
     options = as_settings(reader.Options, settings, where=f"options of {source}")
     paths = {name: Path(path) for name, path in files.items()}
     needed = reader.FILES if "samples" not in files else reader.SAMPLE_FILES
@@ -75,7 +79,12 @@ def run_prepare(
     where = paths[needed[0]]
     raw = reader.read(paths, options)
     if getattr(reader, "PER_SAMPLE", "samples" in files):
-        _name_sample(raw, source, sample, samples)
+        if sample is None or samples is None:
+            raise UserError(f"{source}: one file per sample; give --sample NAME and --samples TABLE")
+        # Barcodes repeat across samples, so ids start with the sample.
+        raw.obs.index = pd.Index([f"{sample}:{barcode}" for barcode in raw.obs.index], dtype=object)
+        raw.obs["sample"] = sample
+        raw.obs["tumour"] = is_tumour(samples, sample)
     raw.check(where)
     adata = prepare(raw, symbol_map, options, where, _listed(options, paths, source))
     adata.uns["celllm"] |= {
@@ -151,24 +160,6 @@ def _provenance(raw: RawCells, obs: pd.DataFrame, report: GeneReport, options: C
     }
 
 
-def _reader(source: str, files: Mapping[str, Any]) -> ModuleType:
-    """The module of a source; data sets of one's own are known by the names of their files."""
-    if "cells" in files or "samples" in files:
-        return importlib.import_module("celllm.cells.readers.h5ad")
-    if source not in SOURCES:
-        raise UserError(f"unknown source '{source}'; known are {', '.join(SOURCES)}; or give cells=PATH")
-    return importlib.import_module(f"celllm.cells.readers.{source}")
-
-
-def _name_sample(raw: RawCells, source: str, sample: str | None, samples: str | Path | None) -> None:
-    """Write sample and tumour label into obs; barcodes repeat across samples, so ids start with it."""
-    if sample is None or samples is None:
-        raise UserError(f"{source}: one file per sample; give --sample NAME and --samples TABLE")
-    raw.obs.index = pd.Index([f"{sample}:{barcode}" for barcode in raw.obs.index], dtype=object)
-    raw.obs["sample"] = sample
-    raw.obs["tumour"] = is_tumour(samples, sample)
-
-
 def is_tumour(samples: str | Path, sample: str) -> bool:
     """Tumour label of a sample, by the table of samples (``0``/``1`` or ``false``/``true``)."""
     labels = {row["sample"]: row["tumour"].lower() for row in delimited.rows(samples, ("sample", "tumour"))}
@@ -206,8 +197,14 @@ def _kept(
     raw: RawCells, matrix: "csr_matrix", options: CellOptions, listed: frozenset[str]
 ) -> NDArray[np.int64]:
     """Rows that stay: wanted label, enough genes, at least one gene of the vocabulary."""
-    keep = np.diff(matrix.indptr) > 0
-    keep &= _n_genes(raw, matrix, options, listed) >= options.fewest_genes
+    n_genes = np.diff(matrix.indptr)
+    keep = n_genes > 0
+    if options.filter_genes != "vocabulary":
+        counted = raw.matrix
+        if options.filter_genes == "list":
+            counted = counted[:, [name in listed for name in raw.genes]]
+        n_genes = np.asarray((counted > 0).sum(axis=1)).ravel()
+    keep &= n_genes >= options.fewest_genes
     if options.drop_labels:
         labels = raw.obs["label"].astype(str)
         unknown = sorted(set(options.drop_labels) - set(labels))
@@ -215,18 +212,6 @@ def _kept(
             log.warning("no cell has the label '%s' of drop_labels", unknown[0])
         keep &= ~labels.isin(options.drop_labels).to_numpy()
     return np.flatnonzero(keep)
-
-
-def _n_genes(
-    raw: RawCells, matrix: "csr_matrix", options: CellOptions, listed: frozenset[str]
-) -> NDArray[Any]:
-    """Expressed genes of each cell among those that ``filter_genes`` names."""
-    if options.filter_genes == "vocabulary":
-        return np.diff(matrix.indptr)
-    counted = raw.matrix
-    if options.filter_genes == "list":
-        counted = counted[:, [name in listed for name in raw.genes]]
-    return np.asarray((counted > 0).sum(axis=1)).ravel()
 
 
 def _label_counts(obs: pd.DataFrame) -> dict[str, int]:
@@ -241,13 +226,8 @@ def _tell(raw: RawCells, obs: pd.DataFrame, report: GeneReport, where: str | Pat
     log.info("%s: %d of %d cells kept", where, len(obs), len(raw.obs))
     log.info(
         "%s: %d gene names -> %d genes of the vocabulary; %d renamed, %d unknown, %d summed of several",
-        where,
-        report.n_in,
-        report.n_out,
-        report.n_renamed,
-        report.n_unmapped,
-        len(report.merged),
-    )
+        where, report.n_in, report.n_out, report.n_renamed, report.n_unmapped, len(report.merged),
+    )  # fmt: skip
     for kind, n in report.n_changed.items():
         log.info("%s: %d names recognised after undoing: %s", where, n, kind)
     if report.merged:

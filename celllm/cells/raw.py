@@ -23,12 +23,10 @@ ENOUGH = 50
 
 @dataclass
 class RawCells:
-    """The content of a source.
+    """The content of a source: cells x genes, CSR float32.
 
     Attributes
     ----------
-    matrix
-        Cells x genes, CSR float32.
     genes
         Name of each column as the source has it; may repeat.
     obs
@@ -64,19 +62,15 @@ class RawCells:
         if problem:
             raise UserError(f"{where}: {problem}")
         if self.values == "tpm" and len(self.obs):
-            self._check_sums(where)
-
-    def _check_sums(self, where: str | Path) -> None:
-        """Where most cells have one sum, a cell of another one is damaged."""
-        sums = np.asarray(self.matrix.sum(axis=1, dtype=np.float64)).ravel()
-        usual = float(np.median(sums))
-        off = np.abs(sums - usual) > 1e-4 * usual
-        if off.any() and off.mean() < 0.1:
-            cell = int(np.argmax(off))
-            raise UserError(
-                f"{where}: the values of cell '{self.obs.index[cell]}' sum to {sums[cell]:,.0f}, "
-                f"those of most others to {usual:,.0f}; {AGAIN}"
-            )
+            sums = np.asarray(self.matrix.sum(axis=1, dtype=np.float64)).ravel()
+            usual = float(np.median(sums))
+            off = np.abs(sums - usual) > 1e-4 * usual
+            if off.any() and off.mean() < 0.1:  # where most cells have one sum, one of another is damaged
+                cell = self.obs.index[int(np.argmax(off))]
+                raise UserError(
+                    f"{where}: the values of cell '{cell}' sum to {sums[np.argmax(off)]:,.0f}, "
+                    f"those of most others to {usual:,.0f}; {AGAIN}"
+                )
 
 
 def check_labels(labels: "pd.Series[Any]", where: str | Path) -> None:

@@ -117,7 +117,21 @@ def judge(matrix: "csr_matrix") -> Values:
     found = _transformed_counts(values[~is_whole], high) or _same_values(cells) or _equal_sums(cells, high)
     if found is None and share < MANY_WHOLE:
         found = _multiples(cells, high) or _unit_deviations(matrix)
-    return found or _mixed(matrix) or _by_whole_share(values, high, share)
+    found = found or _mixed(matrix)
+    if found is not None:
+        return found
+    if share >= MANY_WHOLE:
+        return Values("corrected", f"counts with fractions ({share:.0%} whole)")
+    if high > LOG_BELOW + 5:
+        return Values("estimated", f"fractions up to {high:,.4g}, as estimated counts or TPM are")
+    above = values[values > 0.5]
+    if len(above) and np.mean(np.abs(above - np.rint(above)) < 0.1) >= NEAR_WHOLE:
+        return Values("corrected", "counts with fractions (most of them near a whole number)")
+    return Values(
+        "unclear",
+        f"log-transformed or otherwise not counts (fractions up to {high:.4g}, {share:.0%} whole; cells "
+        "without a common sum or divisor)",
+    )
 
 
 def _whole(values: NDArray[Any], cells: list[NDArray[np.float64]], low: float, high: float) -> Values:
@@ -288,21 +302,6 @@ def _normalised(transformation: str, words: str, high: float) -> Values:
         return Values("normalised", words)
     nature: Nature = "root" if "root" in transformation else "log"
     return Values(nature, f"{transformation} of values {words} (largest {high:.4g})")
-
-
-def _by_whole_share(values: NDArray[Any], high: float, share: float) -> Values:
-    if share >= MANY_WHOLE:
-        return Values("corrected", f"counts with fractions ({share:.0%} whole)")
-    if high > LOG_BELOW + 5:
-        return Values("estimated", f"fractions up to {high:,.4g}, as estimated counts or TPM are")
-    above = values[values > 0.5]
-    if len(above) and np.mean(np.abs(above - np.rint(above)) < 0.1) >= NEAR_WHOLE:
-        return Values("corrected", "counts with fractions (most of them near a whole number)")
-    return Values(
-        "unclear",
-        f"log-transformed or otherwise not counts (fractions up to {high:.4g}, {share:.0%} whole; cells "
-        "without a common sum or divisor)",
-    )
 
 
 def _spell(

@@ -195,7 +195,7 @@ def _into_vocabulary(
     if genes is None:
         return Vocabulary(tuple(names), ("",) * len(names)), vectors
     vocabulary = Vocabulary.read(genes)
-    found = SymbolMap.read(aliases, vocabulary) if aliases else SymbolMap(vocabulary, ())
+    found = SymbolMap.read(aliases, vocabulary)
     table, n_used = torch.zeros(len(vocabulary), vectors.shape[1]), 0
     ids = found.genes(names)
     # Approved symbols last: of two names of a gene its own wins.

@@ -28,26 +28,21 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
     """Read the human members, one after the other."""
     archive = files["matrix"]
     donors: list[tuple[str, NumberTable]] = []
+    obs = []
     for name, stream in members(archive, "*_human*_umifm_counts.csv.gz"):
         where = f"{archive}: {name}"
         table = read_numbers(stream, ",", where, count_text=partial(_count_text, where))
         if donors and table.columns != donors[0][1].columns:
             raise UserError(f"{where}: its genes are not those of {donors[0][0]}")
         donors.append((name, table))
-    obs = pd.concat([_obs(name, table) for name, table in donors])
+        donor = _DONOR.search(name)
+        columns = {"sample": donor[1] if donor else name, "label": table.text["assigned_cluster"]}
+        obs.append(pd.DataFrame(columns, index=table.row_names))
     matrix = vstack([table.matrix for _, table in donors], format="csr")
-    return RawCells(matrix, donors[0][1].columns, obs, report={"n_donors": len(donors)})
+    return RawCells(matrix, donors[0][1].columns, pd.concat(obs), report={"n_donors": len(donors)})
 
 
 def _count_text(where: str, header: list[str], first: list[str]) -> int:
     if tuple(header[1 : 1 + len(_TEXT)]) != _TEXT:
         raise UserError(f"{where}: expected the columns {', '.join(_TEXT)} after the cell id")
     return len(_TEXT)
-
-
-def _obs(name: str, table: NumberTable) -> pd.DataFrame:
-    donor = _DONOR.search(name)
-    return pd.DataFrame(
-        {"sample": donor[1] if donor else name, "label": table.text["assigned_cluster"]},
-        index=table.row_names,
-    )

@@ -25,6 +25,7 @@ MAX_SUM = 1.1e6
 MANY_GENES = 15_000
 _GENE = re.compile(r".+ \((?:\d+|Unknown|ENSG\d+(?:\.\d+)?)\)")
 _ENTREZ = re.compile(r"(.+) \((?:\d+|Unknown)\)")
+_NUMBER = re.compile(r"-?\d+(\.\d*)?([eE][-+]?\d+)?|NA|nan")
 _PROFILE = re.compile(r"(PR|CDS|MC)-\w+$")
 _MODEL = ("ModelID", "DepMap_ID", "depmap_id")
 _DEFAULT = ("is_default_entry", "IsDefaultEntryForModel")
@@ -75,15 +76,11 @@ def _count_ids(header: list[str], first: list[str]) -> int:
     """Columns of ids between the row names and the genes: known by name, or text where genes have numbers."""
     n_ids = 0
     for name, value in zip(header[1:], first[1:], strict=False):
-        is_gene = _GENE.fullmatch(name) or (name not in _IDS and (_is_number(value) or not value.strip()))
-        if is_gene:
+        is_number = not value.strip() or _NUMBER.fullmatch(value.strip())
+        if _GENE.fullmatch(name) or (name not in _IDS and is_number):
             break
         n_ids += 1
     return n_ids
-
-
-def _is_number(text: str) -> bool:
-    return re.fullmatch(r"-?\d+(\.\d*)?([eE][-+]?\d+)?|NA|nan", text.strip()) is not None
 
 
 def _default_rows(table: NumberTable, path: Path) -> list[int]:

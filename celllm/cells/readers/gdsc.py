@@ -63,14 +63,13 @@ def read_deepcdr(files: Mapping[str, Path], options: Options) -> tuple[pd.DataFr
         for row in delimited.rows(files["lines"], ("line", "name", "label"), header=False)
     }
     measured = list(_matrix(files["ic50"]))
+    in_matrix = [{row[i] for row in measured} for i in range(2)]
     _warn_of(set(listed) - annotated, listed, f"lines of {files['lines']}", files["annotation"])
-    _warn_of(
-        set(listed) - {line for _, line, _ in measured}, listed, f"lines of {files['lines']}", files["ic50"]
-    )
-    _warn_of(
-        set(drugs) - {screen for screen, _, _ in measured}, drugs, f"drugs of {files['drugs']}", files["ic50"]
-    )
-    lines = {line for line, label in listed.items() if _wanted(label, options)} & annotated
+    _warn_of(set(listed) - in_matrix[1], listed, f"lines of {files['lines']}", files["ic50"])
+    _warn_of(set(drugs) - in_matrix[0], drugs, f"drugs of {files['drugs']}", files["ic50"])
+    lines = {
+        line for line, label in listed.items() if not options.tcga_label or label in TCGA_LABELS
+    } & annotated
     pairs = [
         (line, drug.cid, drug.name, drug.smiles, f"GDSC:{screen}", value)
         for screen, line, value in measured
@@ -138,9 +137,8 @@ def _table(pairs: list[tuple[str, str, str, str, str, float]], options: Options,
     if not options.deduplicate:
         return table
     merged = table.groupby(["cell_line", "drug"], sort=False, as_index=False)
-    return merged.agg(
-        {"drug_name": "first", "smiles": "first", "screen": ";".join, "ln_ic50": "mean"},
-    )[list(COLUMNS)]
+    how = {"drug_name": "first", "smiles": "first", "screen": ";".join, "ln_ic50": "mean"}
+    return merged.agg(how)[list(COLUMNS)]
 
 
 def _check_ln_ic50(table: pd.DataFrame, path: Path) -> None:
@@ -164,18 +162,8 @@ def _check_ln_ic50(table: pd.DataFrame, path: Path) -> None:
 
 def _warn_of(lacking: set[str], of: Collection[str], what: str, where: Path) -> None:
     if lacking:
-        log.warning(
-            "%d of %d %s are not in %s: %s",
-            len(lacking),
-            len(of),
-            what,
-            where,
-            ", ".join(sorted(lacking)[:5]),
-        )
-
-
-def _wanted(label: str, options: Options) -> bool:
-    return not options.tcga_label or label in TCGA_LABELS
+        some = ", ".join(sorted(lacking)[:5])
+        log.warning("%d of %d %s are not in %s: %s", len(lacking), len(of), what, where, some)
 
 
 def _drugs_by_screen(files: Mapping[str, Path]) -> dict[str, Drug]:

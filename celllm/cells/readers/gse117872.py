@@ -26,26 +26,22 @@ _COLUMNS = ("cell", "sample", "colour", "patient", "site", "drug_status", "clust
 def read(files: Mapping[str, Path], options: Options) -> RawCells:
     """Read the cells, labels joined by cell id."""
     table = delimited.read_numbers(files["matrix"], "\t")
-    obs = _cells(files["labels"]).reindex(table.columns)
-    status = obs["drug_status"]
-    obs["label"] = status.str.lower().where(status != "Holiday", options.holiday)
-    check_labels(obs["label"], files["labels"])
-    kept = np.flatnonzero(obs["label"] != "drop")
-    report: dict[str, int | str] = {f"n_{name.lower()}": int((status == name).sum()) for name in STATUS}
-    matrix = csr_matrix(table.matrix.T)[kept]
-    return RawCells(matrix, table.row_names, obs.iloc[kept], values="tpm", report=report)
-
-
-def _cells(path: Path) -> pd.DataFrame:
-    """Sample, patient, site and drug status by cell id."""
+    path = files["labels"]
     rows = delimited.rows(path, _COLUMNS, header=False)
     header = tuple(next(rows).values())[: len(_HEADER)]
     if header != _HEADER:
         raise UserError(f"{path}: the header starts with {', '.join(header)}; expected {', '.join(_HEADER)}")
-    found = pd.DataFrame(list(rows), columns=list(_COLUMNS[: len(_HEADER)])).set_index("cell")
-    if (cell := delimited.first_repeat(found.index)) is not None:
+    cells = pd.DataFrame(list(rows), columns=list(_COLUMNS[: len(_HEADER)])).set_index("cell")
+    if (cell := delimited.first_repeat(cells.index)) is not None:
         raise UserError(f"{path}: the cell '{cell}' occurs twice")
-    unknown = sorted(set(found["drug_status"]) - set(STATUS))
+    unknown = sorted(set(cells["drug_status"]) - set(STATUS))
     if unknown:
         raise UserError(f"{path}: the sixth column holds '{unknown[0]}', expected {', '.join(STATUS)}")
-    return found.drop(columns="colour")
+    obs = cells.drop(columns="colour").reindex(table.columns)
+    status = obs["drug_status"]
+    obs["label"] = status.str.lower().where(status != "Holiday", options.holiday)
+    check_labels(obs["label"], path)
+    kept = np.flatnonzero(obs["label"] != "drop")
+    report: dict[str, int | str] = {f"n_{name.lower()}": int((status == name).sum()) for name in STATUS}
+    matrix = csr_matrix(table.matrix.T)[kept]
+    return RawCells(matrix, table.row_names, obs.iloc[kept], values="tpm", report=report)

@@ -16,7 +16,6 @@ from celllm.cells.raw import RawCells, check_labels
 from celllm.cells.settings import CellOptions as Options
 from celllm.errors import UserError
 from celllm.sources import delimited
-from celllm.sources.delimited import NumberTable
 
 FILES = ("matrix", "labels")
 OPTIONAL_FILES = ()
@@ -27,28 +26,22 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
     """Read the cells, labels joined by cell id."""
     table = delimited.read_numbers(files["matrix"], ",")
     groups = _groups(files["labels"])
-    _check_totals(table, groups, files)
-    obs = pd.DataFrame(index=pd.Index(table.columns, dtype=object))
-    obs["sample"] = [groups.get(cell, ("", ""))[0] for cell in table.columns]
-    obs["label"] = [LABEL_OF.get(group) for group in obs["sample"]]
-    check_labels(obs["label"], files["labels"])
-    report: dict[str, int | str] = {"n_labels_without_cell": len(set(groups) - set(table.columns))}
-    return RawCells(csr_matrix(table.matrix.T), table.row_names, obs, report=report)
-
-
-def _check_totals(
-    table: NumberTable, groups: Mapping[str, tuple[str, str]], files: Mapping[str, Path]
-) -> None:
-    """Where the totals in the table of labels are those of most cells, they are those of all."""
     totals = np.asarray(table.matrix.sum(axis=0, dtype=np.float64)).ravel()
     said = [groups.get(cell, ("", ""))[1] for cell in table.columns]
     wrong = [i for i, total in enumerate(totals) if said[i] != f"{total:.0f}"]
+    # Where the totals in the table of labels are those of most cells, they are those of all.
     if wrong and len(wrong) < len(said) / 2:
         cell, total = table.columns[wrong[0]], totals[wrong[0]]
         raise UserError(
             f"{files['matrix']}: the counts of cell '{cell}' sum to {total:.0f}, but {files['labels']} says "
             f"{said[wrong[0]] or 'nothing'}, and those of most others agree; {delimited.AGAIN}"
         )
+    obs = pd.DataFrame(index=pd.Index(table.columns, dtype=object))
+    obs["sample"] = [groups.get(cell, ("", ""))[0] for cell in table.columns]
+    obs["label"] = [LABEL_OF.get(group) for group in obs["sample"]]
+    check_labels(obs["label"], files["labels"])
+    report: dict[str, int | str] = {"n_labels_without_cell": len(set(groups) - set(table.columns))}
+    return RawCells(csr_matrix(table.matrix.T), table.row_names, obs, report=report)
 
 
 def _groups(path: Path) -> dict[str, tuple[str, str]]:

@@ -16,7 +16,6 @@ from celllm.cells.settings import H5adOptions as Options
 from celllm.errors import UserError
 from celllm.sources import delimited
 
-__all__ = ["Options"]
 FILES = ("cells",)
 OPTIONAL_FILES = ()
 SAMPLE_FILES = ("matrix", "samples")

@@ -12,7 +12,7 @@ import lzma
 import re
 import warnings
 import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from lzma import LZMAError
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from scipy.sparse import coo_matrix, csc_matrix, csr_matrix
 
 from celllm.cells.raw import RawCells
 from celllm.cells.settings import PanglaodbOptions as Options
-from celllm.errors import UserError
+from celllm.errors import UserError, one_line
 from celllm.sources import delimited
 from celllm.sources.archives import kind_of
 
@@ -59,8 +59,7 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
             raise UserError(
                 "panglaodb: the file 'clusters' is missing; give clusters=PATH or set cells: min_genes"
             )
-        clusters = read_clusters(files["clusters"])
-        _check_barcodes(clusters, barcodes, files["clusters"])
+        clusters = read_clusters(files["clusters"], barcodes)
         obs["cluster"] = [clusters.get(barcode, "") for barcode in barcodes]
         kept = np.flatnonzero(obs["cluster"] != "")
         matrix, obs = matrix[kept], obs.iloc[kept]
@@ -72,7 +71,11 @@ def read_workspace(path: Path) -> tuple[csr_matrix, list[str], list[str]]:
 
     PanglaoDB has a ``dgCMatrix``; ``dgRMatrix``, ``dgTMatrix`` and a dense matrix with names are read too.
     """
-    found = _only_object(_load(path), path)
+    objects = _load(path)
+    found = objects.get("sm") if len(objects) > 1 else next(iter(objects.values()), None)
+    if found is None:
+        held = ", ".join(objects) or "nothing"
+        raise UserError(f"{path}: expected one sparse matrix (dgCMatrix) named sm, found {held}")
     kind = str(np.atleast_1d(getattr(found, "class", type(found).__name__))[0])
     try:
         if kind == "DataArray":  # a dense matrix that has names
@@ -96,7 +99,7 @@ def read_workspace(path: Path) -> tuple[csr_matrix, list[str], list[str]]:
         matrix = csc_matrix(matrix)
         matrix.check_format(full_check=True)
     except _UNREADABLE as error:
-        raise UserError(f"{path}: the matrix is damaged ({_one_line(error)}); {delimited.AGAIN}") from error
+        raise UserError(f"{path}: the matrix is damaged ({one_line(error)}); {delimited.AGAIN}") from error
     if matrix.shape != (len(genes), len(barcodes)):
         raise UserError(
             f"{path}: {len(genes)} genes and {len(barcodes)} barcodes name a matrix of {matrix.shape}"
@@ -109,15 +112,6 @@ _SPARSE: dict[str, Callable[[Any, tuple[int, ...]], Any]] = {
     "dgRMatrix": lambda m, shape: csr_matrix((m.x, m.j, m.p), shape=shape),
     "dgTMatrix": lambda m, shape: coo_matrix((m.x, (m.i, m.j)), shape=shape),
 }
-
-
-def _only_object(objects: dict[str, Any], path: Path) -> Any:
-    """The one object of the workspace; where there are more, the counts are the one named sm."""
-    found = objects.get("sm") if len(objects) > 1 else next(iter(objects.values()), None)
-    if found is None:
-        held = ", ".join(objects) or "nothing"
-        raise UserError(f"{path}: expected one sparse matrix (dgCMatrix) named sm, found {held}")
-    return found
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -143,7 +137,7 @@ def _load(path: Path) -> dict[str, Any]:
             found = rdata.conversion.convert(parsed)
     except (*_UNREADABLE, zlib.error, LZMAError) as error:
         raise UserError(
-            f"{path}: not a complete R workspace ({_one_line(error)}); {delimited.AGAIN}"
+            f"{path}: not a complete R workspace ({one_line(error)}); {delimited.AGAIN}"
         ) from error
     return {"sm": found} if is_rds else dict(found)
 
@@ -158,12 +152,8 @@ def _unpacked(path: Path, most: int) -> bytes:
             return bytes(stream.read(most))
     except (EOFError, OSError, zlib.error, LZMAError) as error:
         raise UserError(
-            f"{path}: not a complete R workspace ({_one_line(error)}); {delimited.AGAIN}"
+            f"{path}: not a complete R workspace ({one_line(error)}); {delimited.AGAIN}"
         ) from error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def symbols(names: list[str], where: str | Path = "the matrix") -> list[str]:
@@ -177,28 +167,22 @@ def symbols(names: list[str], where: str | Path = "the matrix") -> list[str]:
     return cut
 
 
-def read_clusters(path: Path) -> dict[str, str]:
-    """Cluster of each barcode that PanglaoDB counts as a cell."""
+def read_clusters(path: Path, barcodes: Sequence[str]) -> dict[str, str]:
+    """Cluster of each barcode that PanglaoDB counts as a cell; ``barcodes`` are those of the matrix."""
     clusters: dict[str, str] = {}
     for row in delimited.rows(path, ("barcode", "cluster"), delimiter=None, header=False):
         if row["barcode"] in clusters:
             raise UserError(f"{row.where}: the barcode '{row['barcode']}' occurs twice")
         clusters[row["barcode"]] = row["cluster"]
-    return clusters
-
-
-def _check_barcodes(clusters: Collection[str], barcodes: Sequence[str], path: Path) -> None:
-    """Refuse a barcode that is no sequence where those of the matrix are; warn of all without a column."""
     wrong = [barcode for barcode in clusters if not _BASES.fullmatch(barcode)]
     if wrong and all(map(_BASES.fullmatch, barcodes)):
         raise UserError(
             f"{path}: '{wrong[0]}' is not a barcode, a sequence of A, C, G, T and N; {delimited.AGAIN}"
         )
     if lacking := sorted(set(clusters).difference(barcodes)):
-        log.warning(
-            "%s: %d of %d barcodes are not in the matrix, e.g. %s",
-            path, len(lacking), len(clusters), lacking[0],
-        )  # fmt: skip
+        n, example = len(lacking), lacking[0]
+        log.warning("%s: %d of %d barcodes are not in the matrix, e.g. %s", path, n, len(clusters), example)
+    return clusters
 
 
 def human_samples(metadata: Path, cluster_sizes: Path | None = None) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from scipy.sparse import coo_matrix, csr_matrix
 
 from celllm.cells.raw import RawCells, check_labels
 from celllm.cells.settings import Zheng68kOptions as Options
-from celllm.errors import UserError
+from celllm.errors import UserError, one_line
 from celllm.sources import delimited
 from celllm.sources.archives import MAX_LINE, damage, members, open_bytes, open_text
 
@@ -77,9 +77,7 @@ def _matrix(stream: IO[bytes], where: str) -> Any:
     try:
         matrix = coo_matrix(mmread(open_bytes(stream, max_line=MAX_LINE)))
     except (ValueError, OverflowError, MemoryError, StopIteration) as error:
-        raise UserError(
-            f"{where}: not a complete Matrix Market matrix ({' '.join(str(error).split())})"
-        ) from error
+        raise UserError(f"{where}: not a complete Matrix Market matrix ({one_line(error)})") from error
     matrix.eliminate_zeros()
     if csr_matrix(matrix).nnz < matrix.nnz:
         raise UserError(f"{where}: a place (gene, cell) stands there twice; write the matrix again")
