@@ -235,6 +235,27 @@ def test_a_random_guess_among_a_batch() -> None:
     says("ln 512 = 6.24")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "`tasks/cell_task/ctc.py` stops on the split whose score it reports",
+        "`tasks/mol_task/drp.py`, for cell-line drug response, does not: it stops on a validation part",
+        "by the model of its last epoch, ten past the best one",
+        "For single-cell drug sensitivity nothing is released that would tell",
+        "passes the predictions to `accuracy_score` and `f1_score` where the labels belong",
+        "`configs/drp/CellLM.json`, the cell-split task, loads `nocls_fixed.pth`",
+        'Its key `"drug"` is read by no line',
+        "The code of pre-training was announced and is not public (OpenBioMed, issue 64)",
+        "the gene vector of [CLS] is a row of ones that is not trained",
+        "The same layer subtracts one maximum over the whole batch, all heads and all keys",
+        "The formula of section 3.1 names no base, and no public preprocessing of the authors' settles it",
+        "whether there is something to learn depends on the missing number",
+    ],
+)
+def test_what_the_released_code_does_otherwise_is_listed(said: str) -> None:
+    assert said in " ".join(TEXT.split())
+
+
 def test_what_has_no_source_is_not_said() -> None:
     assert "released code uses the natural" not in TEXT
     assert "nothing to learn" not in TEXT
