@@ -88,6 +88,8 @@ def _dates(name: str) -> set[tuple[int, int]]:
     if name.isdigit():
         day = _FIRST_DAY + timedelta(days=int(name)) if int(name[:6]) in _SERIALS and len(name) == 5 else None
         return {(day.month, day.day)} if day else set()
+    if re.fullmatch(r"[^\W\d_]+\d+", name):
+        return set()  # no date has nothing between month and number, but genes do: MARS1, SET1, AGO2
     text = re.sub(r"[T .]0?0[:.]00([:.]00)?(\.0+)?Z?$", "", name.strip())
     text = _AROUND.sub("", text)
     text = re.sub(r"^X(?=\d)", "", text).replace("年", "-").replace("日", "")

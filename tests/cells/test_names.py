@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from celllm.cells.genes import SymbolMap, Vocabulary, harmonise
-from celllm.cells.names import looks_like_date, mangled
+from celllm.cells.names import looks_like_date, mangled, repairs
 from celllm.cells.prepare import prepare
 from celllm.cells.raw import RawCells
 from celllm.cells.settings import CellOptions
@@ -214,3 +214,12 @@ def test_no_cell_kept_is_an_error_unless_allowed() -> None:
         prepare(_cells(["TP53", "ACTB"], [1, 1]), MAP, CellOptions(**options), "my")
     made = prepare(_cells(["TP53", "ACTB"], [1, 1]), MAP, CellOptions(**options, allow_empty=True))
     assert made.shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "symbol", ["MARS1", "MARS2", "SET1", "AGO1", "ARA9", "EKI1", "Mars1", "OUT1", "MAR1"]
+)
+def test_a_gene_that_begins_like_a_month_is_no_date(symbol: str) -> None:
+    """With a vocabulary that lacks it, it must not become MARCHF1, SEPTIN1, ...: it stays unknown."""
+    assert not looks_like_date(symbol)
+    assert not [kind for kind, _ in repairs(symbol) if kind == "spreadsheet date"]
