@@ -66,7 +66,6 @@ HELD_OUT_OF = {
     "response_tissue": "drug_response",
     "response_drug": "drug_response",
 }
-_SCORED = ("annotation", "single_cell_drug")
 # The one screen of drug response, named as in the paper's tables whichever release of GDSC it is from.
 SCREEN = "gdsc_ccle"
 # Section -> settings of each method that it can have.
@@ -87,7 +86,6 @@ def _unlike(names: tuple[str, ...]) -> tuple[str, ...]:
 T = TypeVar("T")
 Unlike = Annotated[tuple[T, ...], AfterValidator(_unlike)]
 Some = Annotated[tuple[T, ...], Field(min_length=1), AfterValidator(_unlike)]
-Protocols = Some[Protocol]
 
 
 class DataSets(Settings):
@@ -175,16 +173,13 @@ class Row(Settings):
             return ("file",)
         if self.encoder is not None or self.pretrained == "elsewhere":
             return ()
-        shape = ("size", "tokens")
-        return shape if self.pretrained is False else (*shape, *_TRAINING)
+        trained = ("contrast", "tumour_task", "cells", "gene_embeddings")
+        return ("size", "tokens", *(() if self.pretrained is False else trained))
 
 
 def is_finetuned(row: Mapping[str, Any]) -> bool:
     """Whether a row's settings are `finetuning` of the task, not `baselines`."""
     return row["kind"] == "encoder" or (row["kind"] == "embedding" and row.get("head") == "paper")
-
-
-_TRAINING = ("contrast", "tumour_task", "cells", "gene_embeddings")
 
 
 class Rows(Settings):
@@ -227,7 +222,7 @@ class Pretraining(_Given):
 
 class _Task(Settings):
     models: Some[str] = setting(description="the rows, in their order in the tables")
-    protocols: Protocols = setting(
+    protocols: Some[Protocol] = setting(
         ("strict", "paper"),
         "strict: choose on a validation part, fit again on all but the test part; no_refit: without the "
         "second fit; paper: as the paper and the released code, task by task",
@@ -477,11 +472,23 @@ def complete(
     _filled(Rows, {part: done[part] for part in ("sizes", "models")}, "config: ")
     done["catalogue"] = _catalogue(folder, config)
     _check_names(done)
+    _check_data_sets(done)
     _settle_given(done)
     _check_methods(done)
     _settle_gene2vec(done)
     done["models"] |= _replicates(done)
-    _settle_mirror(done, environ)
+    if given := environ.get("CELLLM_MIRROR"):
+        # It wins over the config, and its run gets a folder of its own: no mixing of two sources
+        place = Path(given).resolve()
+        if not place.is_dir():
+            raise UserError(
+                f"CELLLM_MIRROR: {given} is not a folder; unset it or name the folder of the mirror"
+            )
+        done["mirror"], folder_name = str(place), re.sub(r"[^A-Za-z0-9_.-]", "_", place.name)
+        if folder_name != place.name:  # with a hash of the whole path: no two are alike
+            folder_name += f"-{hashlib.sha256(bytes(place)).hexdigest()[:6]}"
+        done["run"] = f"{done['run']}-{folder_name}"
+    done["results"] = f"results/{done['run']}"
     return done
 
 
@@ -496,28 +503,40 @@ def _filled(kind: type[S], values: Any, prefix: str) -> S:
         raise UserError(f"{prefix}{error}") from None
 
 
+def _refuse_unknown(names: Iterable[Any], known: Iterable[str], where: str, what: str) -> None:
+    known = list(known)
+    for name in names:
+        if name not in known:
+            raise UserError(f"config: {where}: {unknown(name, known, what)}")
+
+
 def _check_methods(config: Mapping[str, Any]) -> None:
     """Fill the settings of every row in every section, layer over layer."""
-    for name, changes in config["pretraining"].get("by_model", {}).items():
-        if _row_of(config, name, f"pretraining.by_model.{name}")["kind"] != "encoder":
-            raise UserError(f"config: pretraining.by_model.{name}: '{name}' is no encoder")
-        layers = {"pretraining.settings": config["pretraining"]["settings"]}
-        _check_layers(PretrainSettings, layers | {f"pretraining.by_model.{name}": changes}, ("seed",))
+    models, chosen = config["models"], config["pretraining"]
+    for name, changes in chosen.get("by_model", {}).items():
+        where = f"pretraining.by_model.{name}"
+        _refuse_unknown([name], models, where, "model")
+        if models[name]["kind"] != "encoder":
+            raise UserError(f"config: {where}: '{name}' is no encoder")
+        if "seed" in changes:
+            raise UserError(f"config: {where}.seed: is decided by the run; leave it out here")
+        _check_layers(PretrainSettings, {"pretraining.settings": chosen["settings"], where: changes})
     for section, methods in METHODS_OF.items():
         task = config[section]
         for key, finetuned in (("finetuning_by_model", True), ("baselines", False)):
             for name in task.get(key, {}):
-                row = _row_of(config, name, f"{section}.{key}.{name}")
-                if is_finetuned(row) != finetuned or row["kind"] == "scores":
+                where = f"{section}.{key}.{name}"
+                _refuse_unknown([name], models, where, "model")
+                if is_finetuned(models[name]) != finetuned or models[name]["kind"] == "scores":
                     other = "encoder" if finetuned else "baseline"
-                    raise UserError(f"config: {section}.{key}.{name}: '{name}' is no {other}")
+                    raise UserError(f"config: {where}: '{name}' is no {other}")
         for name in dict.fromkeys(
             (*task["models"], *task.get("finetuning_by_model", {}), *task["baselines"])
         ):
-            chosen = _settings_of(config, section, name, methods)
-            if chosen is not None:
-                _check_layers(chosen, layers_of(config, section, name))
-    for name, row in config["models"].items():
+            kind = _settings_of(config, section, name, methods)
+            if kind is not None:
+                _check_layers(kind, layers_of(config, section, name))
+    for name, row in models.items():
         if row.get("finetuning") is not None and not any(name in config[s]["models"] for s in METHODS_OF):
             _check_layers(FinetuneSettings, {f"models.{name}.finetuning": row["finetuning"]})
 
@@ -525,38 +544,39 @@ def _check_methods(config: Mapping[str, Any]) -> None:
 def _settings_of(
     config: Mapping[str, Any], section: str, name: str, methods: Mapping[str, type[Settings]]
 ) -> type[Settings] | None:
-    """Settings class of a row in a section; None where it has none."""
+    """Settings class of a row in a section.
+
+    None where it has none, and for a method from outside that only its own environment can tell.
+    """
     row = config["models"][name]
     if row["kind"] == "encoder":
         return methods["encoder"]
     if row["kind"] == "baseline":
-        return methods.get(row["method"]) or _settings_outside(name, row, methods)
+        if row["method"] in methods:
+            return methods[row["method"]]
+        if (conda := row.get("conda") or "").endswith((".yaml", ".yml")):
+            _refuse_absent([conda], f"models.{name}.conda")
+        try:
+            if not conda:
+                return outside.load(row["method"], methods).settings
+            outside.check_elsewhere(row["method"])
+        except UserError as error:
+            raise UserError(f"config: models.{name}.method: {error}") from None
+        return None
     if row["kind"] == "embedding" and section == "drug_response":
         raise UserError(f"config: drug_response.models: '{name}' is an embedding of cells; leave it out here")
+    scored = ("annotation", "single_cell_drug")
+    known = [name for name, row in config["catalogue"].items() if row["role"] in scored] + [SCREEN]
     for data_set, place in row["file"].items():
-        where = f"config: models.{name}.file"
-        paths = files_of(place)
-        known = [name for name, row in config["catalogue"].items() if row["role"] in _SCORED] + [SCREEN]
-        if data_set not in known:
-            raise UserError(f"{where}: {unknown(data_set, known, 'data set')}")
-        for path in paths:
-            if not Path(path).is_file():
-                raise UserError(f"{where}.{data_set}: {path}: no such file (looked for in {os.getcwd()})")
+        _refuse_unknown([data_set], known, f"models.{name}.file", "data set")
+        _refuse_absent(files_of(place), f"models.{name}.file.{data_set}")
     return HEAD_SETTINGS[row.get("head", "linear")] if row["kind"] == "embedding" else None
 
 
-def _settings_outside(name: str, row: Mapping[str, Any], known: Iterable[str]) -> type[Settings] | None:
-    """Settings class of a method from outside the package; None where only its own environment can tell."""
-    conda = row.get("conda") or ""
-    if conda.endswith((".yaml", ".yml")) and not Path(conda).is_file():
-        raise UserError(f"config: models.{name}.conda: {conda}: no such file (looked for in {os.getcwd()})")
-    try:
-        if not conda:
-            return outside.load(row["method"], known).settings
-        outside.check_elsewhere(row["method"])
-    except UserError as error:
-        raise UserError(f"config: models.{name}.method: {error}") from None
-    return None
+def _refuse_absent(paths: Iterable[str], where: str) -> None:
+    for path in paths:
+        if not Path(path).is_file():
+            raise UserError(f"config: {where}: {path}: no such file (looked for in {os.getcwd()})")
 
 
 def _replicates(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -570,11 +590,9 @@ def _replicates(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         )
     trained = _pretrained(models)
     wanted = chosen.get("seeds_of") or trained
-    for name in wanted:
-        if name not in models:
-            raise UserError(f"config: pretraining.seeds_of: {unknown(name, models, 'model')}")
-        if name not in trained:
-            raise UserError(f"config: pretraining.seeds_of: '{name}' has no pre-training of its own")
+    _refuse_unknown(wanted, models, "pretraining.seeds_of", "model")
+    if without := [name for name in wanted if name not in trained]:
+        raise UserError(f"config: pretraining.seeds_of: '{without[0]}' has no pre-training of its own")
     return {
         f"{name}.seed{seed}": models[name]
         | {"title": f"{models[name]['title']}, seed {seed}", "replicate_of": name, "seed": seed}
@@ -592,7 +610,8 @@ def _settle_given(config: dict[str, Any]) -> None:
     given = config["pretraining"].get("from", {})
     for name, place in given.items():
         where = f"pretraining.from.{name}"
-        row = _row_of(config, name, where)
+        _refuse_unknown([name], config["models"], where, "model")
+        row = config["models"][name]
         if row["kind"] != "encoder" or "encoder" in row or row.get("pretrained") is False:
             raise UserError(f"config: {where}: '{name}' has no pre-training of its own")
         files = [Path(place), *(Path(place, file) for file in WEIGHTS)]
@@ -628,22 +647,10 @@ def layers_of(config: Mapping[str, Any], section: str, name: str) -> dict[str, M
     }
 
 
-def _row_of(config: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
-    if name not in config["models"]:
-        raise UserError(f"config: {where}: {unknown(name, config['models'], 'model')}")
-    row: Mapping[str, Any] = config["models"][name]
-    return row
-
-
-def _check_layers(
-    kind: type[Settings], layers: Mapping[str, Mapping[str, Any]], not_here: tuple[str, ...] = ()
-) -> None:
-    """Fill settings from layers; a slip is told with the path of the last layer that has the key."""
+def _check_layers(kind: type[Settings], layers: Mapping[str, Mapping[str, Any]]) -> None:
+    """Fill settings from layers; the message on a slip has the path of the last layer with the key."""
     merged: dict[str, Any] = {}
-    for where, values in layers.items():
-        for key in not_here:
-            if key in values:
-                raise UserError(f"config: {where}.{key}: is decided by the run; leave it out here")
+    for values in layers.values():
         merged = lay_over(merged, values)
     try:
         as_settings(kind, merged, where="")
@@ -655,17 +662,6 @@ def _check_layers(
 
 def _options_of(name: str, row: Mapping[str, Any]) -> type[Settings]:
     return H5adOptions if row.get("reader") == "h5ad" else OPTIONS.get(name, NoOptions)
-
-
-def check_catalogue(rows: Any, where: str) -> None:
-    """Check the content of config/data_sets.yaml, the options of each reader among it."""
-    if not isinstance(rows, Mapping) or not rows:
-        raise UserError(f"{where}: expected data sets by name, got {type(rows).__name__}")
-    for name, row in rows.items():
-        if not re.fullmatch("[a-z][a-z0-9_]*", str(name)):
-            raise UserError(f"{where}: {name!r} cannot be the name of a data set; use a-z, 0-9 and _")
-        source = _filled(SourceRow, row, f"{where}: {name}.")
-        _filled(_options_of(name, row), source.options, f"{where}: {name}.options.")
 
 
 def read_catalogue(paths: Iterable[str | Path]) -> tuple[dict[str, Any], dict[str, Path]]:
@@ -686,44 +682,40 @@ def read_catalogue(paths: Iterable[str | Path]) -> tuple[dict[str, Any], dict[st
         given = read_yaml(path)
         if not isinstance(given, Mapping) or not given:
             raise UserError(f"{path}: expected data sets by name, got {type(given).__name__}")
-        merged = {name: _with_files(name, lay_over(rows.get(name, {}), row)) for name, row in given.items()}
-        check_catalogue(merged, str(path))
-        rows |= merged
-        places |= dict.fromkeys(merged, path)
+        for name, over in given.items():
+            if not re.fullmatch("[a-z][a-z0-9_]*", str(name)):
+                raise UserError(f"{path}: {name!r} cannot be the name of a data set; use a-z, 0-9 and _")
+            row = lay_over(rows.get(name, {}), over)
+            if not row.get("files") and isinstance(row.get("file"), str):
+                # The short form of a data set in one file, written out
+                local = row.pop("file")
+                row["files"] = {"cells": {"path": f"{name}/{Path(local).name}", "local": local}}
+            source = _filled(SourceRow, row, f"{path}: {name}.")
+            _filled(_options_of(name, row), source.options, f"{path}: {name}.options.")
+            rows[name], places[name] = row, path
     return rows, places
-
-
-def _with_files(name: str, row: dict[str, Any]) -> dict[str, Any]:
-    """The short form of a data set in one file, written out."""
-    if row.get("files") or not isinstance(row.get("file"), str):
-        return row
-    file = {"path": f"{name}/{Path(row['file']).name}", "local": row["file"]}
-    return {key: value for key, value in row.items() if key != "file"} | {"files": {"cells": file}}
 
 
 def _catalogue(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     options = config.get("reader_options", {})
     rows, places = read_catalogue([folder / "data_sets.yaml", *config.get("data_set_files", ())])
-    for name in options:
-        if name not in rows:
-            raise UserError(f"config: reader_options: {unknown(name, rows, 'data set')}")
-        rows[name]["options"] = lay_over(rows[name].get("options", {}), options[name])
+    _refuse_unknown(options, rows, "reader_options", "data set")
+    for name, over in options.items():
+        rows[name]["options"] = lay_over(rows[name].get("options", {}), over)
         kind = _options_of(name, rows[name])
         _filled(kind, rows[name]["options"], f"config: reader_options.{name}.")
+    found = {}
     for name, row in rows.items():
         if table := (row.get("sample") or {}).get("table"):
             row["sample"]["table_sha256"] = sha256(places[name].parent / table)
-    return {name: row | {"files": _files(name, row, rows)} for name, row in rows.items()}
-
-
-def _files(name: str, row: Mapping[str, Any], rows: Mapping[str, Any]) -> dict[str, Any]:
-    """Files of a data set that its options ask for, with those that stand under another data set."""
-    files = {key: file for key, file in row["files"].items() if is_wanted(file, row.get("options", {}))}
-    for key, other in row.get("uses", {}).items():
-        if key not in rows.get(other, {}).get("files", {}):
-            raise UserError(f"config/data_sets.yaml: {name}.uses.{key}: '{other}' has no file '{key}'")
-        files[key] = rows[other]["files"][key]
-    return files
+        # The files that its options ask for, with those that stand under another data set
+        files = {key: file for key, file in row["files"].items() if is_wanted(file, row.get("options", {}))}
+        for key, other in row.get("uses", {}).items():
+            if key not in rows.get(other, {}).get("files", {}):
+                raise UserError(f"config/data_sets.yaml: {name}.uses.{key}: '{other}' has no file '{key}'")
+            files[key] = rows[other]["files"][key]
+        found[name] = row | {"files": files}
+    return found
 
 
 def is_wanted(file: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
@@ -732,28 +724,29 @@ def is_wanted(file: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
 
 
 def _check_names(config: Mapping[str, Any]) -> None:
-    """Data sets must be in the catalogue with the right role, models in the models' table."""
+    """Data sets must be in the catalogue with the right role, models and sizes in models.yaml."""
+    models, sizes, catalogue = config["models"], config["sizes"], config["catalogue"]
     check_name(config["run"], "config: run")
     for kind in ("models", "sizes", "catalogue"):
         for name in config[kind]:
             check_name(name, f"config: {kind}")
     for role, names in config["data_sets"].items():
-        fitting = [n for n, row in config["catalogue"].items() if row["role"] == role]
-        for name in names:
-            if name not in fitting:
-                raise UserError(f"config: data_sets.{role}: {unknown(name, fitting, 'data set')}")
+        fitting = [name for name, row in catalogue.items() if row["role"] == role]
+        _refuse_unknown(names, fitting, f"data_sets.{role}", "data set")
     for section in NEEDS:
-        for name in config[section]["models"]:
-            if name not in config["models"]:
-                raise UserError(f"config: {section}.models: {unknown(name, config['models'], 'model')}")
+        _refuse_unknown(config[section]["models"], models, f"{section}.models", "model")
     for task, chosen in config.get("held_out", {}).items():
-        for key, known in (("models", config["models"]), ("data_sets", config["catalogue"])):
-            for name in (chosen or {}).get(key, ()):
-                if name not in known:
-                    raise UserError(f"config: held_out.{task}.{key}: {unknown(name, known, key[:-1])}")
-    _check_tables(config)
-    _check_encoders(config["models"], config["sizes"])
-    _check_sources(config)
+        for key, known in (("models", models), ("data_sets", catalogue)):
+            _refuse_unknown((chosen or {}).get(key, ()), known, f"held_out.{task}.{key}", key[:-1])
+    trained = _pretrained(models)
+    # Whose encoder another row can take
+    to_take = [*trained, *(name for name, row in models.items() if row.get("pretrained") == "elsewhere")]
+    for name, row in models.items():
+        for key, allowed in (("size", [*sizes]), ("encoder", to_take)):
+            _refuse_unknown([row[key]] if key in row else [], allowed, f"models.{name}", key)
+    for name in trained:
+        row = {key: value for key, value in models[name].items() if key != "finetuning"}
+        _filled(ModelRow, row | {"size": dict(sizes[row["size"]])}, f"config: models.{name}.")
 
 
 def check_name(name: Any, where: str) -> None:
@@ -764,34 +757,8 @@ def check_name(name: Any, where: str) -> None:
         )
 
 
-def _check_encoders(models: Mapping[str, Any], sizes: Mapping[str, Any]) -> None:
-    """A size must be known, and a row that takes the encoder of another must name one with a trained one."""
-    trained = _pretrained(models)
-    to_take = [*trained, *(name for name, row in models.items() if row.get("pretrained") == "elsewhere")]
-    for name, row in models.items():
-        for key, known in (("size", list(sizes)), ("encoder", to_take)):
-            if key in row and row[key] not in known:
-                raise UserError(f"config: models.{name}: {unknown(row[key], known, key)}")
-    for name in trained:
-        row = {key: value for key, value in models[name].items() if key != "finetuning"}
-        _filled(ModelRow, row | {"size": dict(sizes[row["size"]])}, f"config: models.{name}.")
-
-
-def _check_sources(config: Mapping[str, Any]) -> None:
-    """An encoder of the run must find cells in the run's data sets of pre-training."""
-    known, models = config["data_sets"]["pretraining"], config["models"]
-    for name in dict.fromkeys(name for section in NEEDS for name in config[section]["models"]):
-        of = models[name].get("encoder", name)
-        if not set(models[of].get("sources") or known) & set(known):
-            wanted = ", ".join(models[of]["sources"])
-            raise UserError(
-                f"config: models.{of}.sources: {wanted} is not in data_sets.pretraining "
-                f"({', '.join(known)}); change one of them, or leave '{name}' out of the models"
-            )
-
-
-def _check_tables(config: Mapping[str, Any]) -> None:
-    """A table needs data sets of its roles; drug response is one screen: one expression, one response."""
+def _check_data_sets(config: Mapping[str, Any]) -> None:
+    """A table needs data sets of its roles, drug response one screen; an encoder, cells of its sources."""
     for table in config["tables"]:
         for role, most in NEEDS[SECTION_OF[table]].items():
             n_given = len(config["data_sets"][role])
@@ -801,6 +768,15 @@ def _check_tables(config: Mapping[str, Any]) -> None:
                     f"config: tables: {table} needs {wanted} in data_sets.{role}, which has {n_given}; "
                     f"name {wanted} there or leave {table} out"
                 )
+    known, models = config["data_sets"]["pretraining"], config["models"]
+    for name in dict.fromkeys(name for section in NEEDS for name in config[section]["models"]):
+        of = models[name].get("encoder", name)
+        if not set(models[of].get("sources") or known) & set(known):
+            wanted = ", ".join(models[of]["sources"])
+            raise UserError(
+                f"config: models.{of}.sources: {wanted} is not in data_sets.pretraining "
+                f"({', '.join(known)}); change one of them, or leave '{name}' out of the models"
+            )
 
 
 def _settle_gene2vec(config: dict[str, Any]) -> None:
@@ -819,25 +795,3 @@ def _settle_gene2vec(config: dict[str, Any]) -> None:
                 row["gene_embeddings"] = "trained"
         elif not Path(given).is_file():
             row["missing"] = f"gene2vec: {given}: no such file (looked for in {os.getcwd()})"
-
-
-def _settle_mirror(config: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """CELLLM_MIRROR wins over the config, and its run gets a folder of its own: no mixing of two sources."""
-    given = environ.get("CELLLM_MIRROR")
-    if given:
-        place = Path(given).resolve()
-        if not place.is_dir():
-            raise UserError(
-                f"CELLLM_MIRROR: {given} is not a folder; unset it or name the folder of the mirror"
-            )
-        config["mirror"] = str(place)
-        config["run"] = f"{config['run']}-{_folder_name(place)}"
-    config["results"] = f"results/{config['run']}"
-
-
-def _folder_name(place: Path) -> str:
-    """Last part of a path, with a hash of all of it where characters had to be replaced: no two are alike."""
-    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", place.name)
-    if plain == place.name:
-        return plain
-    return f"{plain}-{hashlib.sha256(bytes(place)).hexdigest()[:6]}"

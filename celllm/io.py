@@ -129,6 +129,11 @@ def write_text(path: str | Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def as_json(value: Any) -> str:
+    """One line of JSON with sorted keys: equal settings are equal text, and only changes run a job again."""
+    return json.dumps(value, sort_keys=True)
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write JSON atomically, keys in the order given, with a final newline."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

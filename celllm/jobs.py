@@ -3,7 +3,6 @@
 Snakemake calls a function of a rule with what its signature names: wildcards, outputs, resources.
 """
 
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import celllm
 from celllm.config import load
 from celllm.errors import UserError
+from celllm.io import as_json
 from celllm.plan import Plan
 from celllm.sources.catalogue import Catalogue
 
@@ -96,11 +96,6 @@ class ToSupply:
         return "\n  ".join([f"{len(places)} files have no address; put there", *places])
 
 
-def as_json(value: Any) -> str:
-    """One line of JSON with sorted keys: equal settings are equal text, and only changes run a job again."""
-    return json.dumps(value, sort_keys=True)
-
-
 def per(method: Callable[..., Any], *arguments: str) -> Callable[[Any], Any]:
     """What a method of the plan answers for a job, as a function of its wildcards; settings become JSON."""
 
@@ -117,20 +112,12 @@ def unwatched(method: Callable[..., Any], *arguments: str) -> Callable[[Any, Any
     Resource settings reach commands so; what does decide is a parameter of its own, ``science``.
     """
     answer = per(method, *arguments)
-
-    def value(wildcards: Any, resources: Any) -> Any:
-        return answer(wildcards)
-
-    return value
+    return lambda wildcards, resources: answer(wildcards)
 
 
 def plain(value: Any) -> Callable[[Any], Any]:
     """A value as a function: in a plain text Snakemake would read braces as wildcards."""
-
-    def answer(wildcards: Any) -> Any:
-        return value
-
-    return answer
+    return lambda wildcards: value
 
 
 def stem(wildcards: Any, output: Sequence[str]) -> str:
@@ -140,8 +127,4 @@ def stem(wildcards: Any, output: Sequence[str]) -> str:
 
 def folder_of(n_levels: int) -> Callable[[Any, Sequence[str]], str]:
     """The folder so many levels above an output."""
-
-    def folder(wildcards: Any, output: Sequence[str]) -> str:
-        return str(Path(output[0]).parents[n_levels - 1])
-
-    return folder
+    return lambda wildcards, output: str(Path(output[0]).parents[n_levels - 1])

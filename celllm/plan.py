@@ -7,7 +7,7 @@ else, so that everything here can be asked, and tested, without Snakemake.
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import product
 from pathlib import PurePosixPath
 from typing import Any
@@ -24,6 +24,7 @@ from celllm.config import (
     lay_over,
     layers_of,
 )
+from celllm.io import as_json
 from celllm.methods import outside
 from celllm.report import published
 from celllm.report.captions import CAPTIONS, kind_of
@@ -201,10 +202,6 @@ class Plan:
         """Rows to pre-train."""
         return [name for name in self.encoders if name not in self.given]
 
-    def given_file(self, model: str) -> str:
-        """File of an encoder that was trained elsewhere."""
-        return self.given[model]
-
     @property
     def all_encoders(self) -> list[str]:
         """Rows to pre-train, and those of further seeds."""
@@ -256,7 +253,7 @@ class Plan:
     def control_rows(self, section: str) -> str:
         """The controls of a section, each with its settings; JSON text."""
         rows = [self.row(n) | {"settings": self.settings(section, n)} for n in self.controls(section)]
-        return json.dumps(rows, sort_keys=True)
+        return as_json(rows)
 
     def encoder_files(self, model: str) -> list[str]:
         """What the encoder of a row is read from: its file, or the gene embeddings of an untrained one."""
@@ -318,17 +315,21 @@ class Plan:
         return lay_over(chosen["settings"], chosen.get("by_model", {}).get(of)) | {"seed": self.seed(model)}
 
     def settings(self, section: str, model: str) -> dict[str, Any]:
-        """Settings of a row in a section: of fine-tuning, or of the baseline."""
-        settings: dict[str, Any] = {}
-        for layer in layers_of(self.config, section, model).values():
-            settings = lay_over(settings, layer)
-        return settings
+        """Settings of a row in a section: of fine-tuning, or of the baseline.
+
+        With groups held out they are those of the same task with groups mixed.
+        """
+        layers = layers_of(self.config, HELD_OUT_OF.get(section, section), model)
+        return reduce(lay_over, layers.values(), {})
 
     def splits(self, task: str) -> dict[str, Any]:
-        """How the cells or pairs of a task are split."""
-        section = next(section for section in NEEDS if task in self.tasks(section))
-        chosen = self.config[section]["splits"]
-        return (chosen if section == "annotation" else chosen[task]) | {"seed": self.config["seed"]}
+        """How the cells or pairs of a task are split, or its groups held out."""
+        if task in HELD_OUT_OF:
+            chosen = self.config["held_out"][task]["splits"]
+        else:
+            chosen = self.config[next(s for s in NEEDS if task in self.tasks(s))]["splits"]
+            chosen = chosen if task == "annotation" else chosen[task]
+        return dict(chosen | {"seed": self.config["seed"]})
 
     def claim_settings(self) -> dict[str, Any]:
         """Settings of the claims: the label of the run, and test part over training part of every task."""
@@ -361,7 +362,7 @@ class Plan:
             settings = self.settings(section, model)
             if not is_finetuned(self.config["models"][model]):
                 return settings
-            return without_resources(METHODS_OF[section]["encoder"], settings)
+            return without_resources(METHODS_OF[HELD_OUT_OF.get(section, section)]["encoder"], settings)
         decisive: dict[str, Any] = without_resources(Config, {section: self.seeded(section)})[section]
         return decisive
 
@@ -394,14 +395,15 @@ class Plan:
             for kind in kinds
         ]
 
+    def scored_sets(self, section: str) -> list[str]:
+        """Data sets that the rows of a section are scored on."""
+        roles = {"annotation": "annotation", "drug_sensitivity": "single_cell_drug"}
+        return self.data_sets[roles[section]] if section in roles else [SCREEN]
+
     def scores(self, section: str) -> list[str]:
         """All score files of a section."""
-        sets = {
-            "annotation": self.data_sets["annotation"],
-            "drug_sensitivity": self.data_sets["single_cell_drug"],
-            "drug_response": [SCREEN],
-        }
-        rows = list(product(sets[section], [*self.config[section]["models"], *self.replicates(section)]))
+        models = [*self.config[section]["models"], *self.replicates(section)]
+        rows = list(product(self.scored_sets(section), models))
         patterns = self.score_patterns(section, "csv")
         return [pattern.format(data_set=d, model=m) for pattern in patterns for d, m in rows]
 
@@ -419,18 +421,6 @@ class Plan:
                 sets = [name for name in chosen.get("data_sets", ()) if name in self.labelled_sets]
                 found[task] = [SCREEN] if section == "drug_response" else sets
         return found
-
-    def held_out_splits(self, task: str) -> dict[str, Any]:
-        """How groups are held out."""
-        return self.config["held_out"][task]["splits"] | {"seed": self.config["seed"]}
-
-    def held_out_settings(self, task: str, model: str) -> dict[str, Any]:
-        """Settings of a row, those of the same task with groups mixed."""
-        return self.settings(HELD_OUT_OF[task], model)
-
-    def held_out_science(self, task: str, model: str) -> dict[str, Any]:
-        """Those of them that decide about results."""
-        return self.science(HELD_OUT_OF[task], model)
 
     @property
     def held_out_scores(self) -> list[str]:

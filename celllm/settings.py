@@ -82,18 +82,20 @@ class Reserved:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Refuse the keys."""
-        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+        def check(value: Settings) -> Settings:
+            for key in self.keys:
+                if key in value.model_fields_set:
+                    told = "is decided by the run; leave it out here"
+                    raise PydanticCustomError("wrong", told, {"key": key})
+            return value
+
+        return core_schema.no_info_after_validator_function(check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Any:
         """Leave the keys out."""
         found = dict(handler.resolve_ref_schema(handler(schema)))
         return found | {"properties": {k: v for k, v in found["properties"].items() if k not in self.keys}}
-
-    def _check(self, value: Settings) -> Settings:
-        for key in self.keys:
-            if key in value.model_fields_set:
-                raise PydanticCustomError("wrong", "is decided by the run; leave it out here", {"key": key})
-        return value
 
 
 class Changes:
@@ -118,15 +120,12 @@ def without_resources(kind: type[Settings], values: Mapping[str, Any]) -> dict[s
 
     A section that is left empty goes as well: the settings are those without it.
     """
-    fields = kind.model_fields
-    kept = {key: value for key, value in values.items() if key not in fields or not is_resource(fields[key])}
-    parts = {key: (fields[key].annotation, fields[key].metadata) for key in kept if key in fields}
-    return _decisive(kept, parts)
-
-
-def _decisive(values: Mapping[str, Any], hints: Mapping[str, tuple[Any, Iterable[Any]]]) -> dict[str, Any]:
-    found = {key: _science(*hints[key], value) if key in hints else value for key, value in values.items()}
-    return {key: value for key, value in found.items() if value or not values[key]}
+    fields, found = kind.model_fields, dict(values)
+    for key in values.keys() & fields.keys():
+        found[key] = _science(fields[key].annotation, fields[key].metadata, values[key])
+        if is_resource(fields[key]) or (values[key] and not found[key]):
+            del found[key]
+    return found
 
 
 def _science(hint: Any, metadata: Iterable[Any], value: Any) -> Any:
@@ -139,7 +138,8 @@ def _science(hint: Any, metadata: Iterable[Any], value: Any) -> Any:
     if typing.get_origin(hint) is dict:
         inner = typing.get_args(hint)[1]
         marks = getattr(inner, "__metadata__", ())
-        return _decisive(value, dict.fromkeys(value, (_core(inner), marks)))
+        found = {key: _science(_core(inner), marks, one) for key, one in value.items()}
+        return {key: one for key, one in found.items() if one or not value[key]}
     return value
 
 
@@ -164,16 +164,6 @@ def as_settings(
     """
     if isinstance(values, kind):
         return values
-    values = _parsed(values, where)
-    try:
-        return kind.model_validate_json(json.dumps(values))
-    except ValidationError as error:
-        raise UserError(one_line(kind, error, where)) from None
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{where}: {error}") from error
-
-
-def _parsed(values: Any, where: str) -> Mapping[str, Any]:
     if isinstance(values, Path) or (isinstance(values, str) and values.strip()[:1] not in ("", "{", "[")):
         from celllm.io import read_yaml
 
@@ -186,7 +176,12 @@ def _parsed(values: Any, where: str) -> Mapping[str, Any]:
     values = {} if values is None else values
     if not isinstance(values, Mapping):
         raise UserError(f"{where}: expected a mapping, got {_shown(values)}")
-    return values
+    try:
+        return kind.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        raise UserError(one_line(kind, error, where)) from None
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: {error}") from error
 
 
 def one_line(kind: type[BaseModel], error: ValidationError, where: str = "") -> str:

@@ -341,10 +341,10 @@ def test_held_out_groups_are_those_of_the_runs_tables_data_sets_and_rows(plan: P
     sets = {"annotation_donor": ["baron"], "drug_patient": ["gse117872"], "response_tissue": [SCREEN]}
     assert plan.held_out == sets | {"response_drug": [SCREEN]}
     assert "results/toy/scores/annotation_donor/baron/celllm/strict.csv" in plan.held_out_scores
-    assert plan.held_out_splits("response_tissue") == {
+    assert plan.splits("response_tissue") == {
         "group": "tissue", "n_folds": 2, "validation_fraction": 0.1, "validation": "groups", "seed": 0,
     }  # fmt: skip
-    assert plan.held_out_settings("drug_patient", "celllm") == plan.settings("drug_sensitivity", "celllm")
+    assert plan.settings("drug_patient", "celllm") == plan.settings("drug_sensitivity", "celllm")
     assert plan.cells(SCREEN) == ["results/toy/prepared/ccle.h5ad"]
     assert plan.response_flags(SCREEN) == ["--responses", "results/toy/prepared/gdsc.responses.csv"]
     assert plan.cells("baron") == ["results/toy/prepared/baron.h5ad"] and plan.responses("baron") == []

@@ -16,7 +16,9 @@ ROOMS = (
     *("methods", "tasks", "probes", "report", "figures", "toy"),
 )
 # What every room may import. celllm.config checks a catalogue, alone and as part of a run.
-COMMON = {"apart", "errors", "io", "settings", "tensors", "optimiser", "interruption", "__version__"}
+COMMON = {
+    *("apart", "errors", "io", "meter", "settings", "tensors", "optimiser", "interruption", "__version__"),
+}
 ALSO = {"sources": {"config"}}
 
 

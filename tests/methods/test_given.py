@@ -33,7 +33,7 @@ def test_a_row_with_a_given_encoder_trains_nothing(form: str, tmp_path: Path) ->
     file.touch()
     place = str(file if form == "file" else tmp_path)
     plan = Plan(configured({"celllm": place}))
-    assert plan.given_file("celllm") == str(file)
+    assert plan.given["celllm"] == str(file)
     assert "celllm" in plan.encoders and "celllm" not in plan.trained and "celllm" not in plan.compared
     assert plan.pretrained("frozen") == "celllm"
     assert plan.encoder_files("frozen") == ["results/toy/checkpoints/celllm/encoder.safetensors"]

@@ -15,7 +15,7 @@ except TypeError:
     # A module from git, as snakedeploy makes it, has no folder: config/ is the working directory's.
     ROOT = Path.cwd()
 try:
-    from celllm.jobs import ToSupply, as_json, folder_of, per, plain, read_plan, stem
+    from celllm.jobs import ToSupply, folder_of, per, plain, read_plan, stem
     from celllm.jobs import unwatched
 except ModuleNotFoundError:
     raise WorkflowError(
@@ -24,6 +24,7 @@ except ModuleNotFoundError:
 
 from celllm.config import Config
 from celllm.errors import UserError
+from celllm.io import as_json
 from celllm.leftovers import remove_stale, write_down
 from celllm.live import show
 from celllm.plan import CELLS, ENCODER, METRICS, RESPONSES, SAMPLES, SCREEN
@@ -37,7 +38,7 @@ try:
     plan = read_plan(workflow.configfiles, config, ROOT, workflow.storage_settings)
 except UserError as error:
     raise WorkflowError(str(error)) from None
-config = plan.config
+config, results = plan.config, plan.path
 remove_stale()
 STARTED = time.time()
 
@@ -50,10 +51,6 @@ wildcard_constraints:
     protocol="|".join(PROTOCOLS),
     sample="[^/]+",
     dim=r"\d+",
-
-
-def results(path):
-    return f"{plan.results}/{path}"
 
 
 def log_of(name):

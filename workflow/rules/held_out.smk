@@ -20,7 +20,7 @@ use rule annotation_splits as held_out_splits with:
         task="{held_out}",
         data_set="{held_set}",
         responses=per(plan.response_flags, "{held_set}"),
-        settings=per(plan.held_out_splits, "{held_out}"),
+        settings=per(plan.splits, "{held_out}"),
 
 
 use rule annotate as held_out with:
@@ -44,6 +44,6 @@ use rule annotate as held_out with:
         data_set="{held_set}",
         responses=per(plan.response_flags, "{held_set}"),
         model=per(plan.scored_row, "{model}", "{held_set}"),
-        settings=unwatched(plan.held_out_settings, "{held_out}", "{model}"),
-        science=per(plan.held_out_science, "{held_out}", "{model}"),
+        settings=unwatched(plan.settings, "{held_out}", "{model}"),
+        science=per(plan.science, "{held_out}", "{model}"),
         protocols=["strict"],

@@ -43,7 +43,7 @@ rule pretrain:
 # An encoder that was trained elsewhere, or in another run (pretraining.from), in the place of one of this run.
 rule take_encoder:
     input:
-        file=per(plan.given_file, "{model}"),
+        file=per(plan.given.get, "{model}"),
         genes=rules.genes.output.genes,
     output:
         results("checkpoints/{model}/encoder.safetensors"),
