@@ -106,15 +106,19 @@ def _annotated(
     gene_key: str | None,
     progress: bool,
 ) -> _Annotated:
+    import pandas as pd
     from scipy.sparse import vstack
 
+    from celllm.cells.raw import category_names, check_labels
     from celllm.methods import transfer
 
     if label_key not in obs:
         there = ", ".join(map(str, obs)) or "none"
         raise UserError(f"reference: obs has no column '{label_key}'; there are {there}")
-    known = np.flatnonzero(obs[label_key].notna())
-    labels = obs[label_key].iloc[known].astype(str).to_numpy()
+    names = pd.Series(category_names(obs[label_key]), obs.index, dtype=object)
+    known = np.flatnonzero(names.notna())
+    check_labels(names.iloc[known], f"reference: obs['{label_key}']")
+    labels = names.iloc[known].to_numpy(dtype=str)
     if (n_labels := len(np.unique(labels))) < 2:
         raise UserError(f"reference: obs['{label_key}'] has {n_labels} label(s); expected two or more")
     model = loaded(model)

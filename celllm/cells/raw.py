@@ -9,7 +9,7 @@ import numpy as np
 
 from celllm.cells.values import Kind, value_problem
 from celllm.errors import UserError
-from celllm.sources.delimited import AGAIN, first_repeat
+from celllm.sources.delimited import AGAIN, MISSING, first_repeat
 from celllm.sources.lock import verified
 
 if TYPE_CHECKING:
@@ -73,14 +73,28 @@ class RawCells:
                 )
 
 
+def category_names(column: "pd.Series[Any]") -> list[str | None]:
+    """Labels or samples as text: without spaces around, whole numbers without ``.0``, None if missing."""
+    texts = [f"{v:.0f}" if isinstance(v, float) and v.is_integer() else str(v).strip() for v in column]
+    return [None if text.lower() in (*MISSING, "<na>") else text for text in texts]
+
+
 def check_labels(labels: "pd.Series[Any]", where: str | Path) -> None:
-    """Refuse missing or empty labels, and what is no class but a number or name of each cell."""
-    missing = labels.isna() | (labels.astype(str).str.strip() == "")
-    if missing.any():
-        example = labels.index[missing][0]
+    """Refuse missing labels, two spellings of one, and what is no class but a number or name of each cell."""
+    names = category_names(labels)
+    if missing := [i for i, name in enumerate(names) if name is None]:
+        first = labels.iloc[missing[:1]]
+        written = f", which has '{first.iloc[0]}'" if isinstance(first.iloc[0], str) and first.iloc[0] else ""
         raise UserError(
-            f"{where}: {int(missing.sum())} of {len(labels)} cells have no label, e.g. '{example}'"
+            f"{where}: {len(missing)} of {len(labels)} cells have no label, e.g. '{first.index[0]}'{written}"
         )
+    spellings: dict[str, str] = {}
+    for name in labels.astype(str).unique():
+        other = spellings.setdefault(" ".join(name.casefold().split()), name)
+        if other != name:
+            raise UserError(
+                f"{where}: the labels '{other}' and '{name}' differ by capitals or spaces only; make them one"
+            )
     if len(labels) >= ENOUGH and (n_labels := labels.nunique()) > len(labels) / 2:
         raise UserError(
             f"{where}: {n_labels} different labels for {len(labels)} cells, e.g. '{labels.iloc[0]}'; "

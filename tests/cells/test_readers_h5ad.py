@@ -90,6 +90,16 @@ def test_a_row_that_does_not_fit_the_file_is_one_line(
     assert not (tmp_path / "out.h5ad").exists()
 
 
+def test_cells_without_a_sample_are_no_sample(tmp_path: Path, gene_files: Any) -> None:
+    path = tmp_path / "cells.h5ad"
+    _cellxgene(path)
+    adata = anndata.read_h5ad(path)
+    adata.obs["donor"] = ["NA", "d1", "d2"]
+    adata.write_h5ad(path)
+    with pytest.raises(UserError, match=r"1 of 3 cells have no sample in obs\['donor'\], e.g. 'c1'"):
+        _prepare({"cells": path}, gene_files, tmp_path / "out.h5ad", {"sample_key": "donor"})
+
+
 def test_the_rows_of_the_example_go_from_the_raw_folder_to_prepared_files(
     tmp_path: Path, gene_files: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

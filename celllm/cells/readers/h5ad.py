@@ -11,7 +11,7 @@ import pandas as pd
 
 from celllm.cells.check import find_counts
 from celllm.cells.formats import open_cells
-from celllm.cells.raw import RawCells
+from celllm.cells.raw import RawCells, category_names
 from celllm.cells.settings import H5adOptions as Options
 from celllm.errors import UserError
 from celllm.sources import delimited
@@ -28,9 +28,15 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
     adata = open_cells(path)
     counts = find_counts(adata, where=path, layer=options.layer, gene_key=options.gene_key)
     obs = pd.DataFrame(index=pd.Index(adata.obs_names.astype(str), dtype=object))
-    obs["sample"] = (
-        _column(adata.obs, options.sample_key, "sample_key", path) if options.sample_key else path.stem
-    )
+    if options.sample_key:
+        obs["sample"] = samples = _column(adata.obs, options.sample_key, "sample_key", path)
+        if None in samples:
+            raise UserError(
+                f"{path}: {samples.count(None)} of {len(samples)} cells have no sample in "
+                f"obs['{options.sample_key}'], e.g. '{obs.index[samples.index(None)]}'"
+            )
+    else:
+        obs["sample"] = path.stem
     if options.label_key:
         obs["label"] = _column(adata.obs, options.label_key, "label_key", path)
     report: dict[str, int | str] = {"values": f"in {counts.place}: {counts.values.words}"}
@@ -41,9 +47,7 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
 def _column(obs: pd.DataFrame, name: str, option: str, path: Path) -> list[str | None]:
     if name not in obs:
         raise UserError(f"{path}: obs has no column '{name}' ({option}); it has {', '.join(obs) or 'none'}")
-    return [
-        None if missing else str(value) for value, missing in zip(obs[name], obs[name].isna(), strict=True)
-    ]
+    return category_names(obs[name])
 
 
 def sample_table(files: Mapping[str, Path], options: Options) -> pd.DataFrame:
