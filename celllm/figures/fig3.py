@@ -25,7 +25,6 @@ from celllm.report import published as printed
 from celllm.scores.scores import read_predictions
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LEAST_WIDTH = 80.0  # mm
@@ -86,41 +85,30 @@ def shares(counts: pd.DataFrame) -> np.ndarray:
 def heatmap(counts: pd.DataFrame, titles: list[str], title: str, note: str, toy: bool = False) -> "Figure":
     """Draw a table of :func:`confusion`, its classes printed as ``titles``.
 
-    Cells have a fixed size on paper: many classes make a larger figure, not smaller type.
+    Cells have a fixed size on paper: many classes make a larger figure, not smaller type. Per cent in the
+    middle, count in the lower right corner; nothing where there is nothing.
     """
+    import seaborn as sns
+
     n = len(counts)
     if n == 0:
         reason = "No predictions: the model failed on every split.\nThe score file says why"
         return gap(title, reason, toy, width=LEAST_WIDTH)
     labels = [short(name) for name in titles]
+    few = n <= PERCENT
     # Millimetres: room in a cell for what is written in it, and for the smallest type along the axes.
-    side = 9.0 if n <= PERCENT_AND_COUNT else 6.0 if n <= PERCENT else 2.3
+    side = 9.0 if n <= PERCENT_AND_COUNT else 6.0 if few else 2.3
     margin = max(10.0, max(map(len, labels)) * 0.6 * (TYPE - 1) / 72 / MM)  # a letter is 0.6 of its size wide
     grid = max(n * side, 30.0)
     zoom = max(1.0, grid / PAGE_WIDTH)  # of titles, where a sheet is wider than a page
-    left, bottom = margin + 9 * zoom, (0.72 if n <= PERCENT else 1) * margin + 9 * zoom
+    left, bottom = margin + 9 * zoom, (0.72 if few else 1) * margin + 9 * zoom
     width, height = max(left + grid + 20 * zoom, LEAST_WIDTH), bottom + grid + 16 * zoom
     figure = blank(width, height)
     axes = figure.add_axes((left / width, bottom / height, grid / width, grid / height))
     bar = figure.add_axes(
         ((left + grid + 3 * zoom) / width, bottom / height, 3 * zoom / width, min(grid, 60 * zoom) / height)
     )
-    _heatmap(axes, bar, counts.to_numpy(), shares(counts), labels, zoom)
-    lines = [note]
-    if n <= PERCENT:
-        corner = ", number of cells in the corner" if n <= PERCENT_AND_COUNT else ""
-        lines.append(f"In a cell: % of the true class{corner}")
-    headed(figure, title, lines, toy, zoom)
-    return figure
-
-
-def _heatmap(
-    axes: "Axes", bar: "Axes", counts: np.ndarray, share: np.ndarray, labels: list[str], zoom: float
-) -> None:
-    """Per cent in the middle, count in the lower right corner; nothing where there is nothing."""
-    import seaborn as sns
-
-    few = len(labels) <= PERCENT
+    share = shares(counts)
     written = [
         ["" if s != s or s == 0 else "<1" if s < 0.005 else f"{100 * s:.0f}" for s in row] for row in share
     ]
@@ -137,16 +125,20 @@ def _heatmap(
     literal([*axes.get_xticklabels(), *axes.get_yticklabels()])
     axes.set_xlabel("Predicted class", fontsize=TYPE * zoom)
     axes.set_ylabel("True class", fontsize=TYPE * zoom)
-    for side in (axes, bar):
-        side.tick_params(length=1.5, pad=1.5)
+    for part in (axes, bar):
+        part.tick_params(length=1.5, pad=1.5)
     bar.tick_params(labelsize=(TYPE - 1) * zoom)
     bar.yaxis.label.set_fontsize(TYPE * zoom)
-    if len(labels) <= PERCENT_AND_COUNT:
-        for row, column in zip(*np.nonzero(counts), strict=True):
+    table = counts.to_numpy()
+    if n <= PERCENT_AND_COUNT:
+        for row, column in zip(*np.nonzero(table), strict=True):
             ink = "white" if share[row, column] > 0.55 else "black"
             axes.text(
-                column + 0.96, row + 0.95, f"{counts[row, column]:,}", ha="right", va="bottom",
+                column + 0.96, row + 0.95, f"{table[row, column]:,}", ha="right", va="bottom",
                 fontsize=SMALLEST_TYPE, color=ink,
             )  # fmt: skip
-    for row in np.flatnonzero(counts.sum(axis=1) == 0):
+    for row in np.flatnonzero(table.sum(axis=1) == 0):
         axes.text(0.2, row + 0.5, "no cell has this label", va="center", fontsize=SMALLEST_TYPE, color=SOFT)
+    corner = ", number of cells in the corner" if n <= PERCENT_AND_COUNT else ""
+    headed(figure, title, [note, f"In a cell: % of the true class{corner}"] if few else [note], toy, zoom)
+    return figure

@@ -1,8 +1,8 @@
 """Fig. C.1 of the paper: the genes that [CLS] attends to most, in normal and in tumour cells."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -48,32 +48,32 @@ def draw(
     rank = ranked.set_index("gene")["attention_rank"]
     of_paper = [str(row.values[0]) for row in printed.load().fact_tables["tablec1"].rows]
     places = [f"{gene} {rank[gene]:.0f}" if gene in rank else f"{gene} unranked" for gene in of_paper]
-    ranks = f"Paper's first three, and their ranks here: {', '.join(places)}"
-    return top, lambda: _figure(top, ranks, study, settings.toy)
+    title, toy = "Fig. C.1: genes that [CLS] attends to", settings.toy
 
+    def figure() -> "Figure":
+        import seaborn as sns
 
-def _figure(top: pd.DataFrame, ranks: str, study: Mapping[str, Any], toy: bool) -> "Figure":
-    import seaborn as sns
+        if top.empty:
+            return gap(title, "No gene is expressed by enough cells", toy)
+        head = 15 + NOTE_LINE * toy
+        height = head + ROW * len(top) + 11
+        figure = blank(COLUMN_WIDTH * 1.15, height)
+        bottom = 10 / height
+        axes = figure.add_axes((0.19, bottom, 0.77, 1 - (head + 1) / height - bottom))
+        bars = top.melt("gene", [f"attention_{kind}" for kind in KINDS], "kind", "share")
+        sns.barplot(
+            bars.assign(kind=bars["kind"].str.removeprefix("attention_")), ax=axes, x="share", y="gene",
+            hue="kind", palette=list(PALETTE[: len(KINDS)]), saturation=1, width=0.78, errorbar=None,
+        )  # fmt: skip
+        axes.set_yticks(range(len(top)), [short(gene, 18) for gene in top["gene"]])
+        literal(axes.get_yticklabels())
+        axes.set(xlabel="Attention of [CLS] (share of its weights)", ylabel="")
+        axes.tick_params(length=2, color=INK)
+        axes.ticklabel_format(axis="x", scilimits=(-3, 3))
+        axes.legend(loc="lower right", fontsize=TYPE)
+        how = f"{LAYERS[study['layer']].capitalize()}, mean over heads; {AVERAGES[study['average']]}"
+        ranks = f"Paper's first three, and their ranks here: {', '.join(places)}"
+        headed(figure, title, [how, ranks], toy)
+        return figure
 
-    title = "Fig. C.1: genes that [CLS] attends to"
-    if top.empty:
-        return gap(title, "No gene is expressed by enough cells", toy)
-    head = 15 + NOTE_LINE * toy
-    height = head + ROW * len(top) + 11
-    figure = blank(COLUMN_WIDTH * 1.15, height)
-    bottom = 10 / height
-    axes = figure.add_axes((0.19, bottom, 0.77, 1 - (head + 1) / height - bottom))
-    bars = top.melt("gene", [f"attention_{kind}" for kind in KINDS], "kind", "share")
-    sns.barplot(
-        bars.assign(kind=bars["kind"].str.removeprefix("attention_")), ax=axes, x="share", y="gene",
-        hue="kind", palette=list(PALETTE[: len(KINDS)]), saturation=1, width=0.78, errorbar=None,
-    )  # fmt: skip
-    axes.set_yticks(range(len(top)), [short(gene, 18) for gene in top["gene"]])
-    literal(axes.get_yticklabels())
-    axes.set(xlabel="Attention of [CLS] (share of its weights)", ylabel="")
-    axes.tick_params(length=2, color=INK)
-    axes.ticklabel_format(axis="x", scilimits=(-3, 3))
-    axes.legend(loc="lower right", fontsize=TYPE)
-    how = f"{LAYERS[study['layer']].capitalize()}, mean over heads; {AVERAGES[study['average']]}"
-    headed(figure, title, [how, ranks], toy)
-    return figure
+    return top, figure

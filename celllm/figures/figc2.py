@@ -1,8 +1,8 @@
 """Fig. C.2 of the paper: cells laid out by the most expressed and by the most attended genes alone."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -31,22 +31,25 @@ def draw(
     """
     table = read_numbers(cells, CELLS, "interpret", text=("sample",))
     study = read_facts([facts])["interpretation"]
-    return table, lambda: _figure(table, study, settings.toy)
 
+    def figure() -> "Figure":
+        figure = blank(PAGE_WIDTH * 0.8, 84)
+        for axes, letter, name in zip(figure.subplots(1, 2), "ab", SETS, strict=True):
+            # In a random order, so that neither kind covers the other.
+            cells = table[table["genes"] == name].sample(frac=1, random_state=0)
+            scatter(axes, cells["x"], cells["y"], cells["kind"].map(COLOURS).to_numpy())
+            text = f"({letter}) {study['n_genes']} {TITLES[name]}"
+            axes.set_title(text, fontsize=TYPE, weight="normal", pad=3)
+            paper = printed.load().claim(f"ari-{name}").paper
+            axes.set_xlabel(f"ARI {study[f'ari_{name}']:.3f}  (paper {paper})", fontsize=TYPE)
+        counts = ", ".join(f"{n:,} {kind}" for kind, n in study["n_cells"].items())
+        lines = [f"t-SNE of {counts} cells; ARI of k-means with two clusters against normal and tumour"]
+        dots = [mark(linestyle="", marker="o", markersize=4, color=COLOURS[kind]) for kind in KINDS]
+        legend(figure, dots, KINDS, ncols=2, handletextpad=0.2)
+        top = 0.80 - 0.02 * settings.toy
+        figure.subplots_adjust(left=0.02, right=0.98, top=top, bottom=0.15, wspace=0.06)
+        title = f"Fig. C.2: cells by the expression of {study['n_genes']} genes"
+        headed(figure, title, lines, settings.toy)
+        return figure
 
-def _figure(table: pd.DataFrame, study: Mapping[str, Any], toy: bool) -> "Figure":
-    figure = blank(PAGE_WIDTH * 0.8, 84)
-    for axes, letter, name in zip(figure.subplots(1, 2), "ab", SETS, strict=True):
-        # In a random order, so that neither kind covers the other.
-        cells = table[table["genes"] == name].sample(frac=1, random_state=0)
-        scatter(axes, cells["x"], cells["y"], cells["kind"].map(COLOURS).to_numpy())
-        axes.set_title(f"({letter}) {study['n_genes']} {TITLES[name]}", fontsize=TYPE, weight="normal", pad=3)
-        paper = printed.load().claim(f"ari-{name}").paper
-        axes.set_xlabel(f"ARI {study[f'ari_{name}']:.3f}  (paper {paper})", fontsize=TYPE)
-    counts = ", ".join(f"{n:,} {kind}" for kind, n in study["n_cells"].items())
-    lines = [f"t-SNE of {counts} cells; ARI of k-means with two clusters against normal and tumour"]
-    dots = [mark(linestyle="", marker="o", markersize=4, color=COLOURS[kind]) for kind in KINDS]
-    legend(figure, dots, KINDS, ncols=2, handletextpad=0.2)
-    figure.subplots_adjust(left=0.02, right=0.98, top=0.80 - 0.02 * toy, bottom=0.15, wspace=0.06)
-    headed(figure, f"Fig. C.2: cells by the expression of {study['n_genes']} genes", lines, toy)
-    return figure
+    return table, figure

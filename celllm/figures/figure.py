@@ -20,11 +20,7 @@ from celllm.report.captions import CAPTIONS, kind_of
 
 
 def run_figure(
-    name: str,
-    /,
-    inputs: Mapping[str, str | Path],
-    out: str | Path,
-    settings: FigureSettings,
+    name: str, /, inputs: Mapping[str, str | Path], out: str | Path, settings: FigureSettings
 ) -> None:
     """Numbers that other commands wrote -> one figure as PNG and SVG, and the numbers behind it.
 

@@ -76,10 +76,8 @@ def _figure(rows: pd.DataFrame, settings: FigureSettings) -> "Figure":
     marks = [mark(**_look(number, kind)) for number in range(len(data_sets)) for kind in KINDS]
     names = [f"{short(printed.data_set_title(d), 24)}, {text}" for d in data_sets for text in KINDS.values()]
     legend(figure, marks, names, ncols=4, handletextpad=0.2)
-    left = (
-        0.02
-        + 0.6 * TYPE / 72 / MM * max(len(line) for title in titles for line in title.split("\n")) / PAGE_WIDTH
-    )
+    longest = max(len(line) for title in titles for line in title.split("\n"))
+    left = 0.02 + 0.6 * TYPE / 72 / MM * longest / PAGE_WIDTH
     figure.subplots_adjust(left=left, right=0.985, top=1 - head / height, bottom=foot / height, wspace=0.12)
     n = int(rows["n_cells"].max())
     headed(figure, title, [f"Up to {n:,} cells of each data set, seen by no encoder before"], settings.toy)
@@ -106,7 +104,6 @@ def _panel(axes: "Axes", rows: pd.DataFrame, measure: str, models: list[str], da
 
 
 def _look(number: int, kind: str) -> dict[str, Any]:
-    colour = PALETTE[number % len(PALETTE)]
-    marker = _MARKERS[number % len(_MARKERS)]
+    colour, marker = PALETTE[number % len(PALETTE)], _MARKERS[number % len(_MARKERS)]
     face = colour if kind == "mean" else "white"
     return {"color": colour, "marker": marker, "markersize": 4.5, "linestyle": "", "mfc": face, "mew": 0.9}

@@ -91,21 +91,16 @@ def _figure(points: pd.DataFrame, models: list[str], settings: FigureSettings) -
             if objective.logarithmic:
                 axes.set_yscale("log", nonpositive="clip")
         top, values = panels[0, column], of_loss["value"]
-        title = f"{objective.title} (logarithmic)" if objective.logarithmic else objective.title
         if models:
+            title = f"{objective.title} (logarithmic)" if objective.logarithmic else objective.title
             top.set_title(title, fontsize=TYPE, weight="normal", pad=4)
         if objective.logarithmic and len(values):
             top.set_ylim(max(LEAST, values.min() / 2), 2 * max(values.max(), ignorant or 0))
         else:
             top.set_ylim(bottom=0)
     for axes, model in zip(panels[:, 0], models, strict=False):
-        axes.set_ylabel(
-            textwrap.fill(short(settings.title(model), 52), 26),
-            rotation=0,
-            ha="right",
-            va="center",
-            labelpad=6,
-        )
+        name = textwrap.fill(short(settings.title(model), 52), 26)
+        axes.set_ylabel(name, rotation=0, ha="right", va="center", labelpad=6)
         literal([axes.yaxis.label])
     for axes in panels[-1]:
         axes.set_xlabel("Step")

@@ -70,8 +70,8 @@ def _figure(points: pd.DataFrame, toy: bool) -> "Figure":
     legend(figure, handles, labels, ncols=3)
     head = 12 + NOTE_LINE * toy
     figure.subplots_adjust(left=0.09, right=0.985, top=1 - (head + 4) / HEIGHT, bottom=0.25, wspace=0.2)
-    lines = ["Mean and standard deviation over splits"]
-    headed(figure, "Scores by size of the model (Table B.2)", lines, toy)
+    note = "Mean and standard deviation over splits"
+    headed(figure, "Scores by size of the model (Table B.2)", [note], toy)
     return figure
 
 

@@ -30,11 +30,7 @@ if TYPE_CHECKING:
 
 PANEL = 84.0  # mm
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "*")
-STATES = {
-    "": "#eceff3",
-    "right": "#b9c2cd",
-    "wrong": PALETTE[1],
-}  # of cells; the first: in no split's test part
+STATES = {"": "#eceff3", "right": "#b9c2cd", "wrong": PALETTE[1]}  # "": in no split's test part
 MANY = 40  # types above which names are written at the smallest size
 
 
@@ -77,7 +73,12 @@ def _figure(cells: pd.DataFrame, settings: FigureSettings) -> "Figure":
     for axes in (by_type, by_error):  # later points must not move the frame
         axes.margins(0.04)
     by_type.set_title("Type", fontsize=TYPE, weight="normal", pad=3)
-    by_error.set_title(_counted(states, settings.protocol), fontsize=TYPE, weight="normal", pad=3)
+    tested, wrong = int((states != "").sum()), int((states == "wrong").sum())
+    counted = "No predictions: the model failed on every split"
+    if tested:
+        by = f", protocol {settings.protocol}" if settings.protocol else ""
+        counted = f"Wrongly classified: {wrong:,} of {tested:,} ({100 * wrong / tested:.1f} %){by}"
+    by_error.set_title(counted, fontsize=TYPE, weight="normal", pad=3)
     dots = [
         mark(linestyle="", marker=marker, markersize=size * 0.6, color=colour, mew=0)
         for colour, marker in looks.values()
@@ -90,14 +91,6 @@ def _figure(cells: pd.DataFrame, settings: FigureSettings) -> "Figure":
     lines = [f"t-SNE of {len(cells):,} cells: mean of the pre-trained encoder's gene vectors, no label seen"]
     headed(figure, title, lines, settings.toy)
     return figure
-
-
-def _counted(states: "pd.Series[str]", protocol: str) -> str:
-    tested, wrong = int((states != "").sum()), int((states == "wrong").sum())
-    if tested == 0:
-        return "No predictions: the model failed on every split"
-    by = f", protocol {protocol}" if protocol else ""
-    return f"Wrongly classified: {wrong:,} of {tested:,} ({100 * wrong / tested:.1f} %){by}"
 
 
 def looks_of(labels: list[str]) -> dict[str, tuple[str, str]]:

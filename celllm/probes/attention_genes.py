@@ -52,16 +52,15 @@ class GeneTotals:
 
     def mean_attention(self, average: str) -> NDArray[np.float64]:
         """Of normal, tumour and all cells, (3, n_genes); NaN where no cell counts."""
-        counts = self.expressing if average == "expressing" else self.n_cells[:, None]
-        return _means(self.attention, np.broadcast_to(counts, self.attention.shape))
+        return _means(self.attention, self.expressing if average == "expressing" else self.n_cells[:, None])
 
     def mean_expression(self) -> NDArray[np.float64]:
         """Of normal, tumour and all cells, (3, n_genes)."""
-        return _means(self.expression, np.broadcast_to(self.n_cells[:, None], self.expression.shape))
+        return _means(self.expression, self.n_cells[:, None])
 
 
 def _means(sums: NDArray[np.float64], counts: NDArray[Any]) -> NDArray[np.float64]:
-    sums, counts = np.vstack([sums, sums.sum(0)]), np.vstack([counts, counts.sum(0)])
+    sums, counts = (np.vstack([each, each.sum(0)]) for each in (sums, np.broadcast_to(counts, sums.shape)))
     return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
 
 
@@ -100,7 +99,15 @@ def run_interpret(
     """
     vocabulary = Vocabulary.read(genes)
     source = Corpus.open(corpus, vocabulary.sha256)
-    rows = np.concatenate([_sample(source, kind, settings, corpus) for kind in range(2)])
+    chosen = []
+    for kind, name in enumerate((settings.normal_source, settings.tumour_source)):
+        fitting = (source.tumour == kind) & (source.lengths > 0)
+        if name:
+            of_source = np.array([entry.source == name for entry in source.entries])
+            fitting &= of_source[source.shard_of(np.arange(source.n_cells))]
+        what = f"{corpus}: {KINDS[kind]} cells of {name or 'any source'}"
+        chosen.append(np.sort(draw(fitting, settings.n_cells, [settings.seed, kind], 2, what)))
+    rows = np.concatenate(chosen)
     tumour = source.tumour[rows].astype(np.int64)
     sample = CellsInMemory(source.take(rows))
     embedder = Embedder.read(encoder, vocabulary.sha256, settings.device)
@@ -110,7 +117,16 @@ def run_interpret(
         raise UserError("interpretation: enough cells express no gene; lower interpretation.min_share")
     _write_genes(table, vocabulary.symbols, totals, ranks, settings)
     found = {name: cluster(sample.ragged, ranks[name][: settings.n_genes], tumour, settings) for name in SETS}
-    _write_cells(cells, rows, source.samples(rows), tumour, found)
+    samples = source.samples(rows)
+    write_csv(
+        cells,
+        CELLS,
+        (
+            (row, samples[i], KINDS[tumour[i]], name, one.cluster[i], *_texts(one.places[i]))
+            for name, one in found.items()
+            for i, row in enumerate(rows)
+        ),
+    )
     top = [vocabulary.symbols[gene] for gene in ranks["attended"][: settings.n_genes]]
     facts = {
         "top_genes": top,
@@ -123,17 +139,6 @@ def run_interpret(
     }
     log.info("most attended: %s; ARI %s", ", ".join(top[:3]), {n: found[n].ari for n in SETS})
     write_json(out, {"interpretation": facts})
-
-
-def _sample(corpus: Corpus, kind: int, settings: InterpretationSettings, where: str | Path) -> NDArray[Any]:
-    """Rows of random cells of a kind, ascending."""
-    source = (settings.normal_source, settings.tumour_source)[kind]
-    fitting = (corpus.tumour == kind) & (corpus.lengths > 0)
-    if source:
-        of_source = np.array([entry.source == source for entry in corpus.entries])
-        fitting &= of_source[corpus.shard_of(np.arange(corpus.n_cells))]
-    what = f"{where}: {KINDS[kind]} cells of {source or 'any source'}"
-    return np.sort(draw(fitting, settings.n_cells, [settings.seed, kind], 2, what))
 
 
 @torch.no_grad()
@@ -265,21 +270,6 @@ def _write_genes(
         means = [_texts(numbers[[2, 0, 1], gene]) for numbers in (attention, expression)]
         lines.append((symbols[gene], *shown, *means[0], *cells, *means[1]))
     write_csv(path, GENES, lines)
-
-
-def _write_cells(
-    path: str | Path,
-    rows: NDArray[Any],
-    samples: Sequence[str],
-    tumour: NDArray[Any],
-    found: Mapping[str, Clustering],
-) -> None:
-    lines: list[Sequence[Any]] = []
-    for name, one in found.items():
-        for i, row in enumerate(rows):
-            place = _texts(one.places[i])
-            lines.append([row, samples[i], KINDS[tumour[i]], name, one.cluster[i], *place])
-    write_csv(path, CELLS, lines)
 
 
 def _texts(values: Sequence[float] | NDArray[Any]) -> list[str]:

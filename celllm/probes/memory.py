@@ -12,7 +12,6 @@ one view of one cell: L + 1 tokens. The last term is the contrastive loss itself
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +99,15 @@ def run_memory(out: str | Path, table: str | Path, settings: MemorySettings) -> 
         CSV with :data:`MEMORY`: measured steps, and the points of the curves.
     """
     fits = {kind: measure(settings, kind) for kind in settings.attention}
-    facts = {kind: _facts(settings, fit) for kind, fit in fits.items()}
+    budget, n_cells = settings.budget_gib * GIB, settings.n_cells
+    facts = {
+        kind: {FACTS[name]: fit.max_length(budget, n_cells) for name, fit in of.items()}
+        | {"largest_error_of_the_line": round(max(fit.residual for fit in of.values()), 5)}
+        for kind, of in fits.items()
+    }
     described = {
         "budget_gib": settings.budget_gib,
-        "n_cells": settings.n_cells,
+        "n_cells": n_cells,
         "tracker": torch.cuda.get_device_name(0) if _on_cuda(settings) else "accounting on the meta device",
         **facts[settings.attention[0]],
         "by_attention": facts,
@@ -129,29 +133,20 @@ def measure(settings: MemorySettings, attention: str) -> dict[str, Fit]:
     limit = settings.budget_gib * GIB
     if on_cuda:
         limit = min(limit, MOST_OF_A_DEVICE * torch.cuda.get_device_properties(0).total_memory)
-    fits = {
-        "end_to_end": _end_to_end(partial(peak, "end_to_end"), settings.n_cells, limit),
-        "divide_and_conquer": _divided(partial(peak, "divide_and_conquer"), limit),
-    }
-    for fit in fits.values():
-        log.info("%s, %s: off by at most %.2g", attention, fit.contrast, fit.residual)
-    return fits
-
-
-def _end_to_end(peak: Callable[[int, int], Point], n: int, limit: float) -> Fit:
-    """Fitted to two lengths and two batch sizes, checked at a third."""
-    first = peak(n, PAPER_LENGTHS["end_to_end"])
+    # End to end: two lengths and two batch sizes, checked at a third.
+    kind, n = "end_to_end", settings.n_cells
+    first = peak(kind, n, PAPER_LENGTHS[kind])
     near = _scaled(first, limit)
-    fitted = (first, peak(n, near), peak(4 * n, near // 8))
-    return Fit("end_to_end", fitted, (peak(n // 4, 2 * near),), contrast_peak)
-
-
-def _divided(peak: Callable[[int, int], Point], limit: float) -> Fit:
-    """Fitted to two lengths near the limit, checked at the limit: far below it FAVOR+ has smaller blocks."""
-    first = peak(1, PAPER_LENGTHS["divide_and_conquer"])
-    near = peak(1, _scaled(first, limit))
-    fit = Fit("divide_and_conquer", (near, peak(1, _scaled(near, limit))), (), contrast_peak)
-    return replace(fit, checked=(peak(1, fit.max_length(limit, 1)),))
+    fitted = (first, peak(kind, n, near), peak(kind, 4 * n, near // 8))
+    whole = Fit(kind, fitted, (peak(kind, n // 4, 2 * near),), contrast_peak)
+    # Divided: two lengths near the limit, checked at the limit. Far below it FAVOR+ has smaller blocks.
+    kind = "divide_and_conquer"
+    close = peak(kind, 1, _scaled(peak(kind, 1, PAPER_LENGTHS[kind]), limit))
+    divided = Fit(kind, (close, peak(kind, 1, _scaled(close, limit))), (), contrast_peak)
+    divided = replace(divided, checked=(peak(kind, 1, divided.max_length(limit, 1)),))
+    for fit in (whole, divided):
+        log.info("%s, %s: off by at most %.2g", attention, fit.contrast, fit.residual)
+    return {fit.contrast: fit for fit in (whole, divided)}
 
 
 def _scaled(point: Point, limit: float) -> int:
@@ -162,13 +157,6 @@ def _scaled(point: Point, limit: float) -> int:
 
 def _on_cuda(settings: MemorySettings) -> bool:
     return settings.tracker != "meta" and torch.cuda.is_available()
-
-
-def _facts(settings: MemorySettings, fits: Mapping[str, Fit]) -> dict[str, Any]:
-    """Maximum lengths at the batch size of the facts, and how far off the lines are."""
-    budget = settings.budget_gib * GIB
-    lengths = {FACTS[name]: fit.max_length(budget, settings.n_cells) for name, fit in fits.items()}
-    return lengths | {"largest_error_of_the_line": round(max(fit.residual for fit in fits.values()), 5)}
 
 
 def _rows(settings: MemorySettings, attention: str, fits: Mapping[str, Fit]) -> Iterator[list[Any]]:

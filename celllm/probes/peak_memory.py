@@ -54,18 +54,16 @@ class Accountant(TorchDispatchMode):
     ) -> Any:
         made = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(made):
-            if isinstance(tensor, Tensor) and tensor.device.type == self.device:
-                self._note(tensor.untyped_storage())
+            if not isinstance(tensor, Tensor) or tensor.device.type != self.device:
+                continue
+            storage = tensor.untyped_storage()
+            if storage._cdata not in self._known:
+                size = -(-storage.nbytes() // ROUNDED_TO) * ROUNDED_TO
+                self._known.add(storage._cdata)
+                self.now += size
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._forget, storage._cdata, size)
         return made
-
-    def _note(self, storage: torch.UntypedStorage) -> None:
-        if storage._cdata in self._known:
-            return
-        size = -(-storage.nbytes() // ROUNDED_TO) * ROUNDED_TO
-        self._known.add(storage._cdata)
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._forget, storage._cdata, size)
 
     def _forget(self, key: int, size: int) -> None:
         self._known.discard(key)

@@ -33,10 +33,16 @@ def run_check_counts(facts: Sequence[str | Path], settings: CountSettings, out: 
     lines = list(compared(read_facts(facts), settings, printed.load()))
     bad = [line for line in lines if line["verdict"] == DIFFERS]
     if bad and not settings.toy:
-        texts = "; ".join(f"{line['count']} is {line['ours']:,}, {_expected(line)}" for line in bad)
+        texts = []
+        for line in bad:
+            texts.append(f"{line['count']} is {line['ours']:,}, paper {line['paper']:,}")
+            if line["accepted"]:
+                low, high = line["accepted"]
+                texts[-1] += f", accepted {low:,}" + (f" to {high:,}" if high > low else "")
         raise UserError(
-            f"counts: {len(bad)} of {len(lines)} are neither the paper's nor accepted: {texts}. Another "
-            "release of the data? The tables show all counts; accept numbers under counts.accept (config)"
+            f"counts: {len(bad)} of {len(lines)} are neither the paper's nor accepted: {'; '.join(texts)}. "
+            "Another release of the data? The tables show all counts; accept numbers under counts.accept "
+            "(config)"
         )
     write_json(out, {"toy": settings.toy, "tolerance": settings.tolerance, "counts": lines})
 
@@ -57,13 +63,14 @@ def compared(facts: Mapping[str, Any], settings: CountSettings, book: Paper) -> 
             raise UserError(f"counts.accept: '{pattern}' is not a count in the paper; known are {names}")
     for path, value in known.items():
         ours, accepted = find(facts, path), _accepted(name_of(path), settings.accept)
-        yield {
-            "count": name_of(path),
-            "paper": value,
-            "ours": ours,
-            "accepted": accepted,
-            "verdict": _verdict(value, ours, accepted, settings.tolerance),
-        }
+        verdict = DIFFERS
+        if ours is None:
+            verdict = NOT_MEASURED
+        elif abs(ours - value) <= settings.tolerance * value:
+            verdict = SAME if ours == value else WITHIN
+        elif accepted and accepted[0] <= ours <= accepted[1]:
+            verdict = ACCEPTED
+        yield {"count": name_of(path), "paper": value, "ours": ours, "accepted": accepted, "verdict": verdict}
 
 
 def expected(book: Paper) -> dict[tuple[Any, ...], int]:
@@ -91,21 +98,3 @@ def _accepted(name: str, accept: Mapping[str, Any]) -> tuple[int, int] | None:
     if len(bounds) != 2 or not all(isinstance(b, int) for b in bounds) or bounds[0] > bounds[1]:
         raise UserError(f"counts.accept: '{name}': expected a number or [lowest, highest], got {given[-1]!r}")
     return bounds[0], bounds[1]
-
-
-def _verdict(paper: int, ours: Any, accepted: tuple[int, int] | None, tolerance: float) -> str:
-    if ours is None:
-        return NOT_MEASURED
-    if ours == paper:
-        return SAME
-    if abs(ours - paper) <= tolerance * paper:
-        return WITHIN
-    return ACCEPTED if accepted and accepted[0] <= ours <= accepted[1] else DIFFERS
-
-
-def _expected(line: Mapping[str, Any]) -> str:
-    text = f"paper {line['paper']:,}"
-    if not line["accepted"]:
-        return text
-    low, high = line["accepted"]
-    return f"{text}, accepted {low:,}" + (f" to {high:,}" if high > low else "")

@@ -33,7 +33,6 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from celllm.io import for_spreadsheets, write_text
 from celllm.report import published as printed
 from celllm.report.explain import explained, sentence
 from celllm.report.fact_tables import as_text
@@ -48,7 +47,7 @@ from celllm.report.ledger import (
 )
 from celllm.report.lookup import Lookup, paired
 from celllm.report.published import CONTROL, SCALE, CellOf, Claim, Paper
-from celllm.report.render import render
+from celllm.report.render import write_pages
 from celllm.report.run import Model, read_models
 from celllm.report.settings import ClaimSettings
 from celllm.report.slips import contradiction
@@ -106,9 +105,7 @@ def run_claims(
         For malformed score or facts files.
     """
     frame = ledger(score_files.read_many(scores), read_models(models), read_facts(facts), settings)
-    write_text(f"{out}.csv", for_spreadsheets(frame).to_csv(index=False, lineterminator="\n"))
-    for suffix in ("md", "html"):
-        write_text(f"{out}.{suffix}", render(f"claims.{suffix}.j2", ledger=ledger_view(frame)))
+    write_pages(out, frame, "claims", ("md", "html"), ledger=ledger_view(frame))
 
 
 def ledger(
@@ -129,23 +126,20 @@ def ledger(
     frame["other_verdict"] = second["verdict"].where(second["protocol"] != "", "")
     frame["p_holm"] = holm(frame["p"].astype(float).to_list())
     frame.insert(0, "run", settings.run)
-    frame.insert(1, "size", "toy" if settings.toy else "full")
+    frame.insert(1, "size", settings.size)
     last = ["verdict", "explanation", "note"]
     return frame[[c for c in frame if c not in last] + last]
 
 
+@dataclass(frozen=True)
 class _Judge:
     """Everything that a verdict is made from."""
 
-    def __init__(
-        self,
-        book: Paper,
-        lookup: Lookup,
-        models: Mapping[str, Model],
-        facts: Mapping[str, Any],
-        settings: ClaimSettings,
-    ) -> None:
-        self.book, self.lookup, self.models, self.facts, self.settings = book, lookup, models, facts, settings
+    book: Paper
+    lookup: Lookup
+    models: Mapping[str, Model]
+    facts: Mapping[str, Any]
+    settings: ClaimSettings
 
     def line(self, claim: Claim) -> dict[str, Any]:
         """One line of the ledger."""
@@ -153,6 +147,7 @@ class _Judge:
         tolerance = tolerance_of(claim, self.book, finding)
         slip = contradiction(claim, self.book)
         numbers = finding.comparison
+        tested = None if claim.kind == "value" else numbers
         fact = as_text(finding.fact[: claim.among]) if claim.among and finding.fact else finding.fact
         verdict = CONTRADICTION if slip else self.verdict(claim, finding, tolerance)
         explanation = explained(claim, finding, tolerance, verdict, slip)
@@ -166,11 +161,8 @@ class _Judge:
             "protocol": "" if claim.fact else self.settings.protocol,
             "paper_value": claim.paper,
             "our_value": numbers.mean if numbers else fact,
-            "low": numbers.low if numbers else None,
-            "high": numbers.high if numbers else None,
-            "n": numbers.n if numbers else None,
-            "p": numbers.p if numbers and claim.kind != "value" else None,
-            "effect": numbers.effect if numbers and claim.kind != "value" else None,
+            **{key: getattr(numbers, key, None) for key in ("low", "high", "n")},
+            **{key: getattr(tested, key, None) for key in ("p", "effect")},
             "tolerance": tolerance,
             "bound": claim.bound or "",
             "method": numbers.method if numbers else "",
@@ -201,7 +193,11 @@ class _Judge:
             if None in facts:
                 return Finding(missing="Not measured in this run")
             found = facts[0] - facts[1] if claim.over_fact else facts[0]
-            return Finding(_with_interval(found, *facts[-1]) if claim.interval else None, found)
+            if not claim.interval:
+                return Finding(fact=found)
+            low, high, n = facts[-1]
+            method = "bootstrap over cells, 95 % interval"
+            return Finding(Comparison(n, found, low, high, math.nan, math.nan, math.nan, method), found)
         if claim.kind == "ordering":
             return self.ordering(claim)
         rival = None if claim.kind == "value" else self.rivals(claim, claim.cells[0])[0]
@@ -372,13 +368,6 @@ class _Judge:
         """What the paper calls the row that a model stands for; empty where it has none."""
         rows = (row for table in self.book.tables.values() for row in table.rows)
         return next((row.title for row in rows if row.model == model), "")
-
-
-def _with_interval(value: float, low: float, high: float, n: int) -> Comparison:
-    """A measured fact with its interval over ``n`` cells."""
-    return Comparison(
-        n, value, low, high, math.nan, math.nan, math.nan, "bootstrap over cells, 95 % interval"
-    )
 
 
 def _complete(values: "pd.Series[float]") -> pd.DataFrame:

@@ -77,14 +77,8 @@ def run_compare(a: str | Path, b: str | Path, /, tolerance: float = 0.0, lines: 
 def differences(a: str | Path, b: str | Path, tolerance: float = 0.0) -> Iterator[Difference]:
     """Yield what differs between the folders of two runs; nothing when they say the same.
 
-    Parameters
-    ----------
-    a, b
-        Folders of runs, ``results/<run>``.
-    tolerance
-        Numbers are the same when they differ by at most this, absolutely or as a share of the larger one. A
-        number inside a text may also differ in its last printed digit, unless the tolerance is zero. Encoders
-        are compared, bit for bit, only without a tolerance.
+    Arguments as those of :func:`run_compare`. A number inside a text may also differ in its last printed
+    digit, unless the tolerance is zero.
 
     Raises
     ------

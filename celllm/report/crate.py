@@ -76,11 +76,34 @@ def run_crate(manifest: str | Path, lock: str | Path, source: str | Path, out: s
     try:
         _describe(crate, Path(source), run)
         workflow = _workflow(crate, folder, Path(source), run)
-        action = _action(crate, workflow, run)
+        seeds = ", ".join(f"{name} = {value}" for name, value in run["seeds"].items()) or "none"
+        known = {
+            "name": f"Run {run['run']}",
+            "description": f"snakemake all, {run['size']} size; seeds: {seeds}",
+            "startTime": run["started"],
+            "endTime": run["finished"],
+        }
+        given = {name: value for name, value in known.items() if value is not None}
+        action = crate.add_action(workflow, identifier=f"#{run['uuid']}", properties=given)
     except KeyError as error:
         raise UserError(f"{manifest}: no manifest of this version of celllm ({error} is missing)") from error
-    used = [_input(crate, folder, path, entry) for path, entry in inputs.items()]
-    action["object"] = [_config(crate, folder, run), *used]
+    crate.root_dataset["mentions"] = [action]
+    used = []
+    # A file of the run's own raw/, else the address it came from, else its checksum alone.
+    for path, entry in inputs.items():
+        known = {"name": path, "sha256": entry["sha256"], "contentSize": str(entry["bytes"])}
+        if (folder / "raw" / path).is_file():
+            used.append(crate.add_file(folder / "raw" / path, f"raw/{path}", properties=known))
+        elif str(entry.get("url", "")).startswith(("http://", "https://", "ftp://")):
+            used.append(crate.add_file(entry["url"], properties=known))
+        else:
+            used.append(_add(crate, f"#input/{path}", "CreativeWork", **known))
+    config = dict(run["config"])
+    if config.get("mirror"):  # named, not located
+        config["mirror"] = Path(config["mirror"]).name
+    write_json(folder / "config.json", config)
+    title = "Configuration of the run, defaults filled in"
+    action["object"] = [_file(crate, folder, folder / "config.json", title), *used]
     made = [_file(crate, folder, path) for path in outputs(folder)]
     action["result"] = made + _folders(crate, folder, FOLDERS)
     for trace in _folders(crate, folder, TRACES):
@@ -132,7 +155,13 @@ def _describe(crate: "ROCrate", source: Path, run: Mapping[str, Any]) -> None:
     crate.license = _add(
         crate, f"https://spdx.org/licenses/{cited['license']}", "CreativeWork", name=cited["license"]
     )
-    root["author"] = [_author(crate, author) for author in cited["authors"]]
+    authors = []
+    for author in cited["authors"]:
+        name = author.get("name") or f"{author['given-names']} {author['family-names']}"
+        kind = "Organization" if "name" in author else "Person"
+        identifier = author.get("orcid") or f"#{name.replace(' ', '-').lower()}"
+        authors.append(_add(crate, identifier, kind, name=name))
+    root["author"] = authors
     root["conformsTo"] = [
         _add(crate, address, "CreativeWork", name=name, version=address.rpartition("/")[2])
         for address, name in PROFILES.items()
@@ -141,18 +170,14 @@ def _describe(crate: "ROCrate", source: Path, run: Mapping[str, Any]) -> None:
     root["citation"] = _add(crate, f"https://arxiv.org/abs/{book.arxiv}", "ScholarlyArticle", **article)
 
 
-def _author(crate: "ROCrate", author: Mapping[str, str]) -> "Entity":
-    """A person, or a group, of CITATION.cff."""
-    name = author.get("name") or f"{author['given-names']} {author['family-names']}"
-    kind = "Organization" if "name" in author else "Person"
-    return _add(crate, author.get("orcid") or f"#{name.replace(' ', '-').lower()}", kind, name=name)
-
-
 def _workflow(crate: "ROCrate", folder: Path, source: Path, run: Mapping[str, Any]) -> "Entity":
     """A copy of the workflow beside its results, with the software that it ran on."""
     packages = run["packages"] | {"celllm": run["celllm"]}
-    rules = sorted((source / "workflow/rules").glob("*.smk"))
-    main, *parts = (_copied(path, source, folder) for path in (source / "workflow/Snakefile", *rules))
+    copies = []
+    for path in (source / "workflow/Snakefile", *sorted((source / "workflow/rules").glob("*.smk"))):
+        copies.append(folder / path.relative_to(source))
+        write_text(copies[-1], path.read_text(encoding="utf-8"))
+    main, *parts = copies
     software = {name: packages[name] for name in SOFTWARE if name in packages}
     properties = _facts(main, "The CellLM benchmark") | {
         "version": f"{run['celllm']}+{run['git']['commit'] or 'unknown'}",
@@ -168,45 +193,6 @@ def _workflow(crate: "ROCrate", folder: Path, source: Path, run: Mapping[str, An
     return crate.add_workflow(
         main, "workflow/Snakefile", properties=properties, main=True, lang="snakemake", lang_version=version
     )
-
-
-def _copied(path: Path, source: Path, folder: Path) -> Path:
-    place = folder / path.relative_to(source)
-    write_text(place, path.read_text(encoding="utf-8"))
-    return place
-
-
-def _action(crate: "ROCrate", workflow: "Entity", run: Mapping[str, Any]) -> "Entity":
-    seeds = ", ".join(f"{name} = {value}" for name, value in run["seeds"].items()) or "none"
-    properties = {
-        "name": f"Run {run['run']}",
-        "description": f"snakemake all, {run['size']} size; seeds: {seeds}",
-        "startTime": run["started"],
-        "endTime": run["finished"],
-    }
-    given = {name: value for name, value in properties.items() if value is not None}
-    action = crate.add_action(workflow, identifier=f"#{run['uuid']}", properties=given)
-    crate.root_dataset["mentions"] = [action]
-    return action
-
-
-def _config(crate: "ROCrate", folder: Path, run: Mapping[str, Any]) -> "Entity":
-    """The merged configuration as a file; a mirror is named, not located."""
-    config = dict(run["config"])
-    if config.get("mirror"):
-        config["mirror"] = Path(config["mirror"]).name
-    write_json(folder / "config.json", config)
-    return _file(crate, folder, folder / "config.json", "Configuration of the run, defaults filled in")
-
-
-def _input(crate: "ROCrate", folder: Path, path: str, entry: Mapping[str, Any]) -> "Entity":
-    """An input: a file of the run's own raw/, else the address it came from, else its checksum alone."""
-    known = {"name": path, "sha256": entry["sha256"], "contentSize": str(entry["bytes"])}
-    if (folder / "raw" / path).is_file():
-        return crate.add_file(folder / "raw" / path, f"raw/{path}", properties=known)
-    if str(entry.get("url", "")).startswith(("http://", "https://", "ftp://")):
-        return crate.add_file(entry["url"], properties=known)
-    return _add(crate, f"#input/{path}", "CreativeWork", **known)
 
 
 def _file(crate: "ROCrate", folder: Path, path: Path, name: str = "") -> "Entity":

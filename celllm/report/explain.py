@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from celllm.report.fact_tables import as_text
 from celllm.report.ledger import BOUNDS, FAILS, HOLDS, INCONCLUSIVE, NOT_RUN, TOY, number_text, p_text
 from celllm.report.published import Claim
-from celllm.scores.statistics import Comparison
 
 if TYPE_CHECKING:
     from celllm.report.claims import Finding
@@ -71,7 +70,11 @@ def _paper(claim: Claim, finding: "Finding", tolerance: float | None) -> str:
     if claim.among:
         return f"The paper names {claim.paper}"
     if claim.kind == "ordering":
-        return _printed_order(claim, finding) if finding.pair else ""
+        if not finding.pair:
+            return ""
+        weakest = f"weakest of {finding.n_pairs} comparisons" if finding.n_pairs > 1 else "comparison"
+        printed = "has no number for it" if finding.printed is None else f"is {_lead(finding.printed, claim)}"
+        return f"The {weakest} is {finding.pair}: the paper {printed}"
     if claim.taken_as:
         return f"The paper gives no number and {claim.taken_as} is meant by it here"
     number = number_text(claim.paper, claim.unit)
@@ -88,17 +91,6 @@ def _paper(claim: Claim, finding: "Finding", tolerance: float | None) -> str:
     return f"The paper {what} {number}{suffix} without an uncertainty{taken}"
 
 
-def _printed_order(claim: Claim, finding: "Finding") -> str:
-    """The weakest comparison of this run, and what the paper prints for it."""
-    lead = "The comparison is"
-    if finding.n_pairs > 1:
-        lead = f"The weakest of {finding.n_pairs} comparisons is"
-    where = f"{lead} {finding.pair}"
-    if finding.printed is None:
-        return f"{where}: the paper has no number for it"
-    return f"{where}: the paper is {_lead(finding.printed, claim)}"
-
-
 def _lead(gap: float, claim: Claim) -> str:
     suffix = UNITS[claim.kind].get(claim.unit, "")
     return f"{number_text(abs(gap), claim.unit)}{suffix} {'behind' if gap < 0 else 'ahead'}"
@@ -112,21 +104,17 @@ def _ours(claim: Claim, finding: "Finding") -> str:
     if ours is None:
         unit = " %" if claim.unit == "percent" else ""
         return f"this run has {number_text(finding.fact, claim.unit)}{unit}"
-    interval = _interval(ours, claim)
+    interval = "one split, no interval"
+    if ours.n > 1:
+        low, high = number_text(ours.low, claim.unit), number_text(ours.high, claim.unit)
+        seeds = f" of each of {ours.n_seeds} pre-trainings" if ours.n_seeds > 1 else ""
+        interval = f"95 % interval {low} to {high}, {ours.n:,} {'cells' if claim.fact else 'splits'}{seeds}"
     if claim.kind == "ordering":
         corrected = f", corrected for {finding.n_pairs}" if finding.n_pairs > 1 else ""
         p = f", p {'' if ours.p < 0.001 else '= '}{p_text(ours.p)}{corrected}" if ours.p == ours.p else ""
         return f"this run {_lead(ours.mean, claim)} ({interval}{p})"
     suffix = UNITS[claim.kind].get(claim.unit, "")
     return f"this run has {number_text(ours.mean, claim.unit)}{suffix} ({interval})"
-
-
-def _interval(ours: Comparison, claim: Claim) -> str:
-    if ours.n < 2:
-        return "one split, no interval"
-    low, high = number_text(ours.low, claim.unit), number_text(ours.high, claim.unit)
-    seeds = f" of each of {ours.n_seeds} pre-trainings" if ours.n_seeds > 1 else ""
-    return f"95 % interval {low} to {high}, {ours.n:,} {'cells' if claim.fact else 'splits'}{seeds}"
 
 
 def sentence(text: str) -> str:

@@ -48,10 +48,8 @@ def run_export(run: str | Path, /, model: str, out: str | Path) -> None:
     run, out = Path(run), Path(out)
     weights = run / "checkpoints" / model / "encoder.safetensors"
     if not weights.is_file():
-        there = (
-            ", ".join(sorted(p.parent.name for p in run.glob("checkpoints/*/encoder.safetensors"))) or "none"
-        )
-        raise UserError(f"{run}: no trained model '{model}'; there are {there}")
+        names = sorted(path.parent.name for path in run.glob("checkpoints/*/encoder.safetensors"))
+        raise UserError(f"{run}: no trained model '{model}'; there are {', '.join(names) or 'none'}")
     embedder = Embedder.read(weights, device="cpu")
     with new_folder(out) as folder:
         shutil.copyfile(weights, folder / "model.safetensors")
@@ -62,58 +60,47 @@ def run_export(run: str | Path, /, model: str, out: str | Path) -> None:
 
 
 def _card(run: Path, model: str, meta: Any, config: dict[str, Any]) -> Iterator[str]:
-    row = meta.get("model", {})
+    row, settings = meta.get("model", {}), meta.get("settings", {})
+    leakage = run / "leakage.json"
+    found = read_json(leakage) if leakage.is_file() else {}
     yield from (
         "---",
         "license: mit",
         "library_name: celllm",
         "tags: [single-cell, scRNA-seq, biology]",
         "---",
-        "",
     )
-    yield f"# {row.get('title') or model}"
-    yield ""
+    yield from ("", f"# {row.get('title') or model}", "")
     yield f"An encoder of human cells, pre-trained in the run `{run.name}` with celllm {__version__}."
-    leakage = run / "leakage.json"
-    if leakage.is_file() and bool(read_json(leakage).get("toy")):
+    if found.get("toy"):
         yield "**Trained on made-up cells of a toy run: of no use but for trying the software.**"
     yield from ("", "```python", "import celllm", f'model = celllm.load("{model}")  # this folder')
     yield from ("vectors = model.embed(adata)", "```", "", "## Training", "")
-    yield from _training(run, meta)
-    yield from ("", "## Leakage", "", *_leakage(run), "", "## Scores", "", *_scores(run, model))
-    yield from ("", "## Limits", "", LIMITS, "", "## Contents", "")
-    yield from (f"- `{name}`: SHA-256 `{digest}`" for name, digest in config["sha256"].items())
-    yield from ("", "Licence of software and weights: MIT. Cite the paper that the model is from:", "", PAPER)
-
-
-def _training(run: Path, meta: Any) -> Iterator[str]:
-    settings = meta.get("settings", {})
-    row = meta.get("model", {})
     yield f"Contrast: {row.get('contrast')}; tumour task: {row.get('tumour_task')}."
     yield f"{meta.get('steps')} steps of {settings.get('batch_size')} cells, seed {settings.get('seed')}."
     yield "All settings: `config.json`."
     index = run / "corpus" / "index.json"
-    if not index.is_file():
-        return
-    totals: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for shard in read_json(index)["shards"]:
-        for place, number in enumerate((1, shard["n_cells"], shard["n_tumour"])):
-            totals[shard["source"]][place] += number
-    yield from ("", "| source | samples | cells | of them tumour |", "|---|---:|---:|---:|")
-    for source, numbers in totals.items():
-        yield f"| {source} | " + " | ".join(f"{number:,}" for number in numbers) + " |"
-
-
-def _leakage(run: Path) -> Iterator[str]:
-    if not (run / "leakage.json").is_file():
+    if index.is_file():
+        totals: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+        for shard in read_json(index)["shards"]:
+            for place, number in enumerate((1, shard["n_cells"], shard["n_tumour"])):
+                totals[shard["source"]][place] += number
+        yield from ("", "| source | samples | cells | of them tumour |", "|---|---:|---:|---:|")
+        for source, numbers in totals.items():
+            yield f"| {source} | " + " | ".join(f"{number:,}" for number in numbers) + " |"
+    yield from ("", "## Leakage", "")
+    if found:
+        dropped = "left out of training" if found["drop"] else "kept in training"
+        yield f"Cells of the tasks with the same counts as a cell of pre-training (which were {dropped}):"
+        yield ""
+        for name, of in found["data_sets"].items():
+            yield f"- {name}: {of['n_in_pretraining']:,} of {of['n_cells']:,}"
+    else:
         yield "Not measured in this run."
-        return
-    found = read_json(run / "leakage.json")
-    dropped = "left out of training" if found["drop"] else "kept in training"
-    yield f"Cells of the tasks with the same counts as a cell of pre-training (which were {dropped}):"
-    yield ""
-    for name, of in found["data_sets"].items():
-        yield f"- {name}: {of['n_in_pretraining']:,} of {of['n_cells']:,}"
+    yield from ("", "## Scores", "", *_scores(run, model))
+    yield from ("", "## Limits", "", LIMITS, "", "## Contents", "")
+    yield from (f"- `{name}`: SHA-256 `{digest}`" for name, digest in config["sha256"].items())
+    yield from ("", "Licence of software and weights: MIT. Cite the paper that the model is from:", "", PAPER)
 
 
 def _scores(run: Path, model: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ NOT_MEASURED = "not-measured"
 NOTHING = "nothing to measure"
 
 
-def fact_frame(table: FactTable, facts: Mapping[str, Any], run: str, toy: bool) -> pd.DataFrame:
+def fact_frame(table: FactTable, facts: Mapping[str, Any], run: str, size: str) -> pd.DataFrame:
     """The tidy form of a table of facts: one line per row and column with the paper's value and ours."""
     # Shares are of everything beside the first row's fact, classes that the paper lacks included; a class
     # that is missing among counted classes has no cells.
@@ -33,31 +33,27 @@ def fact_frame(table: FactTable, facts: Mapping[str, Any], run: str, toy: bool) 
             paper_text, our_text = (
                 f"{v:.2f}" if share and v is not None else as_text(v) for v in (paper, ours)
             )
+            difference = ""
+            if table.differences and isinstance(paper, int | float) and isinstance(ours, int | float):
+                gap = round(ours - paper, 2)
+                difference = f"{gap:+,}".replace("-", "−") if gap else "0"
             status = NOT_MEASURED if ours is None else SAME if paper_text == our_text else DIFFERS
             cells.append(
                 {
                     "run": run,
-                    "size": "toy" if toy else "full",
+                    "size": size,
                     "table": table.name,
                     "group": row.group,
                     "title": row.title,
                     "column": column,
                     "paper": paper_text,
                     "ours": our_text,
-                    "difference": _difference(paper, ours) if table.differences else "",
+                    "difference": difference,
                     "status": status,
-                    "reason": row.note if status == DIFFERS and not toy else reason,
+                    "reason": row.note if status == DIFFERS and size != "toy" else reason,
                 }
             )
     return pd.DataFrame(cells)
-
-
-def _difference(paper: Any, ours: Any) -> str:
-    """Ours minus the paper's, with its sign; empty where one of them is not a number."""
-    if not all(isinstance(value, int | float) for value in (paper, ours)):
-        return ""
-    gap = round(ours - paper, 2)
-    return f"{gap:+,}".replace("-", "−") if gap else "0"
 
 
 def as_text(value: Any) -> str:
@@ -69,11 +65,9 @@ def as_text(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return (
-            f"{value:,.0f}"
-            if value == int(value) and abs(value) >= 1
-            else f"{value:.{6 if abs(value) >= 1e-4 else 2}g}"
-        )
+        if value == int(value) and abs(value) >= 1:
+            return f"{value:,.0f}"
+        return f"{value:.{6 if abs(value) >= 1e-4 else 2}g}"
     if isinstance(value, list | tuple):
         return ", ".join(as_text(v) for v in value)
     return str(value)

@@ -1,9 +1,8 @@
 """The last step of a run: failures are data, but one that nobody expected ends the run with an error."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -11,8 +10,6 @@ from celllm.errors import UserError
 from celllm.io import write_json
 from celllm.report.settings import GateSettings
 from celllm.scores import scores as score_files
-
-_UNIT = ["task", "data_set", "model", "protocol", "split", "seed"]
 
 
 def run_gate(scores: Sequence[str | Path], settings: GateSettings, out: str | Path) -> None:
@@ -33,23 +30,24 @@ def run_gate(scores: Sequence[str | Path], settings: GateSettings, out: str | Pa
     frame = score_files.read_many(scores)
     if frame.empty:
         raise UserError("gate: the score files hold no row; nothing was scored in this run")
-    bad = failures(frame)
-    expected = [any(_fits(pattern, row) for pattern in allowed) for row in bad.to_dict("records")]
+    # One line per split that failed, whatever number of metrics it would have had.
+    failed = frame["status"].isin([score_files.FAILED, score_files.OUT_OF_MEMORY])
+    bad = frame[failed].drop_duplicates(["task", "data_set", "model", "protocol", "split", "seed", "status"])
+    names = bad["model"] + "/" + bad["data_set"]
+    called = zip(names, names + "/" + bad["status"], strict=True)
+    expected = [any(fnmatchcase(n, pattern) for n in both for pattern in allowed) for both in called]
     unexpected = bad[[not e for e in expected]]
     if len(unexpected):
         raise UserError(_message(unexpected))
-    write_json(
-        out,
-        {
-            "complete": True,
-            "rows": len(frame),
-            "statuses": {str(k): int(v) for k, v in frame["status"].value_counts().items()},
-            "allowed": list(allowed),
-            "allowed_failures": bad[["model", "data_set", "protocol", "split", "status", "reason"]].to_dict(
-                "records"
-            ),
-        },
-    )
+    shown = ["model", "data_set", "protocol", "split", "status", "reason"]
+    complete = {
+        "complete": True,
+        "rows": len(frame),
+        "statuses": {str(k): int(v) for k, v in frame["status"].value_counts().items()},
+        "allowed": list(allowed),
+        "allowed_failures": bad[shown].to_dict("records"),
+    }
+    write_json(out, complete)
 
 
 def last_words(log: str | Path, since: float) -> str:
@@ -57,21 +55,8 @@ def last_words(log: str | Path, since: float) -> str:
     path = Path(log)
     if not path.is_file() or path.stat().st_mtime < since:
         return ""
-    said = [
-        line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("celllm gate: ")
-    ]
-    return said[-1] if said else ""
-
-
-def failures(frame: pd.DataFrame) -> pd.DataFrame:
-    """One line per split that failed, whatever number of metrics it would have had."""
-    failed = frame["status"].isin([score_files.FAILED, score_files.OUT_OF_MEMORY])
-    return frame[failed].drop_duplicates([*_UNIT, "status"])
-
-
-def _fits(pattern: str, row: Mapping[Any, Any]) -> bool:
-    name = f"{row['model']}/{row['data_set']}"
-    return fnmatchcase(name, pattern) or fnmatchcase(f"{name}/{row['status']}", pattern)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return next((line for line in reversed(lines) if line.startswith("celllm gate: ")), "")
 
 
 def _message(rows: pd.DataFrame) -> str:

@@ -31,50 +31,34 @@ SOURCES = {
 BOUNDS = {"at_least": "or more", "at_most": "or less"}
 
 
-def multiplicity(n_tests: int) -> str:
-    """A note on reading many intervals."""
-    return (
-        "Tolerances are 95 % intervals of the paper's own means: five runs of each are assumed, since it "
-        "names no number. Our intervals are of 95 %, over splits that both models share; d is the mean "
-        "difference in standard deviations over splits. Verdicts are claim by claim, the pairs of one claim "
-        "corrected for their number (Holm 1979), and of many intervals some miss by chance: "
-        f"p (Holm) is the p value adjusted over the {n_tests} differences and orderings that this run tested "
-        "(Holm 1979)."
-    )
+MULTIPLICITY = (
+    "Tolerances are 95 % intervals of the paper's own means: five runs of each are assumed, since it "
+    "names no number. Our intervals are of 95 %, over splits that both models share; d is the mean "
+    "difference in standard deviations over splits. Verdicts are claim by claim, the pairs of one claim "
+    "corrected for their number (Holm 1979), and of many intervals some miss by chance: "
+    "p (Holm) is the p value adjusted over the {} differences and orderings that this run tested "
+    "(Holm 1979)."
+)
 
 
 def ledger_view(frame: pd.DataFrame) -> dict[str, Any]:
     """What the templates show of a ledger: counts per verdict and one entry per claim."""
-    toy = bool((frame["size"] == "toy").all())
+    book, toy = printed.load(), bool((frame["size"] == "toy").all())
     counts = frame["verdict"].value_counts()
-    places = tables_of_claims()
-    used = {table for claim in frame["id"] for table in places.get(claim, [])}
+    numbers = {name: table.title.partition(":")[0] for name, table in book.tables.items()}  # Table 1
+    tables = {c.id: list(dict.fromkeys(numbers[cell.table] for cell in c.cells)) for c in book.claims}
+    used = {table for claim in frame["id"] for table in tables.get(claim, [])}
     return {
         "title": labelled("Claims of the paper", toy),
         "run": str(frame["run"].iloc[0]),
         "toy": toy,
-        "multiplicity": multiplicity(sum(not _absent(p) for p in frame["p_holm"])),
-        "counts": [
-            {"verdict": v, "tone": tone(v), "n": int(counts.get(v, 0))} for v in VERDICTS if counts.get(v, 0)
-        ],
+        "multiplicity": MULTIPLICITY.format(sum(not _absent(p) for p in frame["p_holm"])),
+        "counts": [{"verdict": v, "tone": tone(v), "n": int(counts[v])} for v in VERDICTS if v in counts],
         "sources": [text for key, text in SOURCES.items() if key in set(frame["source"])],
         "sections": list(dict.fromkeys(frame["section"].astype(str))),
-        "tables": [number for number in _numbers().values() if number in used],
-        "claims": [_entry(row) | {"tables": places.get(row["id"], [])} for row in frame.to_dict("records")],
+        "tables": [number for number in numbers.values() if number in used],
+        "claims": [_entry(row) | {"tables": tables.get(row["id"], [])} for row in frame.to_dict("records")],
     }
-
-
-def tables_of_claims() -> dict[str, list[str]]:
-    """The tables of the paper that each claim is about, as ``Table 1``, by the id of the claim."""
-    numbers = _numbers()
-    return {
-        claim.id: list(dict.fromkeys(numbers[cell.table] for cell in claim.cells))
-        for claim in printed.load().claims
-    }
-
-
-def _numbers() -> dict[str, str]:
-    return {name: table.title.partition(":")[0] for name, table in printed.load().tables.items()}
 
 
 def tone(verdict: str) -> str:
@@ -83,24 +67,34 @@ def tone(verdict: str) -> str:
 
 
 def _entry(row: Mapping[Any, Any]) -> dict[str, Any]:
-    unit = str(row["unit"])
-    sign = "+" if row["kind"] != "value" else ""
-    suffix = {"percent": " points" if sign else " %"}.get(unit, "")
+    unit, gain = str(row["unit"]), row["kind"] != "value"
+    suffix = (" points" if gain else " %") if unit == "percent" else ""
+    columns = ("paper_value", "our_value", "low", "high", "n", "tolerance", "effect", "p_holm")
+    numbers = {key: _native(row[key]) for key in columns if not _absent(row[key])}
+    shown = {key: number_text(value, unit) for key, value in numbers.items()}
+    for key in ("paper_value", "our_value"):
+        if gain and isinstance(numbers.get(key), float) and numbers[key] > 0:
+            shown[key] = f"+{shown[key]}"
+    if "tolerance" in numbers:
+        allowed = f"± {shown['tolerance']}" if numbers["tolerance"] else "exactly"
+    else:
+        allowed = BOUNDS.get(str(row["bound"]), "")
+    other = f"Under protocol {row['other_protocol']}: {row['other_verdict']}."
     return {
         "id": row["id"],
         "section": str(row["section"]),
         "source": SOURCES[row["source"]],
         "own": row["source"] == "benchmark",
         "statement": row["statement"],
-        "paper": _shown(row["paper_value"], unit, sign, suffix),
-        "ours": _shown(row["our_value"], unit, sign, suffix),
-        "interval": _interval(row["low"], row["high"], unit),
-        "n": "" if _absent(row["n"]) else str(int(float(row["n"]))),
-        "allowed": _allowed(row["tolerance"], str(row["bound"]), unit),
-        "effect": "" if _absent(row["effect"]) else number_text(float(row["effect"]), "percent"),
-        "p_order": "" if _absent(row["p_holm"]) else row["p_holm"],
-        "p_holm": "" if _absent(row["p_holm"]) else p_text(float(row["p_holm"])),
-        "other": "" if row["other_verdict"] in ("", row["verdict"]) else _other(row),
+        "paper": f"{shown['paper_value']}{suffix}" if "paper_value" in shown else "",
+        "ours": f"{shown['our_value']}{suffix}" if "our_value" in shown else "",
+        "interval": f"{shown['low']} to {shown['high']}" if {"low", "high"} <= set(shown) else "",
+        "n": str(int(numbers["n"])) if "n" in numbers else "",
+        "allowed": allowed,
+        "effect": number_text(float(numbers["effect"]), "percent") if "effect" in numbers else "",
+        "p_order": row["p_holm"] if "p_holm" in numbers else "",
+        "p_holm": p_text(numbers["p_holm"]) if "p_holm" in numbers else "",
+        "other": "" if row["other_verdict"] in ("", row["verdict"]) else other,
         "verdict": row["verdict"],
         "tone": tone(row["verdict"]),
         "explanation": row["explanation"],
@@ -108,36 +102,9 @@ def _entry(row: Mapping[Any, Any]) -> dict[str, Any]:
     }
 
 
-def _allowed(tolerance: Any, bound: str, unit: str) -> str:
-    """What counts as the paper's value: ``± 1.0``, ``exactly``, ``or more``."""
-    if _absent(tolerance):
-        return BOUNDS.get(bound, "")
-    if float(tolerance) == 0:
-        return "exactly"
-    return f"± {number_text(_native(tolerance), unit)}"
-
-
 def p_text(p: float) -> str:
     """A p value for readers; a very small one is only reported as such."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _other(row: Mapping[Any, Any]) -> str:
-    return f"Under protocol {row['other_protocol']}: {row['other_verdict']}."
-
-
-def _shown(value: Any, unit: str, sign: str, suffix: str) -> str:
-    if _absent(value):
-        return ""
-    value = _native(value)
-    text = number_text(value, unit)
-    return (sign if isinstance(value, float) and value > 0 else "") + text + suffix
-
-
-def _interval(low: Any, high: Any, unit: str) -> str:
-    if _absent(low) or _absent(high):
-        return ""
-    return f"{number_text(_native(low), unit)} to {number_text(_native(high), unit)}"
 
 
 def _absent(value: Any) -> bool:

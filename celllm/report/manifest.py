@@ -17,7 +17,8 @@ import pandas as pd
 
 from celllm import __version__
 from celllm.errors import UserError
-from celllm.io import read_json, read_yaml, sha256, write_json
+from celllm.io import read_json, sha256, write_json
+from celllm.report.run import read_document
 from celllm.report.settings import ManifestSettings
 
 HASH_AGAIN = 2**26  # bytes; larger inputs are hashed again only when they are younger than the lock
@@ -49,12 +50,14 @@ def run_manifest(
     UserError
         For a configuration or a checksum file that cannot be read.
     """
-    document = _config(config)
+    document = read_document(config, "manifest: config")
+    if not isinstance(document, Mapping):
+        raise UserError(f"{config}: expected a mapping of settings, got {type(document).__name__}")
     times = rule_times(Path(benchmarks)) if benchmarks else {}
     manifest = {
         "schema": 1,
         "run": settings.run,
-        "size": "toy" if settings.toy else "full",
+        "size": settings.size,
         "uuid": str(uuid.uuid4()),
         "started": started(Path(benchmarks)) if benchmarks else None,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -71,18 +74,6 @@ def run_manifest(
         "job_seconds": round(sum(rule["seconds"] for rule in times.values()), 2),
     }
     write_json(out, manifest)
-
-
-def _config(config: str | Path | Mapping[str, Any]) -> dict[str, Any]:
-    if isinstance(config, str) and config.lstrip().startswith("{"):
-        try:
-            return json.loads(config)
-        except json.JSONDecodeError as error:
-            raise UserError(f"manifest: config: not valid JSON ({error})") from error
-    document = config if isinstance(config, Mapping) else read_yaml(config)
-    if not isinstance(document, Mapping):
-        raise UserError(f"{config}: expected a mapping of settings, got {type(document).__name__}")
-    return dict(document)
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -179,7 +170,12 @@ def packages() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """Host, operating system, processor, memory in GiB and graphics processors."""
-    gpus, cuda = _gpus()
+    gpus, cuda = [], None
+    if any(Path("/dev", name).exists() for name in ("nvidiactl", "kfd", "dxg")):
+        import torch
+
+        gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        cuda = torch.version.cuda if gpus else None
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -193,16 +189,6 @@ def machine() -> dict[str, Any]:
         "gpus": gpus,
         "cuda": cuda,
     }
-
-
-def _gpus() -> tuple[list[str], str | None]:
-    """Names of the graphics processors and PyTorch's CUDA; it is imported where a driver is."""
-    if not any(Path("/dev", name).exists() for name in ("nvidiactl", "kfd", "dxg")):
-        return [], None
-    import torch
-
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return gpus, torch.version.cuda if gpus else None
 
 
 def rule_times(folder: Path) -> dict[str, dict[Any, Any]]:

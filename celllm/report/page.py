@@ -2,7 +2,7 @@
 
 import base64
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,15 @@ def run_report(
         else _read(read_table, path)
         for path in tables
     ]
+    chosen: dict[str, list[Path]] = {}
+    for path in map(Path, figures):
+        if not path.exists():
+            raise UserError(f"{path}: no such file")
+        chosen.setdefault(path.stem, []).append(path)
+    groups: dict[str, list[dict[str, Any]]] = {group: [] for group in GROUPS}
+    for paths in chosen.values():
+        figure = _figure(min(paths, key=_rank))
+        groups[figure["group"]].append(figure)
     ledger, facts, book = _read(read_ledger, claims), read_json(manifest), printed.load()
     page = render(
         "report.html.j2",
@@ -61,7 +70,7 @@ def run_report(
         run=settings.run,
         summary=summary_view(views, ledger, facts, book),
         tables=views,
-        figures=_grouped(_figure(path) for path in _chosen(figures)),
+        figures={group: members for group, members in groups.items() if members},
         ledger=ledger,
         manifest=manifest_view(facts),
         paper=book,
@@ -77,19 +86,8 @@ def _read(reader: Any, path: str | Path) -> Any:
         raise UserError(f"{path}: not a table or ledger of this version of celllm; make it again") from error
 
 
-def _chosen(figures: Sequence[str | Path]) -> list[Path]:
-    """One file per figure, in the order given: its SVG, or its PNG where the SVG is missing or very large."""
-    chosen: dict[str, Path] = {}
-    for path in map(Path, figures):
-        if not path.exists():
-            raise UserError(f"{path}: no such file")
-        other = chosen.get(path.stem)
-        if other is None or _rank(path) < _rank(other):
-            chosen[path.stem] = path
-    return list(chosen.values())
-
-
 def _rank(path: Path) -> int:
+    """A figure is shown as SVG, as PNG where that is very large or missing."""
     if path.suffix == ".svg":
         return 0 if path.stat().st_size <= LARGEST_SVG else 2
     return 1
@@ -109,20 +107,11 @@ def _figure(path: Path) -> dict[str, Any]:
     }
 
 
-def _grouped(figures: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Figures by their group, groups in their order; a group without figures is left out."""
-    groups: dict[str, list[dict[str, Any]]] = {group: [] for group in GROUPS}
-    for figure in figures:
-        groups[figure["group"]].append(figure)
-    return {group: members for group, members in groups.items() if members}
-
-
 def manifest_view(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest in reading order: a few facts, times per rule, and the rest folded."""
-    machine, git = manifest["machine"], manifest["git"]
-    packages = manifest["packages"]
+    machine, git, packages = manifest["machine"], manifest["git"], manifest["packages"]
+    named = ("torch", "numpy", "scanpy", "anndata", "scikit-learn", "dgl", "performer-pytorch", "snakemake")
     state = "" if git["commit"] is None else (", changed files" if git["dirty"] else ", clean")
-    gpus = ", ".join(machine["gpus"]) or "none"
     facts = {
         "Run": f"{manifest['run']} ({manifest['size']} size), {manifest['uuid']}",
         "Started": manifest.get("started") or "unknown",
@@ -131,21 +120,12 @@ def manifest_view(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "Configuration": f"sha256 {manifest['config_sha256']}",
         "Seeds": ", ".join(f"{k} = {v}" for k, v in manifest["seeds"].items()) or "none",
         "Machine": "{host}: {cpu}, {n_cpus} cores, {memory_gib} GiB".format_map(machine),
-        "GPU": gpus,
+        "GPU": ", ".join(machine["gpus"]) or "none",
         "System": f"{machine['system']}, Python {manifest['python']}",
-        "Libraries": ", ".join(f"{p} {packages[p]}" for p in _NAMED if p in packages),
+        "Libraries": ", ".join(f"{p} {packages[p]}" for p in named if p in packages),
         "Inputs": f"{len(manifest['inputs'])} files with their SHA-256",
     }
-    return {
-        "facts": facts,
-        "version": manifest["celllm"],
-        "uuid": manifest["uuid"],
-        "commit": git["commit"],
-        "times": manifest["times"],
-        "job_seconds": manifest["job_seconds"],
-        "packages": packages,
-        "inputs": manifest["inputs"],
+    shown = ("uuid", "times", "job_seconds", "packages", "inputs")
+    return {"facts": facts, "version": manifest["celllm"], "commit": git["commit"]} | {
+        key: manifest[key] for key in shown
     }
-
-
-_NAMED = ("torch", "numpy", "scanpy", "anndata", "scikit-learn", "dgl", "performer-pytorch", "snakemake")

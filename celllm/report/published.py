@@ -91,10 +91,8 @@ class ScoreTable:
 
     def number(self, row: str, key: str) -> Number | None:
         """The printed number of a row in the column ``group/metric``; None where the paper prints none."""
-        found = self.row(row)
-        return (
-            dict(zip((c.key for c in self.columns), found.numbers, strict=False)).get(key) if found else None
-        )
+        found, keys = self.row(row), [c.key for c in self.columns]
+        return dict(zip(keys, found.numbers, strict=False)).get(key) if found else None
 
     def index(self, key: str) -> int:
         """Position of the column ``group/metric``."""
@@ -110,10 +108,9 @@ class ScoreTable:
             if task not in tasks or (task, data_set) in known:
                 continue
             scenario = tasks[task].rpartition(", ")[2]
-            name = data_set_title(data_set)
-            group, title = (
-                (f"{data_set}_{task}", f"{name}, {scenario}") if len(tasks) > 1 else (data_set, name)
-            )
+            group, title = data_set, data_set_title(data_set)
+            if len(tasks) > 1:
+                group, title = f"{group}_{task}", f"{title}, {scenario}"
             added += [Column(group, title, task, data_set, metric) for metric in metrics]
         return replace(self, columns=(*self.columns, *added))
 
@@ -176,15 +173,15 @@ class Claim:
     statement: str
     kind: str
     unit: str
-    paper: float | str | None
-    cells: tuple[CellOf, ...]
-    over: tuple[str, ...]
-    fact: tuple[Any, ...] | None
-    over_fact: tuple[Any, ...] | None
-    bound: str | None
-    tolerance: float | None
-    also: tuple[Any, ...]
-    note: str
+    paper: float | str | None = None
+    cells: tuple[CellOf, ...] = ()
+    over: tuple[str, ...] = ()
+    fact: tuple[Any, ...] | None = None
+    over_fact: tuple[Any, ...] | None = None
+    bound: str | None = None
+    tolerance: float | None = None
+    also: tuple[Any, ...] = ()
+    note: str = ""
     undecidable: str = ""  # "by construction" | "other data"
     procedure: bool = False
     among: int = 0
@@ -313,25 +310,15 @@ def _score_table(name: str, entry: Mapping[str, Any], metrics: Mapping[str, Metr
         for key, group in entry["groups"].items()
         for metric in entry["metrics"]
     )
-    rows = tuple(
-        Row(key, row["title"], row.get("model", key), tuple(_number(text) for text in row["numbers"]))
-        for key, row in entry["rows"].items()
-    )
-    for row in rows:
-        if len(row.numbers) != len(columns):
-            raise ValueError(
-                f"{PAPER.name}: {name}/{row.name} has {len(row.numbers)} numbers for {len(columns)} columns"
-            )
-    return ScoreTable(
-        name, entry["title"], entry["section"], entry["unit"], columns, rows, tuple(entry.get("remarks", ()))
-    )
-
-
-def _number(text: str) -> Number:
-    match = _NUMBER.match(text)
-    if match is None:
-        raise ValueError(f"{PAPER.name}: '{text}' is not 'mean ± sd'")
-    return Number(float(match[1]), float(match[2]))
+    rows = []
+    for key, row in entry["rows"].items():
+        numbers = [_NUMBER.match(text) for text in row["numbers"]]
+        if None in numbers or len(numbers) != len(columns):
+            raise ValueError(f"{PAPER.name}: {name}/{key}: expected {len(columns)} times 'mean ± sd'")
+        read = tuple(Number(float(match[1]), float(match[2])) for match in numbers if match)
+        rows.append(Row(key, row["title"], row.get("model", key), read))
+    remarks = tuple(entry.get("remarks", ()))
+    return ScoreTable(name, entry["title"], entry["section"], entry["unit"], columns, tuple(rows), remarks)
 
 
 def _fact_table(name: str, entry: Mapping[str, Any]) -> FactTable:
@@ -340,7 +327,7 @@ def _fact_table(name: str, entry: Mapping[str, Any]) -> FactTable:
             row.get("group", ""),
             row["title"],
             tuple(row["values"]),
-            _path(row.get("fact")),
+            tuple(row["fact"]) if row.get("fact") else None,
             row.get("note") or entry.get("note", ""),
         )
         for row in entry["rows"]
@@ -351,31 +338,12 @@ def _fact_table(name: str, entry: Mapping[str, Any]) -> FactTable:
     return FactTable(name, entry["title"], entry["section"], columns, shares, differences, rows)
 
 
-def _path(fact: list[Any] | None) -> tuple[Any, ...] | None:
-    return tuple(fact) if fact else None
-
-
 def _claim(entry: Mapping[str, Any], tables: Mapping[str, Any]) -> Claim:
-    cells = tuple(CellOf.parse(cell) for cell in entry.get("cells", []))
-    also = tuple(CellOf.parse(a) if isinstance(a, str) else a for a in entry.get("also", []))
-    return Claim(
-        id=entry["id"],
-        section=entry["section"],
-        statement=entry["statement"],
-        kind=entry["kind"],
-        unit=entry.get("unit") or tables[cells[0].table]["unit"],
-        paper=entry.get("paper"),
-        cells=cells,
-        over=tuple(entry.get("over", [])),
-        fact=_path(entry.get("fact")),
-        over_fact=_path(entry.get("over_fact")),
-        bound=entry.get("bound"),
-        tolerance=entry.get("tolerance"),
-        also=also,
-        note=entry.get("note", ""),
-        undecidable=entry.get("undecidable", ""),
-        procedure=entry.get("procedure", False),
-        among=entry.get("among", 0),
-        interval=_path(entry.get("interval")),
-        taken_as=entry.get("taken_as", ""),
-    )
+    given: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
+    }
+    for key in ("cells", "also"):
+        given[key] = tuple(CellOf.parse(v) if isinstance(v, str) else v for v in entry.get(key, ()))
+    if "unit" not in given:
+        given["unit"] = tables[given["cells"][0].table]["unit"]
+    return Claim(**given)

@@ -1,19 +1,19 @@
 """From the tidy form of a table to Markdown, LaTeX and HTML: one view, one template per format."""
 
 import functools
-import math
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from celllm.io import from_spreadsheets, read_csv
+from celllm.io import for_spreadsheets, from_spreadsheets, read_csv, write_text
 from celllm.report import published as printed
 from celllm.report.fact_tables import DIFFERS, NOT_MEASURED, NOTHING
-from celllm.report.published import DIGITS, Metric, ScoreTable
+from celllm.report.published import DIGITS, ScoreTable
 from celllm.report.run import TOY_NOTE, labelled
 from celllm.scores.scores import FAILED, NOT_APPLICABLE, OUT_OF_MEMORY
 from celllm.scores.statistics import half_width
@@ -50,6 +50,11 @@ MISSING = {
     NOT_APPLICABLE: "not applicable",
     NOT_MEASURED: "not measured",
 }
+# What the templates read of a cell.
+BLANK = {
+    "text": "", "missing": False, "best": False, "paper": "", "difference": "", "n": "", "mark": "",
+    "order": "", "tone": "", "measured": True,
+}  # fmt: skip
 _TEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -97,6 +102,15 @@ def render(template: str, **context: Any) -> str:
     return environment().get_template(template).render(toy_note=TOY_NOTE, **context)
 
 
+def write_pages(
+    out: str | Path, frame: pd.DataFrame, template: str, suffixes: Iterable[str], **context: Any
+) -> None:
+    """Write the tidy form as ``<out>.csv`` and a template of this package in each other format."""
+    write_text(f"{out}.csv", for_spreadsheets(frame).to_csv(index=False, lineterminator="\n"))
+    for suffix in suffixes:
+        write_text(f"{out}.{suffix}", render(f"{template}.{suffix}.j2", **context))
+
+
 class Notes:
     """Numbered reasons of missing cells; the same reason keeps its number."""
 
@@ -118,44 +132,67 @@ def score_view(frame: pd.DataFrame, title: str) -> dict[str, Any]:
     if not isinstance(table, ScoreTable):
         raise ValueError(f"{table.name} is not a table of scores")
     table = table.with_columns_of(frame[["task", "data_set"]].itertuples(index=False, name=None))
+    task = printed.load().tasks[table.columns[0].task]
     toy = bool((frame["size"] == "toy").all())
-    notes = Notes()
-    usual = int(frame["n"].max())
+    usual, digits, notes = int(frame["n"].max()), DIGITS[table.unit], Notes()
+    signs = {c.key: c.metric.sign for c in table.columns}
+
+    def score(cell: Mapping[str, Any]) -> dict[str, Any]:
+        n = [] if cell["n"] in (0, usual) else [f"n = {cell['n']}"]
+        n += [f"{cell['n_seeds']} seeds ± {cell['seed_sd']:.{digits}f}"] if cell["n_seeds"] > 1 else []
+        shown = BLANK | {"best": bool(cell["best"]), "mark": notes.mark(cell["reason"]), "n": ", ".join(n)}
+        if cell["n"] > 0:
+            shown |= {"text": cell["text"], "order": cell["mean"]}
+        else:
+            shown |= {"text": MISSING[cell["status"]], "missing": True}
+        if pd.notna(cell["paper_value"]):
+            shown["paper"] = f"{cell['paper_value']:.{digits}f} ± {cell['paper_sd']:.{digits}f}"
+        gap = cell["difference"]
+        if pd.notna(gap):
+            shown["difference"] = signed(gap, digits)
+            # Within the 95 % interval of the paper's own mean, or beyond it.
+            near = abs(gap) <= half_width([cell["paper_sd"] ** 2], task.n)
+            tone = "near" if near else "better" if signs[cell["column"]] * gap > 0 else "worse"
+            shown["tone"] = "" if toy else tone
+        return shown
+
+    def effect(name: str, cell: Mapping[str, Any]) -> dict[str, Any]:
+        gain, sd = cell[name], cell[f"{name}_sd"]
+        if pd.isna(gain):
+            reason = cell["reason"] or "no split scored under both protocols"
+            return BLANK | {"text": "no pair", "missing": True, "mark": notes.mark(reason)}
+        spread = "" if pd.isna(sd) else f" ± {sd:.{digits}f}"
+        return BLANK | {"text": signed(gain, digits) + spread, "order": gain}
+
+    columns = [
+        {"title": c.metric.title, "tex": c.metric.tex, "arrow": "↑" if c.metric.sign > 0 else "↓"}
+        for c in table.columns
+    ]
+
+    def block(protocol: str, key: str, caption: str, show: Any) -> dict[str, Any]:
+        sections = _sections(frame[frame["protocol"] == protocol], "model", lambda cells: map(show, cells))
+        return _block(key, caption, [c.group_title for c in table.columns], columns, sections)
+
     protocols = list(dict.fromkeys(frame["protocol"]))
-    blocks = [_score_block(table, frame[frame["protocol"] == p], p, usual, notes) for p in protocols]
-    against = printed.load().tasks[table.columns[0].task].choice_against
-    for effect, more, less in (("optimism", "paper", against), ("refit", "strict", "no_refit")):
+    blocks = [block(protocol, protocol, PROTOCOLS[protocol], score) for protocol in protocols]
+    for name, more, less in (("optimism", "paper", task.choice_against), ("refit", "strict", "no_refit")):
         if {more, less} <= set(protocols):
-            caption = EFFECTS[effect].format(less)
-            blocks.append(_effect_block(table, frame[frame["protocol"] == more], effect, caption, notes))
-    return {
-        "name": table.name,
-        "kind": "scores",
-        "title": labelled(title, toy),
-        **_parts(title),
-        "run": str(frame["run"].iloc[0]),
-        "toy": toy,
-        "unit": "Percent" if table.unit == "percent" else "Fractions; RMSE and MAE in ln µM",
-        "blocks": blocks,
-        "notes": notes.texts,
-        "legend": _legend(usual, bool((frame["n_seeds"] > 1).any())),
-        "remarks": [*table.remarks, LEARNED, *_alike(frame)] if usual else [],
-    }
-
-
-def _legend(n_splits: int, several_seeds: bool) -> str:
-    if n_splits == 0:
-        return "Nothing in this table was scored in this run; only the paper's numbers are shown."
-    text = (
-        f"Mean ± sample standard deviation over {n_splits} splits (n where it is another number); "
-        "best in bold; below it the paper's number and Δ = ours − paper."
-    )
-    if several_seeds:
-        text += (
+            show = functools.partial(effect, name)
+            blocks.append(block(more, name, EFFECTS[name].format(less), show))
+    unit = "Percent" if table.unit == "percent" else "Fractions; RMSE and MAE in ln µM"
+    legend = "Nothing in this table was scored in this run; only the paper's numbers are shown."
+    if usual:
+        legend = (
+            f"Mean ± sample standard deviation over {usual} splits (n where it is another number); "
+            "best in bold; below it the paper's number and Δ = ours − paper."
+        )
+    if usual and (frame["n_seeds"] > 1).any():
+        legend += (
             " A row that was pre-trained from several seeds has its mean over all of them, ± over the splits "
             "of one pre-training (root of their mean variance), and below it ± of the seeds' means."
         )
-    return text
+    remarks = [*table.remarks, LEARNED, *_alike(frame)] if usual else []
+    return _view("scores", table.name, title, frame["run"].iloc[0], toy, blocks, notes, unit, legend, remarks)
 
 
 def _alike(frame: pd.DataFrame) -> Iterable[str]:
@@ -171,99 +208,61 @@ def _alike(frame: pd.DataFrame) -> Iterable[str]:
             )
 
 
-def _parts(title: str) -> dict[str, str]:
-    """``Table 1: Cell type annotation`` as number and subject."""
-    number, _, subject = title.partition(": ")
-    return {"number": number, "subject": subject}
-
-
-def _score_block(
-    table: ScoreTable, rows: pd.DataFrame, protocol: str, usual: int, notes: Notes
+def _view(
+    kind: str,
+    name: str,
+    title: str,
+    run: str,
+    toy: bool,
+    blocks: list[dict[str, Any]],
+    notes: Notes,
+    unit: str = "",
+    legend: str = "",
+    remarks: Iterable[str] = (),
 ) -> dict[str, Any]:
-    digits = DIGITS[table.unit]
-    toy = bool((rows["size"] == "toy").all())
-    metrics = {c.key: c.metric for c in table.columns}
-    n_assumed = printed.load().tasks[table.columns[0].task].n
-
-    def show(cell: Mapping[str, Any]) -> dict[str, Any]:
-        tone = "" if toy else _tone(cell, metrics[cell["column"]], n_assumed)
-        n = [] if cell["n"] in (0, usual) else [f"n = {cell['n']}"]
-        n += [f"{cell['n_seeds']} seeds ± {cell['seed_sd']:.{digits}f}"] if cell["n_seeds"] > 1 else []
-        return _score_cell(cell, digits, notes) | {"tone": tone, "n": ", ".join(n)}
-
-    return _block(table, rows, protocol, PROTOCOLS[protocol], show)
-
-
-def _score_cell(cell: Mapping[str, Any], digits: int, notes: Notes) -> dict[str, Any]:
-    has_paper = cell["paper_value"] == cell["paper_value"] and cell["paper_value"] is not None
-    has_mean = int(cell["n"]) > 0
-    paper = f"{cell['paper_value']:.{digits}f} ± {cell['paper_sd']:.{digits}f}" if has_paper else ""
+    number, _, subject = title.partition(": ")  # Table 1: Cell type annotation
     return {
-        "text": cell["text"] if has_mean else MISSING[cell["status"]],
-        "missing": not has_mean,
-        "best": bool(cell["best"]),
-        "paper": paper,
-        "difference": signed(cell["difference"], digits) if has_paper and has_mean else "",
-        "mark": notes.mark(cell["reason"]),
-        "order": cell["mean"] if has_mean else "",
+        "name": name,
+        "kind": kind,
+        "title": labelled(title, toy),
+        "number": number,
+        "subject": subject,
+        "run": run,
+        "toy": toy,
+        "unit": unit,
+        "blocks": blocks,
+        "notes": notes.texts,
+        "legend": legend,
+        "remarks": list(remarks),
     }
 
 
-def _tone(cell: Mapping[str, Any], metric: Metric, n: int) -> str:
-    """near: within the 95 % interval of the paper's own mean over ``n`` runs; else better or worse."""
-    gap = cell["difference"]
-    if gap is None or gap != gap:
-        return ""
-    if abs(gap) <= half_width([cell["paper_sd"] ** 2], n):
-        return "near"
-    return "better" if metric.sign * gap > 0 else "worse"
-
-
-def _effect_block(
-    table: ScoreTable, rows: pd.DataFrame, effect: str, caption: str, notes: Notes
+def _block(
+    key: str,
+    caption: str,
+    overs: Iterable[str],
+    columns: Sequence[str | dict[str, str]],
+    sections: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    digits = DIGITS[table.unit]
-
-    def show(cell: Mapping[str, Any]) -> dict[str, Any]:
-        gain, sd = (math.nan if cell[key] is None else cell[key] for key in (effect, f"{effect}_sd"))
-        known, spread = not math.isnan(gain), "" if math.isnan(sd) else f" ± {sd:.{digits}f}"
-        return {
-            "text": signed(gain, digits) + spread if known else "no pair",
-            "missing": not known,
-            "best": False,
-            "paper": "",
-            "difference": "",
-            "n": "",
-            "mark": "" if known else notes.mark(cell["reason"] or "no split scored under both protocols"),
-            "order": gain if known else "",
-            "tone": "",
-        }
-
-    return _block(table, rows, effect, caption, show)
-
-
-def _block(table: ScoreTable, rows: pd.DataFrame, key: str, caption: str, show: Any) -> dict[str, Any]:
-    spans: dict[str, int] = {}
-    for column in table.columns:
-        spans[column.group_title] = spans.get(column.group_title, 0) + 1
+    """One table of a view; ``overs`` are the upper headings of its columns."""
     return {
         "key": key,
         "caption": caption,
-        "groups": [{"title": title, "span": span} for title, span in spans.items()],
-        "columns": [
-            {"title": c.metric.title, "tex": c.metric.tex, "arrow": "↑" if c.metric.sign > 0 else "↓"}
-            for c in table.columns
-        ],
-        "sections": _sections(rows, show),
+        "groups": [{"title": title, "span": span} for title, span in Counter(overs).items()],
+        "columns": [c if isinstance(c, dict) else {"title": c, "tex": tex(c), "arrow": ""} for c in columns],
+        "sections": sections,
     }
 
 
-def _sections(rows: pd.DataFrame, show: Any) -> list[dict[str, Any]]:
+def _sections(
+    frame: pd.DataFrame, row: str, show: Callable[[list[dict[Any, Any]]], Iterable[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Rows by their group, those of :data:`GROUPS` first; ``show``: from the lines of a row to its cells."""
     sections = []
-    for group, members in rows.groupby("group", sort=False):
+    for group, members in frame.groupby("group", sort=False):
         lines = [
-            {"title": cells["title"].iloc[0], "cells": [show(cell) for cell in cells.to_dict("records")]}
-            for _, cells in members.groupby("model", sort=False)
+            {"title": cells["title"].iloc[0], "cells": list(show(cells.to_dict("records")))}
+            for _, cells in members.groupby(row, sort=False)
         ]
         sections.append({"title": GROUPS.get(str(group), str(group)), "rows": lines})
     order = list(GROUPS.values())
@@ -272,127 +271,64 @@ def _sections(rows: pd.DataFrame, show: Any) -> list[dict[str, Any]]:
 
 def fact_view(frame: pd.DataFrame, title: str) -> dict[str, Any]:
     """What the templates show of a table of facts: the paper's value and ours, differences marked."""
-    toy = bool((frame["size"] == "toy").all())
-    titles = {
+    toy, notes = bool((frame["size"] == "toy").all()), Notes()
+    parts = {
         column: ["paper", "this run", *(["Δ"] if (cells["difference"] != "").any() else [])]
         for column, cells in frame.groupby("column", sort=False)
     }
-    notes = Notes()
-    block = {
-        "key": "facts",
-        "caption": "The paper's value and the one of this run; differences in bold",
-        "groups": [{"title": column, "span": len(parts)} for column, parts in titles.items()],
-        "columns": [{"title": t, "tex": tex(t), "arrow": ""} for parts in titles.values() for t in parts],
-        "sections": _fact_sections(frame, {str(c): len(parts) > 2 for c, parts in titles.items()}, notes),
-    }
-    return {
-        "name": str(frame["table"].iloc[0]),
-        "kind": "facts",
-        "title": labelled(title, toy),
-        **_parts(title),
-        "run": str(frame["run"].iloc[0]),
-        "toy": toy,
-        "unit": "",
-        "blocks": [block],
-        "notes": notes.texts,
-        "legend": "",
-        "remarks": [],
-    }
 
-
-def _fact_sections(
-    frame: pd.DataFrame, with_difference: Mapping[str, bool], notes: Notes
-) -> list[dict[str, Any]]:
-    sections = []
-    for group, members in frame.groupby("group", sort=False):
-        lines = [
-            {
-                "title": title,
-                "cells": [
-                    c
-                    for cell in cells.to_dict("records")
-                    for c in _fact_cells(cell, with_difference[cell["column"]], notes)
-                ],
+    def show(lines: list[dict[Any, Any]]) -> Iterable[dict[str, Any]]:
+        for line in lines:
+            missing, differs = line["status"] == NOT_MEASURED, line["status"] == DIFFERS
+            yield BLANK | {"text": line["paper"], "order": line["paper"], "measured": False}
+            yield BLANK | {
+                "text": MISSING[NOT_MEASURED] if missing else line["ours"],
+                "missing": missing,
+                "measured": line["reason"] != NOTHING,
+                "best": differs,
+                "mark": notes.mark(line["reason"]),
+                "order": line["ours"],
+                "tone": "differs" if differs else "",
             }
-            for title, cells in members.groupby("title", sort=False)
-        ]
-        sections.append({"title": group, "rows": lines})
-    return sections
+            if "Δ" in parts[line["column"]]:
+                yield BLANK | {"text": line["difference"], "order": line["difference"], "measured": False}
 
-
-def _fact_cells(cell: Mapping[Any, Any], with_difference: bool, notes: Notes) -> Iterable[dict[str, Any]]:
-    plain = {"missing": False, "best": False, "paper": "", "difference": "", "n": "", "mark": "", "tone": ""}
-    plain |= {"measured": False}
-    missing = cell["status"] == NOT_MEASURED
-    differs = cell["status"] == DIFFERS
-    yield plain | {"text": cell["paper"], "order": cell["paper"]}
-    yield plain | {
-        "text": MISSING[NOT_MEASURED] if missing else cell["ours"],
-        "missing": missing,
-        "measured": cell["reason"] != NOTHING,
-        "best": differs,
-        "mark": notes.mark(cell["reason"]),
-        "order": cell["ours"],
-        "tone": "differs" if differs else "",
-    }
-    if with_difference:
-        yield plain | {"text": cell["difference"], "order": cell["difference"]}
+    block = _block(
+        "facts",
+        "The paper's value and the one of this run; differences in bold",
+        [str(column) for column, names in parts.items() for _ in names],
+        [name for names in parts.values() for name in names],
+        _sections(frame, "title", show),
+    )
+    return _view("facts", frame["table"].iloc[0], title, frame["run"].iloc[0], toy, [block], notes)
 
 
 def plain_view(
     name: str, frame: pd.DataFrame, title: str, remarks: Iterable[str], run: str, toy: bool
 ) -> dict[str, Any]:
     """What the templates show of numbers without a paper's: a block for each ``block`` of the frame."""
-    notes = Notes()
-    empty = {"missing": True, "best": False, "paper": "", "difference": "", "n": "", "mark": "", "tone": ""}
-    blocks = []
-    for number, (block, members) in enumerate(frame.groupby("block", sort=False)):
+    notes, blocks = Notes(), []
+    nothing = BLANK | {"text": "–", "missing": True, "measured": False}
+    for number, (caption, members) in enumerate(frame.groupby("block", sort=False), 1):
         columns = list(dict.fromkeys(zip(members["over"], members["column"], strict=True)))
         overs = list(dict.fromkeys(over for over, _ in columns))
         columns.sort(key=lambda column: overs.index(column[0]))
-        spans = {over: sum(c[0] == over for c in columns) for over, _ in columns}
-        sections = []
-        for group, of_group in members.groupby("group", sort=False):
-            rows = []
-            for row, cells in of_group.groupby("title", sort=False):
-                shown = dict.fromkeys(columns, empty | {"text": "–", "order": "", "measured": False})
-                for cell in cells.to_dict("records"):
-                    text, _, below = cell["text"].partition(" (")
-                    there = text != ""
-                    shown[cell["over"], cell["column"]] = empty | {
-                        "text": text if there else "–",
-                        "n": below.removesuffix(")"),
-                        "missing": not there,
-                        "measured": True,
-                        "mark": notes.mark(cell["reason"]),
-                        "order": cell["value"] if there else "",
-                    }
-                rows.append({"title": row, "cells": list(shown.values())})
-            sections.append({"title": group, "rows": rows})
-        order = list(GROUPS.values())
-        sections.sort(key=lambda s: order.index(s["title"]) if s["title"] in order else len(order))
-        blocks.append(
-            {
-                "key": f"{number + 1}",
-                "caption": block,
-                "groups": [{"title": over, "span": span} for over, span in spans.items()],
-                "columns": [{"title": c, "tex": tex(c), "arrow": ""} for _, c in columns],
-                "sections": sections,
-            }
-        )
-    return {
-        "name": name,
-        "kind": "plain",
-        "title": labelled(title, toy),
-        **_parts(title),
-        "run": run,
-        "toy": toy,
-        "unit": "",
-        "blocks": blocks,
-        "notes": notes.texts,
-        "legend": "" if blocks else "This run has nothing for this table.",
-        "remarks": list(remarks),
-    }
+
+        def show(lines: list[dict[Any, Any]], columns: Any = columns) -> Iterable[dict[str, Any]]:
+            shown = dict.fromkeys(columns, nothing)
+            for line in lines:
+                text, _, below = line["text"].partition(" (")
+                cell = nothing | {"measured": True, "mark": notes.mark(line["reason"])}
+                if text:
+                    cell |= {"text": text, "n": below.removesuffix(")"), "missing": False}
+                    cell["order"] = line["value"]
+                shown[line["over"], line["column"]] = cell
+            return shown.values()
+
+        above, titles = zip(*columns, strict=True)
+        blocks.append(_block(str(number), str(caption), above, titles, _sections(members, "title", show)))
+    legend = "" if blocks else "This run has nothing for this table."
+    return _view("plain", name, title, run, toy, blocks, notes, "", legend, remarks)
 
 
 def read_table(path: str | Path) -> dict[str, Any]:
@@ -401,11 +337,7 @@ def read_table(path: str | Path) -> dict[str, Any]:
     title = printed.load().table(str(frame["table"].iloc[0])).title
     if "ours" in frame:
         return fact_view(frame, title)
-    numbers = {name: pd.to_numeric(frame[name], errors="coerce") for name in _NUMERIC}
-    return score_view(frame.assign(**numbers, best=frame["best"] == "True"), title)
-
-
-_NUMERIC = (
-    *("n", "mean", "sd", "n_seeds", "seed_sd", "paper_value", "paper_sd", "difference"),
-    *("optimism", "optimism_sd", "refit", "refit_sd"),
-)
+    numeric = ["n", "mean", "sd", "n_seeds", "seed_sd", "paper_value", "paper_sd", "difference"]
+    numeric += ["optimism", "optimism_sd", "refit", "refit_sd"]
+    frame[numeric] = frame[numeric].apply(pd.to_numeric, errors="coerce")
+    return score_view(frame.assign(best=frame["best"] == "True"), title)

@@ -41,6 +41,24 @@ def labelled(title: str, toy: bool) -> str:
     return f"{title} (toy)" if toy else title
 
 
+def read_document(source: str | Path | Mapping[str, Any], what: str) -> Any:
+    """What a YAML or JSON file, JSON text or a mapping says; trouble with a text is said of ``what``.
+
+    Raises
+    ------
+    UserError
+        For a text or file that cannot be read.
+    """
+    if isinstance(source, Mapping):
+        return source
+    if not isinstance(source, str) or not source.lstrip().startswith("{"):
+        return read_yaml(source)
+    try:
+        return json.loads(source)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{what}: not valid JSON ({error})") from error
+
+
 def read_models(source: str | Path | Mapping[str, Any]) -> dict[str, Model]:
     """Models from config/models.yaml (a path), JSON text or a mapping: name -> title, or name -> row.
 
@@ -52,14 +70,7 @@ def read_models(source: str | Path | Mapping[str, Any]) -> dict[str, Model]:
     UserError
         When the text is not JSON or the document not a mapping of models.
     """
-    document: Any = source
-    if isinstance(source, str) and source.lstrip().startswith("{"):
-        try:
-            document = json.loads(source)
-        except json.JSONDecodeError as error:
-            raise UserError(f"models: not valid JSON ({error})") from error
-    elif not isinstance(source, Mapping):
-        document = read_yaml(source)
+    document = read_document(source, "models")
     rows = document.get("models", document) if isinstance(document, Mapping) else document
     if not isinstance(rows, Mapping):
         raise UserError(

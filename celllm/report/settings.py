@@ -12,6 +12,11 @@ class RunLabel(Settings):
     run: str = setting("", "name of the run")
     toy: bool = setting(False, "whether it is a toy")
 
+    @property
+    def size(self) -> str:
+        """How tables and the manifest call the size of the run."""
+        return "toy" if self.toy else "full"
+
 
 class ReportSettings(RunLabel):
     """Of the page of a run."""

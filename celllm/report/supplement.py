@@ -1,5 +1,6 @@
 """Tables beyond the paper (S1 to S6), from the scores, predictions and measures that a run has anyway."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from celllm.errors import UserError
-from celllm.io import for_spreadsheets, from_spreadsheets, read_csv, write_text
+from celllm.io import from_spreadsheets, read_csv
 from celllm.report import published as printed
 from celllm.report.ledger import p_text
 from celllm.report.lookup import over_splits_and_seeds
 from celllm.report.published import SCALE
-from celllm.report.render import GROUPS, plain_view, render
+from celllm.report.render import GROUPS, plain_view, write_pages
 from celllm.report.run import Model, read_models
 from celllm.report.settings import RunLabel
 from celllm.scores import metrics
@@ -26,6 +27,7 @@ from celllm.scores.statistics import corrected_resampled_t, holm
 STRICT = "strict"
 LEAST_PAIRS = 5  # of a drug in a split, for a correlation
 MAIN = {"macro_f1": "percent", "f1": "percent", "pearson": "fraction"}  # what a task is summed up by
+CELL = ["task", "data_set", "model", "metric"]  # what has one mean over splits
 PERMUTED = "permuted"  # the row of Table S6
 LEVEL = 0.05
 SCENARIOS = {"drug_few_shot": ", few-shot", "drug_full": ", full data"}
@@ -45,14 +47,11 @@ class Sources:
     predictions: Mapping[str, str | Path] = field(default_factory=dict)
     contrast: pd.DataFrame | None = None
 
-    def group(self, model: str) -> str:
-        """The title of a model's group."""
-        group = self.models[model].group if model in self.models else "added"
-        return GROUPS.get(group, group)
-
-    def title(self, model: str) -> str:
-        """The title of a model, or its name."""
-        return self.models[model].title if model in self.models else model
+    def row(self, model: str) -> tuple[str, str]:
+        """The titles of a model's group and of the model itself; those of the config, where it has them."""
+        known = self.models.get(model)
+        group, title = (known.group, known.title) if known else ("added", model)
+        return GROUPS.get(group, group), title
 
     def why_not(self, task: str, model: str) -> str:
         """Why a row has no scores of a task."""
@@ -102,12 +101,10 @@ def run_supplement(
     given = Sources(score_files.read_many(scores), rows, predictions or {}, found)
     frame = pd.DataFrame(list(TABLES[name].cells(given)), columns=list(COLUMNS))
     frame.insert(0, "run", settings.run)
-    frame.insert(1, "size", "toy" if settings.toy else "full")
+    frame.insert(1, "size", settings.size)
     frame.insert(2, "table", name)
-    write_text(f"{out}.csv", for_spreadsheets(frame).to_csv(index=False, lineterminator="\n"))
     view = view_of(name, frame, settings.run, settings.toy)
-    for suffix in ("md", "tex", "html"):
-        write_text(f"{out}.{suffix}", render(f"table.{suffix}.j2", table=view))
+    write_pages(out, frame, "table", ("md", "tex", "html"), table=view)
 
 
 # A line of the tidy form: one number with its block, section and row, and its column in two levels.
@@ -115,10 +112,20 @@ COLUMNS = ("block", "group", "title", "over", "column", "value", "text", "reason
 
 
 def _cell(
-    block: str, group: str, title: str, over: str, column: str, value: float, text: str, reason: str = ""
+    block: str,
+    group: str,
+    title: str,
+    over: str,
+    column: str,
+    value: float = math.nan,
+    text: str | int = "",
+    reason: str = "",
 ) -> tuple[Any, ...]:
-    known = value == value
-    return block, group, title, over, column, value if known else None, text if known else "", reason
+    """One line; ``text`` may be the number of digits to print, NaN is no number."""
+    if math.isnan(value):
+        return block, group, title, over, column, None, "", reason
+    text = f"{value:.{text}f}".replace("-", "−") if isinstance(text, int) else text
+    return block, group, title, over, column, value, text, reason
 
 
 def _main_scores(given: Sources) -> pd.DataFrame:
@@ -136,19 +143,22 @@ def _score_text(rows: pd.DataFrame, metric: str) -> tuple[float, str]:
     return found.mean, f"{found.mean:.{digits}f}{spread}{seeds}".replace("-", "−")
 
 
+def _task_title(task: str) -> str:
+    known = printed.load().tasks.get(task)
+    return known.title if known else task
+
+
 def contrast_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
     """S1: what a row contrasts, its loss, its score and the geometry that came of it."""
     scores = _main_scores(given)
     rows = [] if given.contrast is None else given.contrast.to_dict("records")
     for model in dict.fromkeys(row["model"] for row in rows):
-        where = ("Pre-trained rows", given.group(model), given.title(model))
+        where = ("Pre-trained rows", *given.row(model))
         of_model = [row for row in rows if row["model"] == model and row["embedding"] == "mean"]
         first = of_model[0]
-        kind = (
-            "none"
-            if first["contrast"] == "none"
-            else f"{ON[first['contrast_on']]}, τ = {first['temperature']}"
-        )
+        kind = "none"
+        if first["contrast"] != "none":
+            kind = f"{ON[first['contrast_on']]}, τ = {first['temperature']}"
         yield _cell(*where, "Contrast", "on", 0.0, kind)
         for column in ("ignorant", "start", "end"):
             value = float(first[column] or "nan")
@@ -160,42 +170,40 @@ def contrast_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
             yield _cell(*where, "macro F1 (%)", name, *_score_text(found, str(metric)))
         for row in of_model:
             name = printed.data_set_title(row["data_set"])
+            yield _cell(*where, "Uniformity", name, float(row["uniformity"]), 3)
+            yield _cell(*where, "Alignment", name, float(row["alignment"]), 3)
             share = 100 * float(row["effective_rank"]) / float(row["dim"])
-            for column, key in (("Uniformity", "uniformity"), ("Alignment", "alignment")):
-                yield _cell(*where, column, name, float(row[key]), f"{float(row[key]):.3f}".replace("-", "−"))
-            yield _cell(*where, "Effective rank / dim (%)", name, share, f"{share:.1f}")
+            yield _cell(*where, "Effective rank / dim (%)", name, share, 1)
 
 
 def within_drug_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
     """S2: correlation and error inside each drug; means and quartiles over drugs."""
-    tasks = {name: task.title for name, task in printed.load().tasks.items()}
     for task, _, model, path in given.files(("response",)):
         frame = read_predictions(path)
-        where = (tasks.get(task, task), given.group(model), given.title(model))
+        where = (_task_title(task), *given.row(model))
         if frame.empty:
             reason = given.why_not(task, model) or "no predictions"
-            yield _cell(*where, "Pearson", "mean over drugs", float("nan"), "", reason)
+            yield _cell(*where, "Pearson", "mean over drugs", reason=reason)
             continue
         frame = frame.assign(drug=frame["cell"].str.split("|").str[1])
         frame[["label", "predicted"]] = frame[["label", "predicted"]].astype(float)
         of_split = [part["label"].corr(part["predicted"]) for _, part in frame.groupby("split")]
-        pooled = float(np.mean(of_split))
         drugs = pd.DataFrame(
             [(drug, *within(part)) for (drug, _), part in frame.groupby(["drug", "split"])],
             columns=["drug", "pearson", "spearman", "rmse"],
         )
         of_drug = drugs.groupby("drug").mean().dropna()
-        yield _cell(*where, "Pooled", "Pearson", pooled, f"{pooled:.3f}".replace("-", "−"))
+        yield _cell(*where, "Pooled", "Pearson", float(np.mean(of_split)), 3)
         if of_drug.empty:
             reason = f"no drug has {LEAST_PAIRS} tested pairs in a split"
-            yield _cell(*where, "Pearson", "mean over drugs", float("nan"), "", reason)
+            yield _cell(*where, "Pearson", "mean over drugs", reason=reason)
             continue
         for name, title in (("pearson", "Pearson"), ("spearman", "Spearman"), ("rmse", "RMSE")):
             low, mean, high = of_drug[name].quantile(0.25), of_drug[name].mean(), of_drug[name].quantile(0.75)
-            yield _cell(*where, title, "mean over drugs", mean, f"{mean:.3f}".replace("-", "−"))
+            yield _cell(*where, title, "mean over drugs", mean, 3)
             quartiles = f"{low:.2f} to {high:.2f}".replace("-", "−")
             yield _cell(*where, title, "quartiles", float(high - low), quartiles)
-        yield _cell(*where, "", "drugs", len(of_drug), str(len(of_drug)))
+        yield _cell(*where, "", "drugs", len(of_drug), 0)
 
 
 def within(part: pd.DataFrame) -> tuple[float, float, float]:
@@ -215,22 +223,19 @@ def within(part: pd.DataFrame) -> tuple[float, float, float]:
 
 def held_out_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
     """S3: scores on donors, patients, tissues or drugs held out, and beside them those of groups mixed."""
-    scores, tasks = _main_scores(given), printed.load().tasks
-    keys = ["task", "data_set", "model", "metric"]
-    of = dict(iter(scores.groupby(keys, sort=False)))
+    of = dict(iter(_main_scores(given).groupby(CELL, sort=False)))
     for (task, data_set, model, metric), rows in of.items():
         if task not in HELD_OUT:
             continue
         mixed, title = HELD_OUT[task]
-        where = (f"{tasks[mixed].title.partition(' (')[0]}, {title}", given.group(model), given.title(model))
-        name = printed.load().metrics[metric].title
+        where = (f"{_task_title(mixed).partition(' (')[0]}, {title}", *given.row(model))
+        over = f"{printed.data_set_title(data_set)} {printed.load().metrics[metric].title}"
         for column, found in (("held out", rows), ("mixed", of.get((mixed, data_set, model, metric)))):
-            over = f"{printed.data_set_title(data_set)} {name}"
             if found is None:
                 continue
             good = found[(found["status"] == OK) & found["seed"].isin(rows["seed"])]
             if good.empty:
-                yield _cell(*where, over, column, float("nan"), "", str(found["reason"].iloc[0]))
+                yield _cell(*where, over, column, reason=str(found["reason"].iloc[0]))
             else:
                 yield _cell(*where, over, column, *_score_text(good, metric))
 
@@ -250,7 +255,7 @@ def class_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
             title = f"{names.get(label, label)} ({n_cells:,} cells)"
             for column in ("precision", "recall", "F1"):
                 value = 100 * measured[f"{column.lower()}:{label}"]
-                yield _cell(block, "", title, given.title(model), column, value, f"{value:.1f}")
+                yield _cell(block, "", title, given.row(model)[1], column, value, 1)
     yield from calibration_cells(given)
 
 
@@ -273,20 +278,20 @@ def calibration_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
             metrics.calibration_error(right[rows], confidence[rows])
             for rows in frame.reset_index(drop=True).groupby("split").indices.values()
         ]
-        block = f"{printed.data_set_title(data_set)}{SCENARIOS.get(task, '')}: calibration"
-        where = (block, given.group(model), given.title(model), "Likeliest class")
+        where = (
+            f"{printed.data_set_title(data_set)}{SCENARIOS.get(task, '')}: calibration",
+            *given.row(model),
+        )
         for column, value in (
             ("accuracy", right.mean()),
             ("mean probability", confidence.mean()),
             ("calibration error", np.mean(of_split)),
         ):
-            yield _cell(*where, column, 100 * float(value), f"{100 * float(value):.1f}")
+            yield _cell(*where, "Likeliest class", column, 100 * float(value), 1)
         only = frame.groupby("split")["predicted"].nunique() == 1
-        yield _cell(
-            *where[:-1], "Splits", "one class only", float(only.sum()), f"{only.sum()} of {len(only)}"
-        )
+        yield _cell(*where, "Splits", "one class only", float(only.sum()), f"{only.sum()} of {len(only)}")
         brier = float(np.square(values - (truth[:, None] == classes)).sum(axis=1).mean())
-        yield _cell(*where[:-1], "All classes", "Brier score", brier, f"{brier:.3f}")
+        yield _cell(*where, "All classes", "Brier score", brier, 3)
 
 
 def chance_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
@@ -318,16 +323,16 @@ def chance_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
     ):
         title = f"{printed.load().tasks[task].title}, {printed.data_set_title(data_set)}: {metric}"
         where = ("Permuted labels against chance", "", title, "")
-        for column, value in (("reached", float(np.mean(reached))), ("chance", float(np.mean(chance)))):
-            yield _cell(*where, column, value, f"{value:.3f}".replace("-", "−"))
+        yield _cell(*where, "reached", float(np.mean(reached)), 3)
+        yield _cell(*where, "chance", float(np.mean(chance)), 3)
         yield _cell(*where, "above chance", gain.mean, f"{gain.mean:+.3f}".replace("-", "−"))
         alone = "" if gain.n > 1 else "one split, no interval"
         interval = f"{gain.low:.3f} to {gain.high:.3f}".replace("-", "−")
         yield _cell(*where, "95 % interval", gain.high - gain.low, interval, alone)
         # Five splits estimate a standard error badly: counted as those of a normal variable with the same p.
         errors = float(np.copysign(norm.isf(gain.p / 2), gain.mean))
-        yield _cell(*where, "standard errors", errors, f"{errors:.1f}".replace("-", "−"), alone)
-        yield _cell(*where, "draws", gain.n, str(gain.n))
+        yield _cell(*where, "standard errors", errors, 1, alone)
+        yield _cell(*where, "draws", gain.n, 0)
         yield _cell(*where, "p (Holm)", p, p_text(p), alone)
         leak = p < LEVEL and gain.mean > 0
         yield _cell(*where, "leak", float(leak), "above chance" if leak else "none found", alone)
@@ -341,22 +346,17 @@ def agreement_by_chance(part: pd.DataFrame) -> float:
 
 def cost_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
     """S5: seconds of a split and peak memory of every row, beside its score."""
-    tasks = {name: task.title for name, task in printed.load().tasks.items()}
-    for (task, data_set, model, metric), rows in _main_scores(given).groupby(
-        ["task", "data_set", "model", "metric"], sort=False
-    ):
+    for (task, data_set, model, metric), rows in _main_scores(given).groupby(CELL, sort=False):
         good = rows[rows["status"] == OK]
-        place = printed.data_set_title(data_set)
-        where = (tasks.get(task, task), given.group(model), given.title(model), place)
+        where = (_task_title(task), *given.row(model), printed.data_set_title(data_set))
         title = printed.load().metrics[metric].title
         if good.empty:
-            yield _cell(*where, title, float("nan"), "", str(rows["reason"].iloc[0]))
+            yield _cell(*where, title, reason=str(rows["reason"].iloc[0]))
             continue
-        value, text = _score_text(good, metric)
-        seconds, gib = float(good["seconds"].mean()), float(good["peak_mib"].max()) / 1024
-        yield _cell(*where, title, value, text)
+        yield _cell(*where, title, *_score_text(good, metric))
+        seconds = float(good["seconds"].mean())
         yield _cell(*where, "seconds", seconds, f"{seconds:,.1f}")
-        yield _cell(*where, "peak GiB", gib, f"{gib:.2f}")
+        yield _cell(*where, "peak GiB", float(good["peak_mib"].max()) / 1024, 2)
 
 
 @dataclass(frozen=True)

@@ -5,27 +5,29 @@ them. The tidy CSV holds one line per row, column and protocol and is what the o
 are rendered from.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from celllm.io import for_spreadsheets, write_text
 from celllm.report import published as printed
 from celllm.report.fact_tables import fact_frame
 from celllm.report.lookup import Lookup, over_splits_and_seeds, paired
 from celllm.report.published import CONTROL, DIGITS, SCALE, Column, FactTable, Row, ScoreTable
-from celllm.report.render import fact_view, render, score_view
+from celllm.report.render import fact_view, score_view, write_pages
 from celllm.report.run import Model, read_models
 from celllm.report.settings import TableSettings
 from celllm.scores import scores as score_files
 from celllm.scores.facts import read_facts
+from celllm.scores.statistics import Summary
 
 NOT_RUN = "not-run"
 ADDED = "added"
 PARTIAL = "partial"
+NOTHING = Summary(0, math.nan, math.nan, 0)  # of a cell without scores
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,12 @@ def run_table(
     """
     table = printed.load().table(name)
     if isinstance(table, FactTable):
-        frame = fact_frame(table, read_facts(facts), settings.run, settings.toy)
+        frame = fact_frame(table, read_facts(facts), settings.run, settings.size)
         view = fact_view(frame, table.title)
     else:
         frame = score_frame(table, score_files.read_many(scores), read_models(models), settings)
         view = score_view(frame, table.title)
-    write_text(f"{out}.csv", for_spreadsheets(frame).to_csv(index=False, lineterminator="\n"))
-    for suffix in ("md", "tex", "html"):
-        write_text(f"{out}.{suffix}", render(f"table.{suffix}.j2", table=view))
+    write_pages(out, frame, "table", ("md", "tex", "html"), table=view)
 
 
 def score_frame(
@@ -93,16 +93,21 @@ def score_frame(
     scored = scores[["task", "data_set"]].drop_duplicates()
     table = table.with_columns_of(scored.itertuples(index=False, name=None))
     known = [line.model for line in rows]
+    digits = DIGITS[table.unit]
     cells = []
     for protocol in settings.protocols:
         for column in table.columns:
             expected = lookup.n_splits(column, protocol, known)
             of_column = [_cell(table, line, column, protocol, lookup, expected) for line in rows]
-            _mark_best(of_column, column.metric.sign)
+            # The best printed mean among complete cells; equal print is an equal place.
+            complete = [cell for cell in of_column if cell["status"] == score_files.OK]
+            top = max((column.metric.sign * round(cell["mean"], digits) for cell in complete), default=0)
+            for cell in complete:
+                cell["best"] = column.metric.sign * round(cell["mean"], digits) == top
             cells += of_column
     frame = pd.DataFrame(cells)
     frame.insert(0, "run", settings.run)
-    frame.insert(1, "size", "toy" if settings.toy else "full")
+    frame.insert(1, "size", settings.size)
     return frame
 
 
@@ -132,14 +137,21 @@ def _cell(
     table: ScoreTable, line: Line, column: Column, protocol: str, lookup: Lookup, expected: int
 ) -> dict[str, Any]:
     """One line of the tidy form."""
-    scale, digits = SCALE[table.unit], DIGITS[table.unit]
+    scale = SCALE[table.unit]
     values = lookup.values(column, line.model, protocol, scale)
     seeds = line.seeds.get(column.task, ())
     status, reason = _status(line, lookup.rows(column, line.model, protocol), expected, seeds)
-    summary = over_splits_and_seeds(values) if line.in_run and len(values) else None
+    found = over_splits_and_seeds(values) if line.in_run and len(values) else NOTHING
     number = table.number(line.paper.name, column.key) if line.paper else None
-    mean = summary.mean if summary else None
-    difference = mean - number.value if number and mean is not None else None
+    effects: dict[str, float] = {}
+    # On the same splits: what the paper's choice adds, and what the larger training part adds.
+    against = printed.load().tasks[column.task].choice_against
+    for name, more, less in (("optimism", "paper", against), ("refit", "strict", "no_refit")):
+        gain = NOTHING
+        if protocol == more:
+            gap = paired(*(lookup.values(column, line.model, p, scale) for p in (more, less)))
+            gain = over_splits_and_seeds(gap) if len(gap) else NOTHING
+        effects |= {name: gain.mean, f"{name}_sd": gain.sd}
     return {
         "table": table.name,
         "group": line.group,
@@ -151,17 +163,13 @@ def _cell(
         "metric": column.metric.name,
         "protocol": protocol,
         "unit": table.unit,
-        "n": summary.n if summary else 0,
-        "mean": summary.mean if summary else None,
-        "sd": summary.sd if summary else None,
-        "n_seeds": summary.n_seeds if summary else 0,
-        "seed_sd": summary.seed_sd if summary else None,
-        "text": mean_sd(summary.mean, summary.sd, digits) if summary else "",
+        **asdict(found),
+        "text": mean_sd(found.mean, found.sd, DIGITS[table.unit]) if found.n else "",
         "best": False,
         "paper_value": number.value if number else None,
         "paper_sd": number.sd if number else None,
-        "difference": difference,
-        **_effects(lookup, column, line.model, scale, protocol),
+        "difference": found.mean - number.value if number else None,
+        **effects,
         "status": status,
         "reason": reason or lookup.one_class(column, line.model, protocol),
     }
@@ -171,21 +179,6 @@ def mean_sd(mean: float, sd: float, digits: int) -> str:
     """``71.8 ± 1.0``; the mean alone where one split gives no spread."""
     text = f"{mean:.{digits}f}".replace("-", "−")
     return text if sd != sd else f"{text} ± {sd:.{digits}f}"
-
-
-def _effects(
-    lookup: Lookup, column: Column, model: str, scale: float, protocol: str
-) -> dict[str, float | None]:
-    """What the paper's choice adds, and what the larger training part adds, each on the same splits."""
-    found: dict[str, float | None] = {}
-    against = printed.load().tasks[column.task].choice_against
-    for name, more, less in (("optimism", "paper", against), ("refit", "strict", "no_refit")):
-        summary = None
-        if protocol == more:
-            gap = paired(*(lookup.values(column, model, p, scale) for p in (more, less)))
-            summary = over_splits_and_seeds(gap) if len(gap) else None
-        found |= {name: summary.mean if summary else None, f"{name}_sd": summary.sd if summary else None}
-    return found
 
 
 def _status(line: Line, rows: pd.DataFrame, expected: int, seeds: Sequence[int]) -> tuple[str, str]:
@@ -215,14 +208,3 @@ def _reasons(bad: pd.DataFrame) -> str:
         of_seed = f"seed {seed}, " if bad["seed"].nunique() > 1 else ""
         texts.append(f"{of_seed}split {', '.join(rows['split'].astype(str))}: {status}, {reason}")
     return "; ".join(texts)
-
-
-def _mark_best(cells: list[dict[str, Any]], sign: int) -> None:
-    """Mark the best printed mean of a column among complete cells; equal print is an equal place."""
-    complete = [cell for cell in cells if cell["status"] == score_files.OK]
-    if not complete:
-        return
-    digits = DIGITS[complete[0]["unit"]]
-    top = max(sign * round(cell["mean"], digits) for cell in complete)
-    for cell in complete:
-        cell["best"] = sign * round(cell["mean"], digits) == top
