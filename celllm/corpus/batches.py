@@ -51,10 +51,8 @@ class EpochSampler:
 
     Parameters
     ----------
-    n : int
-        Number of cells.
-    batch_size : int
-        Cells of a batch.
+    n, batch_size : int
+        Number of cells; cells of a batch.
     seed : int
         Of the orders.
     rows : array of int, optional
@@ -97,23 +95,14 @@ class EpochSampler:
 
     def state(self) -> dict[str, Any]:
         """Where the sampler stands, as plain numbers."""
-        return {
-            "epoch": self.epoch,
-            "position": self.position,
-            "seed": self.seed,
-            "batch_size": self.batch_size,
-            "n_rows": len(self.rows),
-        }
+        return {"epoch": self.epoch, "position": self.position} | self._fixed()
+
+    def _fixed(self) -> dict[str, int]:
+        return {"seed": self.seed, "batch_size": self.batch_size, "n_rows": len(self.rows)}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go where another sampler of the same cells, batch size and seed stood.
-
-        Raises
-        ------
-        UserError
-            When one of the three differs.
-        """
-        for name, here in (("seed", self.seed), ("batch_size", self.batch_size), ("n_rows", len(self.rows))):
+        """Go where another sampler stood; one of other cells, batch size or seed is a :class:`UserError`."""
+        for name, here in self._fixed().items():
             if state[name] != here:
                 raise UserError(
                     f"checkpoint: {name} was {state[name]}, this run has {here}; keep it or start over"

@@ -53,22 +53,37 @@ def run_counts(
     """
     vocabulary = Vocabulary.read(genes)
     n_genes = len(vocabulary)
-    data_sets: dict[str, Any] = {name: of_cells(path) for name, path in cells.items()}
+    data_sets: dict[str, Any] = {}
+    for name, path in cells.items():
+        with h5ad.opened(path) as data:
+            labels = {str(label): int(n) for label, n in data.obs["label"].value_counts().items() if n}
+            data_sets[name] = {"n_cells": data.n_obs, "n_classes": len(labels), "labels": labels}
     facts: dict[str, Any] = {"vocabulary": {"n_genes": n_genes}, "data_sets": data_sets}
     if corpus is not None:
         index = read_index(corpus)
         entries = [ShardEntry(**entry) for entry in index["shards"]]
         data_sets |= {name: of_samples(name, path, entries) for name, path in (samples or {}).items()}
-        facts["pretraining"] = of_corpus(index, n_genes) | of_lengths(Corpus.open(corpus).lengths)
+        expressed = index["n_tokens"] / index["n_cells"] / n_genes
+        facts["pretraining"] = {
+            **{key: index[key] for key in ("n_cells", "n_tumour", "n_dropped")},
+            "share_of_genes_not_expressed": round(100 * (1 - expressed), 2),
+            **of_lengths(Corpus.open(corpus).lengths),
+        }
     for response, table in (responses or {}).items():
         for lines, path in (expression or {}).items():
-            data_sets[f"{response}_{lines}"] = of_responses(table, path)
+            pairs = read_responses(table)
+            with h5ad.opened(path) as data:
+                counted = response_counts(pairs[pairs["cell_line"].isin(data.obs_names)])
+            data_sets[f"{response}_{lines}"] = counted
     facts["bins"] = {name: of_bins(path, vocabulary) for name, path in cells.items()}
     for lines, path in (expression or {}).items():
         for read, normalise in (("normalised", True), ("log2_tpm", False)):
             facts["bins"][f"{lines}, {read}"] = of_bins(path, vocabulary, normalise)
     if corpus is not None:
-        facts["bins"] |= bins_of_corpus(corpus)
+        for source in dict.fromkeys(entry.source for entry in entries):
+            paths = [Path(corpus).parent / entry.path for entry in entries if entry.source == source]
+            shards = (Shard(path, verify=False) for path in paths)
+            facts["bins"][source] = _shares(shard.expression >> FRACTION_BITS for shard in shards)
     write_json(out, facts)
 
 
@@ -85,31 +100,12 @@ def of_bins(path: str | Path, vocabulary: Vocabulary, normalise: bool = True) ->
         return _shares(np.log2(tpm_of(x, kind).data + 1) for x in parts)
 
 
-def bins_of_corpus(index: str | Path) -> dict[str, list[float]]:
-    """The same of the cells of pre-training, by source."""
-    parts: dict[str, list[Path]] = {}
-    for entry in (ShardEntry(**entry) for entry in read_index(index)["shards"]):
-        parts.setdefault(entry.source, []).append(Path(index).parent / entry.path)
-    return {
-        source: _shares(Shard(path, verify=False).expression >> FRACTION_BITS for path in paths)
-        for source, paths in parts.items()
-    }
-
-
 def _shares(parts: Iterable[NDArray[Any]]) -> list[float]:
     """Per cent of numbers whose integer part is 0 to 4, and of those from 5 on."""
     counted = np.zeros(6, dtype=np.int64)
     for numbers in parts:
         counted += np.bincount(np.minimum(numbers, 5).astype(np.int64), minlength=6)
     return [round(100 * float(n) / max(int(counted.sum()), 1), 2) for n in counted]
-
-
-def of_cells(path: str | Path) -> dict[str, Any]:
-    """Cells of a prepared data set, its classes, and the cells of each."""
-    with h5ad.opened(path) as data:
-        labels = data.obs["label"].value_counts()
-        counted = {str(label): int(n) for label, n in labels.items() if n}
-        return {"n_cells": data.n_obs, "n_classes": len(counted), "labels": counted}
 
 
 def of_samples(source: str, table: str | Path, entries: list[ShardEntry]) -> dict[str, int]:
@@ -124,17 +120,6 @@ def of_samples(source: str, table: str | Path, entries: list[ShardEntry]) -> dic
     }
 
 
-def of_corpus(index: Mapping[str, Any], n_genes: int) -> dict[str, Any]:
-    """Cells that the encoders are trained with, and the per cent of genes that they do not express."""
-    expressed = index["n_tokens"] / index["n_cells"] / n_genes
-    return {
-        "n_cells": index["n_cells"],
-        "n_tumour": index["n_tumour"],
-        "n_dropped": index["n_dropped"],
-        "share_of_genes_not_expressed": round(100 * (1 - expressed), 2),
-    }
-
-
 def of_lengths(lengths: NDArray[np.int64]) -> dict[str, float]:
     """Per cent of the cells with as many expressed genes as the paper says in section 4.3."""
     usual, covered = (lengths >= 300) & (lengths <= 5000), lengths <= 13_000
@@ -142,10 +127,3 @@ def of_lengths(lengths: NDArray[np.int64]) -> dict[str, float]:
         "share_of_cells_300_to_5000_genes": round(100 * float(usual.mean()), 2),
         "share_of_cells_up_to_13000_genes": round(100 * float(covered.mean()), 2),
     }
-
-
-def of_responses(table: str | Path, expression: str | Path) -> dict[str, int]:
-    """Pairs, lines and drugs of the responses whose line has expression."""
-    responses = read_responses(table)
-    with h5ad.opened(expression) as data:
-        return response_counts(responses[responses["cell_line"].isin(data.obs_names)])

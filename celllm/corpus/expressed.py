@@ -124,9 +124,7 @@ def not_normalised(tpm: "csr_matrix", columns: ArrayLike) -> CellsInMemory:
     matrix = in_vocabulary(tpm, columns)
     expression = np.floor(np.log1p(matrix.data.astype(np.float64)) * 2**FRACTION_BITS)
     most = np.iinfo(np.uint16).max  # e^16 - 1 TPM
-    gene_ids = matrix.indices.astype(np.uint16)
-    ragged = Ragged(matrix.indptr.astype(np.int64), gene_ids, np.minimum(expression, most).astype(np.uint16))
-    return CellsInMemory(ragged)
+    return _cells(matrix, np.minimum(expression, most).astype(np.uint16))
 
 
 def from_csr(counts: Any, columns: ArrayLike) -> CellsInMemory:
@@ -172,8 +170,12 @@ def in_vocabulary(counts: Any, columns: ArrayLike) -> "csr_matrix":
 
 def tokens_of(counts: "csr_matrix") -> CellsInMemory:
     """Make cells from counts in the order of the vocabulary (:func:`in_vocabulary`)."""
-    gene_ids = counts.indices.astype(np.uint16)
-    return CellsInMemory(Ragged(counts.indptr.astype(np.int64), gene_ids, expression_of(counts)))
+    return _cells(counts, expression_of(counts))
+
+
+def _cells(matrix: "csr_matrix", expression: NDArray[np.uint16]) -> CellsInMemory:
+    indptr, gene_ids = matrix.indptr.astype(np.int64), matrix.indices.astype(np.uint16)
+    return CellsInMemory(Ragged(indptr, gene_ids, expression))
 
 
 def blocks(data: "AnnData", vocabulary: "Vocabulary", block: int = 2048) -> Iterator["csr_matrix"]:

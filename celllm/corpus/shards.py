@@ -18,7 +18,7 @@ from celllm.errors import UserError
 from celllm.io import read_json, sha256, write_json
 
 if TYPE_CHECKING:
-    from anndata import AnnData
+    pass
 
 FORMAT = "celllm-shard-3"
 INDEX_FORMAT = "celllm-corpus-2"
@@ -28,20 +28,9 @@ INDEX_FORMAT = "celllm-corpus-2"
 class ShardEntry:
     """One line of the corpus index.
 
-    Attributes
-    ----------
-    path : str
-        Of the shard, relative to the index.
-    source, sample : str
-        Where its cells come from.
-    n_cells, n_tokens, n_tumour : int
-        Cells, stored values, tumour cells; without the dropped ones.
-    bytes : int
-        Size of the file.
-    sha256 : str
-        Of the file.
-    dropped : list of int
-        Rows of the file that are no part of the corpus, ascending.
+    ``path`` of the shard is relative to the index; ``n_cells``, ``n_tokens`` (stored values) and ``n_tumour``
+    are without the ``dropped`` cells, rows of the file that are no part of the corpus, ascending; ``bytes``
+    and ``sha256`` are those of the file.
     """
 
     path: str
@@ -99,14 +88,12 @@ def write_shard(
     n_genes: int,
     genes_sha256: str,
 ) -> None:
-    """Write the cells of one sample, atomically.
+    """Write the cells of one sample, there may be none, atomically.
 
     Parameters
     ----------
     path : path
         A ``.safetensors`` file.
-    cells : CellsInMemory
-        The cells; there may be none.
     tumour : array of bool
         (n_cells,).
     cell_hash : array of uint64
@@ -124,17 +111,8 @@ def write_shard(
         "tumour": np.asarray(tumour, dtype=bool).astype(np.uint8),
         "cell_hash": np.asarray(cell_hash, dtype=np.uint64),
     }
-    tensors.write(
-        path,
-        FORMAT,
-        arrays,
-        source=source,
-        sample=sample,
-        n_cells=len(ragged),
-        n_genes=n_genes,
-        genes_sha256=genes_sha256,
-        version=__version__,
-    )
+    about = {"source": source, "sample": sample, "n_cells": len(ragged), "n_genes": n_genes}
+    tensors.write(path, FORMAT, arrays, **about, genes_sha256=genes_sha256, version=__version__)
 
 
 def run_shard(cells: str | Path, genes: str | Path, out: str | Path) -> None:
@@ -159,7 +137,10 @@ def run_shard(cells: str | Path, genes: str | Path, out: str | Path) -> None:
 
     vocabulary = Vocabulary.read(genes)
     with h5ad.opened(cells) as data:
-        source, sample, tumour = _origin(data, cells)
+        if "tumour" not in data.obs:
+            raise UserError(f"{cells}: obs has no column 'tumour' (true or false for each cell); add it")
+        samples = data.obs["sample"].unique()
+        source, tumour = str(data.uns["celllm"]["source"]), data.obs["tumour"].to_numpy(dtype=bool)
         parts = [(tokens_of(counts).ragged, cell_hashes(counts)) for counts in blocks(data, vocabulary)]
     write_shard(
         out,
@@ -167,19 +148,10 @@ def run_shard(cells: str | Path, genes: str | Path, out: str | Path) -> None:
         tumour,
         np.concatenate([np.empty(0, dtype=np.uint64), *(hashes for _, hashes in parts)]),
         source=source,
-        sample=sample,
+        sample=str(samples[0]) if len(samples) == 1 else Path(cells).stem,
         n_genes=len(vocabulary),
         genes_sha256=vocabulary.sha256,
     )
-
-
-def _origin(data: "AnnData", path: str | Path) -> tuple[str, str, NDArray[np.bool_]]:
-    """Source, sample (the name of the file when it holds several) and tumour flags of a prepared file."""
-    if "tumour" not in data.obs:
-        raise UserError(f"{path}: obs has no column 'tumour' (true or false for each cell); add it")
-    samples = data.obs["sample"].unique()
-    sample = str(samples[0]) if len(samples) == 1 else Path(path).stem
-    return str(data.uns["celllm"]["source"]), sample, data.obs["tumour"].to_numpy(dtype=bool)
 
 
 def of_samples(paths: Sequence[str | Path], samples: Mapping[str, str | Path] | None) -> Sequence[str | Path]:
@@ -232,7 +204,10 @@ def run_index(
     if not shards:
         raise UserError(f"{out}: no shard to make a corpus of; choose a pre-training data set")
     folder = Path(out).resolve().parent
-    digest = _common_digest(shards)
+    lists = {Shard(path).metadata["genes_sha256"]: path for path in shards}
+    if len(lists) > 1:
+        one, other = list(lists.values())[:2]
+        raise UserError(f"{one} and {other} have different gene lists; write all shards with one genes.tsv")
     entries = [_entry(Path(path), folder) for path in shards]
     (source, sample), times = Counter((entry.source, entry.sample) for entry in entries).most_common(1)[0]
     if times > 1:
@@ -245,69 +220,48 @@ def run_index(
         )
     index = {
         "format": INDEX_FORMAT,
-        "genes_sha256": digest,
-        "n_cells": sum(entry.n_cells for entry in entries),
-        "n_tokens": sum(entry.n_tokens for entry in entries),
-        "n_tumour": sum(entry.n_tumour for entry in entries),
+        "genes_sha256": next(iter(lists)),
+        **{key: sum(getattr(entry, key) for entry in entries) for key in ("n_cells", "n_tokens", "n_tumour")},
         "n_dropped": sum(len(entry.dropped) for entry in entries),
         "shards": [asdict(entry) for entry in entries],
     }
     write_json(out, index)
 
 
-def _common_digest(shards: Sequence[str | Path]) -> str:
-    """Digest of the vocabulary that all shards were written with."""
-    digests = {Shard(path).metadata["genes_sha256"]: path for path in shards}
-    if len(digests) > 1:
-        one, other = list(digests.values())[:2]
-        raise UserError(f"{one} and {other} have different gene lists; write all shards with one genes.tsv")
-    return next(iter(digests))
-
-
 def _without(entries: list[ShardEntry], exclude: str | Path, folder: Path) -> list[ShardEntry]:
     """Entries with the listed cells taken out of their numbers and noted as dropped."""
-    rows: dict[tuple[str, str], set[int]] = {}
-    for source, sample, row in _excluded(exclude):
-        rows.setdefault((source, sample), set()).add(row)
-    unknown = set(rows) - {(entry.source, entry.sample) for entry in entries}
+    from celllm.sources import delimited
+
+    listed: dict[tuple[str, str], set[int]] = {}
+    for row in delimited.rows(exclude, ("source", "sample", "row"), ","):
+        if not row["row"].isdigit():
+            raise UserError(
+                f"{exclude}: sample {row['sample']}: '{row['row']}' is not a row; write the list again"
+            )
+        listed.setdefault((row["source"], row["sample"]), set()).add(int(row["row"]))
+    unknown = set(listed) - {(entry.source, entry.sample) for entry in entries}
     if unknown:
         source, sample = min(unknown)
         raise UserError(
             f"{exclude}: sample {sample} of {source} is in none of the shards; list its cells again"
         )
-    return [
-        _less(entry, sorted(rows[entry.source, entry.sample]), folder, exclude)
-        if (entry.source, entry.sample) in rows
-        else entry
-        for entry in entries
-    ]
-
-
-def _excluded(path: str | Path) -> list[tuple[str, str, int]]:
-    """Source, sample and row of the shard for each cell of an exclusion list."""
-    from celllm.sources import delimited
-
-    cells = []
-    for row in delimited.rows(path, ("source", "sample", "row"), ","):
-        if not row["row"].isdigit():
-            raise UserError(
-                f"{path}: sample {row['sample']}: '{row['row']}' is not a row; write the list again"
+    kept = []
+    for entry in entries:
+        if rows := sorted(listed.get((entry.source, entry.sample), ())):
+            if rows[-1] >= entry.n_cells:
+                raise UserError(
+                    f"{exclude}: sample {entry.sample} has {entry.n_cells} cells, no row {rows[-1]}"
+                )
+            shard = Shard(folder / entry.path)
+            entry = replace(
+                entry,
+                n_cells=entry.n_cells - len(rows),
+                n_tokens=entry.n_tokens - int(np.diff(shard.indptr)[rows].sum()),
+                n_tumour=entry.n_tumour - int(shard.tumour[rows].sum()),
+                dropped=rows,
             )
-        cells.append((row["source"], row["sample"], int(row["row"])))
-    return cells
-
-
-def _less(entry: ShardEntry, rows: list[int], folder: Path, exclude: str | Path) -> ShardEntry:
-    if not 0 <= rows[0] <= rows[-1] < entry.n_cells:
-        raise UserError(f"{exclude}: sample {entry.sample} has {entry.n_cells} cells, no row {rows[-1]}")
-    shard = Shard(folder / entry.path)
-    return replace(
-        entry,
-        n_cells=entry.n_cells - len(rows),
-        n_tokens=entry.n_tokens - int(np.diff(shard.indptr)[rows].sum()),
-        n_tumour=entry.n_tumour - int(shard.tumour[rows].sum()),
-        dropped=rows,
-    )
+        kept.append(entry)
+    return kept
 
 
 def _entry(path: Path, folder: Path) -> ShardEntry:
@@ -341,8 +295,6 @@ class Corpus:
         Digest of the vocabulary.
     entries : list of ShardEntry
         The index.
-    n_cells : int
-        Cells.
     lengths : array of int64
         Non-zero genes of each cell, (n_cells,).
     tumour : array of uint8
@@ -368,17 +320,10 @@ class Corpus:
     def open(cls, index: str | Path, genes_sha256: str | None = None) -> "Corpus":
         """Map the shards of an index into memory, each held to its checksum first (seconds per gigabyte).
 
-        Parameters
-        ----------
-        index : path
-            ``index.json``.
-        genes_sha256 : str, optional
-            Digest of the gene list in use; a corpus of another list is refused.
-
         Raises
         ------
         UserError
-            For a missing, damaged or changed file, and for another gene list.
+            For a missing, damaged or changed file, and for another gene list than ``genes_sha256``.
         """
         content = read_index(index)
         digest = content["genes_sha256"]
@@ -387,9 +332,23 @@ class Corpus:
                 f"{index}: written with another gene list (sha256 {digest[:12]}, "
                 f"expected {genes_sha256[:12]}); write the shards again"
             )
-        entries = [ShardEntry(**entry) for entry in content["shards"]]
-        folder = Path(index).parent
-        return cls(entries, [_checked(folder / entry.path, entry, digest) for entry in entries], digest)
+        entries, shards = [ShardEntry(**entry) for entry in content["shards"]], []
+        for entry in entries:
+            path = Path(index).parent / entry.path
+            shard = Shard(path, verify=False)
+            n_cells = entry.n_cells + len(entry.dropped)
+            if path.stat().st_size != entry.bytes or len(shard.tumour) != n_cells:
+                raise UserError(f"{path}: not the shard that the index describes; write the index again")
+            if shard.metadata["genes_sha256"] != digest:
+                raise UserError(
+                    f"{path}: written with another gene list than the index; write the shard again"
+                )
+            if sha256(path) != entry.sha256:
+                raise UserError(
+                    f"{path}: damaged or changed since the index was written; write the shard again"
+                )
+            shards.append(shard)
+        return cls(entries, shards, digest)
 
     def take(self, rows: ArrayLike) -> Ragged:
         """Cells of these rows, in this order, whatever shard they are in."""
@@ -404,15 +363,3 @@ class Corpus:
     def samples(self, rows: ArrayLike) -> list[str]:
         """Sample name of each row."""
         return [self.entries[shard].sample for shard in self.shard_of(rows)]
-
-
-def _checked(path: Path, entry: ShardEntry, genes_sha256: str) -> Shard:
-    shard = Shard(path, verify=False)
-    n_cells = entry.n_cells + len(entry.dropped)
-    if path.stat().st_size != entry.bytes or len(shard.tumour) != n_cells:
-        raise UserError(f"{path}: not the shard that the index describes; write the index again")
-    if shard.metadata["genes_sha256"] != genes_sha256:
-        raise UserError(f"{path}: written with another gene list than the index; write the shard again")
-    if sha256(path) != entry.sha256:
-        raise UserError(f"{path}: damaged or changed since the index was written; write the shard again")
-    return shard

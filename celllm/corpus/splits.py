@@ -6,8 +6,9 @@ A split never depends on the order of a file: rows are sorted by name before any
 import hashlib
 import json
 import logging
+import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -30,8 +31,7 @@ class Parts(NamedTuple):
     test: Rows
 
 
-@dataclass(frozen=True)
-class Fold:
+class Fold(NamedTuple):
     """Names (cell ids) of the three parts of one split."""
 
     train: tuple[str, ...]
@@ -89,27 +89,17 @@ def stratified_folds(
     largest = np.unique(sorted_labels, return_counts=True)[1].max(initial=0)
     if largest < n_folds:
         raise UserError(f"the largest class has {largest} cells, too few for {n_folds} folds; lower n_folds")
-    fold_of = _fold_numbers(StratifiedKFold(n_folds, shuffle=True, random_state=seed), sorted_labels)
+    with warnings.catch_warnings():
+        # Rare classes have been reported by name.
+        warnings.filterwarnings("ignore", message="The least populated class")
+        splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
+        sides = list(splitter.split(sorted_labels, sorted_labels))
     folds = []
-    for number in range(n_folds):
-        side, test = np.flatnonzero(fold_of != number), np.flatnonzero(fold_of == number)
+    for number, (side, test) in enumerate(sides):
         rng = np.random.default_rng([seed, number])
         train, validation = _train_and_validation(side, sorted_labels, validation_fraction, rng)
         folds.append(_in_file_order(order, train, validation, test))
     return folds
-
-
-def _fold_numbers(splitter: Any, labels: NDArray[Any]) -> Rows:
-    """Test fold of every row."""
-    import warnings
-
-    with warnings.catch_warnings():
-        # Rare classes have been reported by name.
-        warnings.filterwarnings("ignore", message="The least populated class")
-        fold_of = np.empty(len(labels), dtype=np.int64)
-        for number, (_, test) in enumerate(splitter.split(labels, labels)):
-            fold_of[test] = number
-    return fold_of
 
 
 def stratified_fractions(
@@ -334,13 +324,7 @@ def named(parts: Parts, ids: Sequence[str]) -> Fold:
 def rows_of(fold: Fold, ids: Sequence[str]) -> Parts:
     """Row numbers in place of names, for a file whose rows are called ``ids``."""
     place = {name: row for row, name in enumerate(ids)}
-    return Parts(
-        *(np.sort(np.array([place[name] for name in part], dtype=np.int64)) for part in _parts(fold))
-    )
-
-
-def _parts(fold: Fold) -> tuple[tuple[str, ...], ...]:
-    return fold.train, fold.validation, fold.test
+    return Parts(*(np.sort(np.array([place[name] for name in part], dtype=np.int64)) for part in fold))
 
 
 # --- files -------------------------------------------------------------------------------------------------
@@ -348,8 +332,8 @@ def _parts(fold: Fold) -> tuple[tuple[str, ...], ...]:
 
 def write_splits(path: str | Path, splits: Splits) -> None:
     """Write splits as JSON with the hash of the cells and of the folds; every list of cells is one line."""
-    folds = [{name: list(part) for name, part in asdict(fold).items()} for fold in splits.folds]
-    cells = {name for fold in splits.folds for part in _parts(fold) for name in part}
+    folds = [{name: list(part) for name, part in fold._asdict().items()} for fold in splits.folds]
+    cells = {name for fold in splits.folds for part in fold for name in part}
     head: dict[str, Any] = {
         "data_set": splits.data_set,
         "task": splits.task,
@@ -359,13 +343,14 @@ def write_splits(path: str | Path, splits: Splits) -> None:
         "sha256": _folds_sha256(folds),
     }
     lines = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}," for key, value in head.items()]
-    body = ",\n".join("    " + _fold_text(fold) for fold in folds)
+    texts = [
+        ",\n     ".join(
+            f"{json.dumps(name)}: {json.dumps(part, ensure_ascii=False)}" for name, part in fold.items()
+        )
+        for fold in folds
+    ]
+    body = ",\n".join(f"    {{{text}}}" for text in texts)
     write_text(path, "\n".join(["{", *lines, '  "folds": [', body, "  ]", "}"]) + "\n")
-
-
-def _fold_text(fold: Mapping[str, Sequence[str]]) -> str:
-    parts = (f"{json.dumps(name)}: {json.dumps(part, ensure_ascii=False)}" for name, part in fold.items())
-    return "{" + ",\n     ".join(parts) + "}"
 
 
 def cells_sha256(ids: Iterable[str]) -> str:
@@ -411,7 +396,7 @@ def read_splits(path: str | Path, cell_ids: Collection[str] | None = None) -> Sp
 def check_cells(path: str | Path, splits: Splits, cell_ids: Collection[str]) -> None:
     """Refuse splits, read from ``path``, of other cells than those of the data set."""
     known = set(cell_ids)
-    used = {name for fold in splits.folds for part in _parts(fold) for name in part}
+    used = {name for fold in splits.folds for part in fold for name in part}
     again = "make the splits again with `celllm splits`"
     unknown = sorted(used - known)
     if unknown:
