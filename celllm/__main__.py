@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
@@ -72,7 +72,14 @@ def settle(environ: MutableMapping[str, str]) -> None:
         print(f"WORLD_SIZE={environ['WORLD_SIZE']} without torchrun: ignored, one process", file=sys.stderr)
         for variable in RANKS:
             environ.pop(variable, None)
-    sys.path[:] = [entry for entry in sys.path if not _is_of_another_python(entry)]
+    # A PYTHONPATH with the packages of another Python: none of them can be imported here
+    own = f"{sys.version_info.major}.{sys.version_info.minor}"
+    others = {
+        entry
+        for entry in sys.path
+        if (found := re.search(r"python(\d+\.\d+)/(?:site|dist)-packages/?$", entry)) and found[1] != own
+    }
+    sys.path[:] = [entry for entry in sys.path if entry not in others]
 
 
 def _stale_torchrun(environ: Mapping[str, str]) -> str | None:
@@ -86,12 +93,6 @@ def _stale_torchrun(environ: Mapping[str, str]) -> str | None:
         names = " ".join(name for name in (*RANKS, "TORCHELASTIC_RUN_ID") if name in environ)
         return f"no torchrun answers at {address}:{port}; unset what an earlier one has left: unset {names}"
     return None
-
-
-def _is_of_another_python(entry: str) -> bool:
-    """A PYTHONPATH with the packages of another Python: none of them can be imported here."""
-    found = re.search(r"python(\d+\.\d+)/(?:site|dist)-packages/?$", entry)
-    return found is not None and found[1] != f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def _continue_log(name: str) -> Path | None:
@@ -146,42 +147,36 @@ def _ignore_printed_faults(
 
 
 def _explain(name: str, arguments: Sequence[str], error: Exception) -> int:
-    fault = next((e for e in _chain(error) if errno_of(e) in FAULTS), None)
+    chain: list[BaseException] = [error]
+    while cause := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(cause)
+    fault = next((one for one in chain if errno_of(one) in FAULTS), None)
     if fault is not None:
         out = arguments[arguments.index("--out") + 1] if "--out" in arguments[:-1] else ""
         path = getattr(fault, "filename", None) or out
         place = Path(path).parent if Path(path).name.startswith(".partial-") else path
         print(f"{name}: {place}: {FAULTS[errno_of(fault) or 0]}", file=sys.stderr)
         return 2
-    told = " ".join(str(error).split())[:300]
     hint = ""
     if isinstance(error, ImportError) and os.environ.get("PYTHONPATH"):
         hint = f"; PYTHONPATH={os.environ['PYTHONPATH']} comes before the installed packages: unset it"
     elif isinstance(error, ImportError):
         hint = "; is the environment complete? (make setup, or --use-conda)"
-    place = _save_traceback(name, error)
-    print(f"{name}: unexpected {type(error).__name__}: {told}{hint} (traceback: {place})", file=sys.stderr)
-    return 1
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _save_traceback(name: str, error: Exception) -> str:
-    """Beside the log where there is one, else in the folder for temporary files."""
+    said = f"{name}: unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}{hint}"
+    # The traceback goes beside the log where there is one, else into the folder for temporary files
     text = f"{name}\n{' '.join(sys.argv)}\n" + "".join(traceback.format_exception(error))
     log, stamp = _log_file(), time.strftime("%Y%m%d-%H%M%S")
     places = [Path(f"{log}.traceback")] if log else []
     with contextlib.suppress(OSError):
         places.append(Path(tempfile.gettempdir(), f"celllm-traceback-{stamp}-{os.getpid()}.txt"))
+    saved = f"nowhere to write it\n{text}"
     for place in places:
         with contextlib.suppress(OSError):
             place.write_text(text, encoding="utf-8", errors="backslashreplace")
-            return str(place)
-    return f"nowhere to write it\n{text}"
+            saved = str(place)
+            break
+    print(f"{said} (traceback: {saved})", file=sys.stderr)
+    return 1
 
 
 def run() -> NoReturn:

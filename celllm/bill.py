@@ -74,7 +74,6 @@ FIT_HOURS = {
 BYTES_PER_GENE = 6  # of a shard: gene and count
 # Passes of a cell through the encoder, a backward pass being two forward ones; "none": of each view.
 PASSES = {"divide_and_conquer": 8, "end_to_end": 6, "moco": 4, "none": 3}
-SUMS = ("jobs", "cpu_hours", "gpu_hours", "disk_gb")
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,8 @@ class Line:
 
     def __add__(self, other: "Line") -> "Line":
         """Both together; rule, row and note stay those of the first."""
-        sums = {key: getattr(self, key) + getattr(other, key) for key in SUMS}
+        summed = ("jobs", "cpu_hours", "gpu_hours", "disk_gb")
+        sums = {key: getattr(self, key) + getattr(other, key) for key in summed}
         return replace(self, memory_gib=max(self.memory_gib, other.memory_gib), **sums)
 
 
@@ -159,11 +159,15 @@ class Bill:
     def lines(self) -> list[Line]:
         """Every line of the bill, in the order of the run; the seeds of a row stand in one."""
         merged: dict[tuple[str, str], Line] = {}
-        for line in (*self._data(), *self._pretraining(), *self._scores(), *self._measurements()):
+        for line in (*self._data(), *self._pretraining(), *self._scores()):
             row = self.config["models"].get(line.row, {}).get("replicate_of", line.row)
             base = merged.get((line.rule, row))
             merged[line.rule, row] = line if base is None else base + line
-        return list(merged.values())
+        for model in self.plan.compared:
+            hours = self.hours(20_000 * self.passes(model, self.genes)[3])
+            rule = "geometry, maps, interpretation"
+            merged[rule, model] = Line(rule, model, 3, 0.2, hours, 32)
+        return [*merged.values(), Line("tables, figures, ledger, report", "", 40, 0.5)]
 
     def _data(self) -> Iterator[Line]:
         plan, sources = self.plan, self.sources.values()
@@ -174,10 +178,8 @@ class Bill:
             fetched += source.samples * len(self.config["catalogue"][name]["sample_files"])
         cells, samples = sum(s.cells for s in sources), sum(s.samples for s in sources)
         disk = cells * self.genes * BYTES_PER_GENE / 1e9
-        start, rate = (
-            ASSUMED["seconds to start a job"] / 3600,
-            ASSUMED["cells/s prepared from raw files"] * 3600,
-        )
+        start = ASSUMED["seconds to start a job"] / 3600
+        rate = ASSUMED["cells/s prepared from raw files"] * 3600
         hours = gigabytes * 1e3 / ASSUMED["MB/s of the downloads"] / 3600 + fetched * start
         yield Line("fetch", "", fetched, hours, memory_gib=1, disk_gb=gigabytes)
         small = sum(_data_set(name).cells for name in plan.cell_sets)
@@ -205,13 +207,11 @@ class Bill:
             yield Line("pretrain", model, 1, 0.0, self.hours(seen * n * forward), 64, disk, note)
 
     def _scores(self) -> Iterator[Line]:
-        roles = {"annotation": "annotation", "drug_sensitivity": "single_cell_drug"}
         for section in self.plan.sections():
             rule = "annotate" if section == "annotation" else section
-            names = self.plan.data_sets[roles[section]] if section in roles else [SCREEN]
             controls = self.plan.controls(section)
             for model in [*self.config[section]["models"], *self.plan.replicates(section)]:
-                for name in names:
+                for name in self.plan.scored_sets(section):
                     line = replace(self._score(section, model, name), rule=rule, row=model)
                     if model in controls:
                         jobs = int(model == controls[0])  # one for all of them
@@ -269,12 +269,6 @@ class Bill:
         encoded = 3 * batches * (chosen.lines_per_batch or min(chosen.batch_size, lines.cells)) + lines.cells
         work = self.n_fits("drug_response") * epochs * encoded * layers / shape.depth + lines.cells
         return Line("", gpu_hours=self.hours(work * forward), memory_gib=48)
-
-    def _measurements(self) -> Iterator[Line]:
-        for model in self.plan.compared:
-            hours = self.hours(20_000 * self.passes(model, self.genes)[3])
-            yield Line("geometry, maps, interpretation", model, 3, 0.2, hours, 32)
-        yield Line("tables, figures, ledger, report", "", 40, 0.5)
 
     @property
     def total(self) -> Line:
@@ -362,38 +356,30 @@ def page(bills: Mapping[str, Bill], gpu: str, share: float) -> str:
             f"From the first job to the report: **{bill.wall_hours:,.0f} h** on {bill.gpus} {card}, "
             f"{eight.wall_hours:,.0f} h on eight.\n\n{table(bill)}"
         )
-    return "\n".join([*parts, _rates(share), hundred_million(gpu, share)])
+    rates = [("share of a GPU's peak that is reached", f"{share:g}", "assumed")]
+    rates += [(name, f"{value:g}", "assumed") for name, value in ASSUMED.items()]
+    rates += [("cells/s written to shards", f"{SHARD_CELLS_PER_SECOND:g}", "measured, benchmarks/RESULTS.md")]
+    rates += [
+        (f"core hours of a fit on 10,000 cells: {k}", f"{v:g}", "assumed") for k, v in FIT_HOURS.items()
+    ]
+    for name, data in DATA.items():
+        sizes = f"{data.cells:,}; {data.genes:,}; {data.gigabytes:g}"
+        rates.append((f"{name}: cells or pairs; genes of a cell; GB", sizes, "cells known, the rest assumed"))
+    shown = f"## Rates and sizes\n\n{_markdown(('rate or size', 'value', ''), rates)}"
+    return "\n".join([*parts, shown, hundred_million(gpu, share)])
 
 
 def table(bill: Bill) -> str:
     """A line for each rule and row."""
-    rows = [
-        (
-            *(line.rule, line.row, f"{line.jobs:,}", _shown(line.cpu_hours), _shown(line.gpu_hours)),
-            *(str(line.memory_gib), _shown(line.disk_gb), line.note),
-        )
-        for line in [*bill.lines, bill.total]
-    ]
+    rows = []
+    for line in [*bill.lines, bill.total]:
+        cpu, gpu, disk = (f"{x:,.1f}" if x else "" for x in (line.cpu_hours, line.gpu_hours, line.disk_gb))
+        rows.append((line.rule, line.row, f"{line.jobs:,}", cpu, gpu, str(line.memory_gib), disk, line.note))
     return _markdown(("rule", "row", "jobs", "core hours", "GPU hours", "GiB", "disk, GB", ""), rows)
-
-
-def _shown(number: float) -> str:
-    return f"{number:,.1f}" if number else ""
 
 
 def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *rows)) + "\n"
-
-
-def _rates(share: float) -> str:
-    rows = [("share of a GPU's peak that is reached", f"{share:g}", "assumed")]
-    rows += [(name, f"{value:g}", "assumed") for name, value in ASSUMED.items()]
-    rows += [("cells/s written to shards", f"{SHARD_CELLS_PER_SECOND:g}", "measured, benchmarks/RESULTS.md")]
-    rows += [(f"core hours of a fit on 10,000 cells: {k}", f"{v:g}", "assumed") for k, v in FIT_HOURS.items()]
-    for name, data in DATA.items():
-        sizes = f"{data.cells:,}; {data.genes:,}; {data.gigabytes:g}"
-        rows.append((f"{name}: cells or pairs; genes of a cell; GB", sizes, "cells known, the rest assumed"))
-    return f"## Rates and sizes\n\n{_markdown(('rate or size', 'value', ''), rows)}"
 
 
 def hundred_million(gpu: str, share: float) -> str:

@@ -10,9 +10,9 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, Field, create_model, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from celllm.cells.embeddings import files_of
 from celllm.cells.settings import OPTIONS, H5adOptions, NoOptions
@@ -189,24 +189,12 @@ class Rows(Settings):
     models: dict[str, Row] = setting(description="rows of tables by name")
 
 
-if TYPE_CHECKING:
-    _Given = Settings
-else:  # `from` can be no attribute in Python's own words
-    _Given = create_model(
-        "_Given",
-        __base__=Settings,
-        **{
-            "from": (
-                dict[str, str],
-                setting({}, "encoders that are not trained: by row, the folder or file of a model"),
-            )
-        },
-    )
-
-
-class Pretraining(_Given):
+class Pretraining(Settings):
     """Pre-training of all encoders."""
 
+    given: dict[str, str] = setting(
+        {}, "encoders that are not trained: by row, the folder or file of a model", alias="from"
+    )
     settings: Annotated[PretrainSettings, Reserved("seed")] = setting(description="for every row")
     by_model: dict[str, Annotated[dict[str, Any], Changes(PretrainSettings)]] = setting(
         {}, "settings over those, by row"

@@ -70,9 +70,8 @@ class StopRequest:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number).name
         if self.follower:
-            signal.alarm(
-                SECONDS_TO_FOLLOW
-            )  # it may hang in a collective operation, where no Python code runs
+            # It may hang in a collective operation, where no Python code runs
+            signal.alarm(SECONDS_TO_FOLLOW)
         if self._raises:
             self._raises = False
             raise Interrupted(self.signal)

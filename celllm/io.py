@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from celllm.errors import FAULTS, NO_ROOM, UserError, errno_of
+from celllm.errors import FAULTS, NO_ROOM, UserError, errno_of, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,13 +32,12 @@ class _YamlLoader(_Loader):  # type: ignore[misc, valid-type]
         if isinstance(node, yaml.MappingNode):
             seen = set()
             for key, _ in node.value:
-                name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
-                if name in seen and key.tag != "tag:yaml.org,2002:merge":
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key '{key.value}' appears twice", key.start_mark
-                    )
-                if name:
-                    seen.add(name)
+                if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                    continue
+                if (key.tag, key.value) in seen:
+                    said = f"the key '{key.value}' appears twice"
+                    raise yaml.constructor.ConstructorError(None, None, said, key.start_mark)
+                seen.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
 
 
@@ -76,7 +75,9 @@ def atomic(path: str | Path) -> Iterator[Path]:
     partial = Path(name)
     try:
         yield partial
-        partial.chmod(0o666 & ~_umask())  # afterwards: some writers put a file of their own in its place
+        mask = os.umask(0)
+        os.umask(mask)
+        partial.chmod(0o666 & ~mask)  # afterwards: some writers put a file of their own in its place
         sync(partial)
         partial.replace(path)
         sync(path.parent)
@@ -91,7 +92,6 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
-_ABANDONED = 24 * 3600.0
 
 
 def _remove_of_the_dead(folder: Path) -> None:
@@ -103,15 +103,9 @@ def _remove_of_the_dead(folder: Path) -> None:
             dead = writer.isdigit() and not Path("/proc", writer).exists()
         else:
             with suppress(FileNotFoundError):
-                dead = time.time() - file.stat().st_mtime > _ABANDONED
+                dead = time.time() - file.stat().st_mtime > 24 * 3600
         if dead:
             file.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def sync(path: str | Path) -> None:
@@ -147,6 +141,16 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[
         writer.writerows(rows)
 
 
+@contextmanager
+def _reading(path: str | Path, what: str = "", *errors: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except errors as error:
+        raise UserError(f"{path}: not {what} ({one_line(error)})") from error
+
+
 def read_csv(path: str | Path, text: Iterable[str] | None = None) -> "pd.DataFrame":
     """Read a CSV file; one that is missing or no CSV is a :class:`UserError` naming it.
 
@@ -156,12 +160,8 @@ def read_csv(path: str | Path, text: Iterable[str] | None = None) -> "pd.DataFra
     import pandas as pd
 
     how: dict[str, Any] = {"converters": dict.fromkeys(text, str)} if text is not None else {}
-    try:
+    with _reading(path, "a CSV file", pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError):
         return pd.read_csv(path, **(how or {"dtype": str, "keep_default_na": False}))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a CSV file ({' '.join(str(error).split())})") from error
 
 
 def for_spreadsheets(frame: "pd.DataFrame") -> "pd.DataFrame":
@@ -171,37 +171,23 @@ def for_spreadsheets(frame: "pd.DataFrame") -> "pd.DataFrame":
 
 def from_spreadsheets(frame: "pd.DataFrame") -> "pd.DataFrame":
     """Take the apostrophes of :func:`for_spreadsheets` away again."""
-    return frame.map(
-        lambda cell: (
-            cell[1:] if isinstance(cell, str) and cell[:1] == "'" and _FORMULA.match(cell[1:]) else cell
-        )
-    )
+    quoted = re.compile(f"'(?:{_FORMULA.pattern})")
+    return frame.map(lambda cell: cell[1:] if isinstance(cell, str) and quoted.match(cell) else cell)
 
 
 def read_json(path: str | Path) -> Any:
     """Read JSON; a file that is missing or not JSON is a :class:`UserError` naming it."""
-    try:
+    with _reading(path, "a JSON file", json.JSONDecodeError, UnicodeDecodeError):
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a JSON file ({error})") from error
 
 
 def read_yaml(path: str | Path) -> Any:
     """Read YAML without running any of it; trouble is a :class:`UserError` naming file and line."""
-    try:
+    with _reading(path, "valid YAML", yaml.YAMLError):
         return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_YamlLoader)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
 
 
 def sha256(path: str | Path) -> str:
     """SHA-256 of a file, as 64 hexadecimal digits; one that is missing is a :class:`UserError`."""
-    try:
-        with open(path, "rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
+    with _reading(path), open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -4,6 +4,7 @@ import re
 import resource
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -31,7 +32,11 @@ class Meter:
     def __enter__(self) -> "Meter":
         torch = sys.modules.get("torch")
         self._gpu = torch.cuda if torch is not None and torch.cuda.is_initialized() else None
-        self._reset()
+        if self._gpu is not None:
+            self._gpu.reset_peak_memory_stats()
+        elif _CLEAR_REFS.exists():
+            with suppress(OSError):  # not allowed in some containers: the mark then stays where it was
+                _CLEAR_REFS.write_text("5")
         self._start = time.perf_counter()
         return self
 
@@ -43,19 +48,7 @@ class Meter:
     def read(self) -> None:
         """Set both to what they are by now."""
         self.seconds = time.perf_counter() - self._start
-        self.peak_mib = self._peak_mib()
-
-    def _reset(self) -> None:
-        if self._gpu is not None:
-            self._gpu.reset_peak_memory_stats()
-        elif _CLEAR_REFS.exists():
-            try:
-                _CLEAR_REFS.write_text("5")
-            except OSError:  # not allowed in some containers: the mark then stays where it was
-                return
-
-    def _peak_mib(self) -> float:
-        return self._gpu.max_memory_allocated() / 2**20 if self._gpu is not None else peak_mib()
+        self.peak_mib = self._gpu.max_memory_allocated() / 2**20 if self._gpu is not None else peak_mib()
 
 
 def peak_mib() -> float:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from celllm.errors import UserError
+from celllm.scores.metrics import calibration_error
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,16 +81,10 @@ def reliability(
         sizes = [max(10.0, 200 * float((bins == b).mean())) for b in filled]
         sns.scatterplot(x=x, y=y, s=sizes, ax=axes, legend=False)
         axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="Mean confidence", ylabel="Share of right labels")
-        note = f"{len(obs):,} cells; expected calibration error {_error(bins, confidence, right):.3f}"
+        error = calibration_error(right, confidence, BINS)
+        note = f"{len(obs):,} cells; expected calibration error {error:.3f}"
         theme.headed(figure, "Confidence", [note, "Size of a point: cells in the bin"], toy=False)
     return figure
-
-
-def _error(bins: np.ndarray, confidence: np.ndarray, right: np.ndarray) -> float:
-    gaps = [
-        (bins == b).mean() * abs(confidence[bins == b].mean() - right[bins == b].mean()) for b in set(bins)
-    ]
-    return float(sum(gaps))
 
 
 def _columns(adata: "AnnData", *names: str) -> "pd.DataFrame":

@@ -80,9 +80,13 @@ class Plan:
         """A file below the folder of the run for every ``{name}``."""
         return [self.path(pattern).format(name=name) for name in names]
 
+    def flags(self, files: Mapping[str, str]) -> list[str]:
+        """Files by name as NAME=FILE, for the command line."""
+        return [f"{name}={path}" for name, path in files.items()]
+
     def by_name(self, pattern: str, names: Iterable[str]) -> list[str]:
         """The same as NAME=FILE for the command line."""
-        return [f"{name}={self.path(pattern).format(name=name)}" for name in names]
+        return self.flags({name: self.path(pattern).format(name=name) for name in names})
 
     def role_flags(self, flag: str, pattern: str, role: str) -> list[str]:
         """A flag with the files of the data sets of a role, as NAME=FILE; nothing without any."""
@@ -119,7 +123,7 @@ class Plan:
 
     def raw_flags(self, data_set: str, sample: str | None = None) -> list[str]:
         """The same as NAME=FILE for the command line."""
-        return [f"{name}={path}" for name, path in self.raw_by_name(data_set, sample).items()]
+        return self.flags(self.raw_by_name(data_set, sample))
 
     def local_file(self, path: str) -> list[str]:
         """The file of the user's that a file in the raw folder is a copy of."""
@@ -521,7 +525,7 @@ class Plan:
 
     def figure_flags(self, figure: str) -> list[str]:
         """The same as NAME=FILE for the command line."""
-        return [f"{name}={path}" for name, path in self.figure_files[figure].items()]
+        return self.flags(self.figure_files[figure])
 
     def figure_labels(self, figure: str) -> dict[str, str]:
         """Title and data set of a figure, for Snakemake's report."""

@@ -130,7 +130,10 @@ def _rows(
             key, meaning = f"{path}{name}", value.get("description", "")
             section, by_name = _section(value, root)
             if section is None:
-                default = "required" if name in node.get("required", ()) else _default(value)
+                default = (
+                    f"`{json.dumps(value['default'], ensure_ascii=False)}`" if "default" in value else ""
+                )
+                default = "required" if name in node.get("required", ()) else default
                 note = " (no result depends on it)" if value.get("resource") else ""
                 yield f"`{key}`", _form(value, root), default, meaning + note
                 continue
@@ -161,11 +164,6 @@ def _section(value: Mapping[str, Any], root: Mapping[str, Any]) -> tuple[Mapping
         if isinstance(inner, Mapping) and "properties" in _resolved(inner, root):
             return _resolved(inner, root), True
     return None, False
-
-
-def _default(value: Mapping[str, Any]) -> str:
-    text = json.dumps(value["default"], ensure_ascii=False) if "default" in value else ""
-    return f"`{text}`" if text else ""
 
 
 _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}

@@ -196,7 +196,8 @@ def one_line(kind: type[BaseModel], error: ValidationError, where: str = "") -> 
 
 def _told(slip: ErrorDetails, models: list[type[BaseModel]]) -> str:
     if slip["type"] == "extra_forbidden":
-        return unknown(str(slip["loc"][-1]), models[-1].model_fields)
+        fields = models[-1].model_fields.items()
+        return unknown(str(slip["loc"][-1]), [field.alias or name for name, field in fields])
     if slip["type"] == "missing":
         return "is missing"
     if slip["type"] in ("value_error", "wrong"):

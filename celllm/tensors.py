@@ -44,8 +44,10 @@ def write(path: str | Path, kind: str, tensors: "Mapping[str, Any]", **header: A
     UserError
         For a number that is not finite: nothing is written, and what stood at ``path`` stays.
     """
-    if bad := next((name for name, tensor in tensors.items() if not _is_finite(tensor)), None):
-        raise UserError(f"{path}: not written, {bad} is not finite; lower the learning rate")
+    for name, tensor in tensors.items():
+        finite = tensor.detach().isfinite() if hasattr(tensor, "detach") else abs(tensor) < float("inf")
+        if not finite.all():
+            raise UserError(f"{path}: not written, {name} is not finite; lower the learning rate")
     # One key: safetensors writes several in random order.
     metadata = {"celllm": json.dumps({"sha256": _UNSEALED.decode(), "format": kind, **header})}
     with atomic(path) as partial:
@@ -60,12 +62,6 @@ def write(path: str | Path, kind: str, tensors: "Mapping[str, Any]", **header: A
         with open(partial, "r+b") as handle, mmap.mmap(handle.fileno(), 0) as content:
             place = content.find(_SEAL) + len(_SEAL)
             content[place : place + 64] = hashlib.sha256(content).hexdigest().encode()
-
-
-def _is_finite(tensor: Any) -> bool:
-    if hasattr(tensor, "detach"):
-        return bool(tensor.detach().isfinite().all())
-    return bool((abs(tensor) < float("inf")).all())
 
 
 def read(path: str | Path, kind: str, what: str) -> tuple[dict[str, Any], "dict[str, Tensor]"]:
@@ -103,18 +99,16 @@ def read_header(path: str | Path, kind: str, what: str, verify: bool = True) -> 
     if header.pop("format", None) != kind:
         raise UserError(f"{path}: not an {what}" if what[0] in "aeiou" else f"{path}: not a {what}")
     seal = header.pop("sha256", None)
-    if verify and seal != _digest(path):
-        raise UserError(f"{path}: damaged or changed since it was written; make it again")
-    return header
-
-
-def _digest(path: str | Path) -> str:
+    if not verify:
+        return header
     with open(path, "rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
         place = content.find(_SEAL) + len(_SEAL)
         digest = hashlib.sha256(content[:place] + _UNSEALED)
         with memoryview(content) as view:
             digest.update(view[place + 64 :])
-    return digest.hexdigest()
+    if seal != digest.hexdigest():
+        raise UserError(f"{path}: damaged or changed since it was written; make it again")
+    return header
 
 
 def mapped(path: str | Path) -> "dict[str, NDArray[Any]]":
@@ -130,8 +124,9 @@ def mapped(path: str | Path) -> "dict[str, NDArray[Any]]":
     for name, place in places.items():
         if name != "__metadata__":
             start, stop = place["data_offsets"]
-            kind = _dtype(place["dtype"])
-            found[name] = content[body + start : body + stop].view(kind).reshape(place["shape"])
+            kind, bits = place["dtype"][:1].lower(), int(place["dtype"][1:])  # U16 -> uint16
+            values = content[body + start : body + stop].view(f"<{kind}{bits // 8}")
+            found[name] = values.reshape(place["shape"])
     return found
 
 
@@ -154,11 +149,3 @@ def _mapped_bytes(path: str | Path) -> "NDArray[np.uint8]":
     content: NDArray[np.uint8] = np.ctypeslib.as_array(buffer)
     content.flags.writeable = False
     return content
-
-
-def _dtype(name: str) -> "np.dtype[Any]":
-    """NumPy's type of safetensors' name for it: U16 -> uint16."""
-    import numpy as np
-
-    letter = {"U": "u", "I": "i", "F": "f"}[name[0]]
-    return np.dtype(f"<{letter}{int(name[1:]) // 8}")

@@ -1,7 +1,6 @@
 """Tools for an AnnData, in scanpy's manner: they write their results into it."""
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -82,17 +81,10 @@ def annotate(
     UserError
         For no such column, fewer than two labels, or cells that cannot be embedded.
     """
-    result = _annotated(adata, reference, reference.obs, label_key, model, how, layer, gene_key, progress)
-    adata.obs["celllm_label"], adata.obs["celllm_confidence"] = result.labels, result.confidence
+    options: dict[str, Any] = {"how": how, "layer": layer, "gene_key": gene_key, "progress": progress}
+    made = _annotated(adata, reference, reference.obs, label_key, loaded(model), **options)
+    adata.obs["celllm_label"], adata.obs["celllm_confidence"], adata.uns["celllm_annotate"] = made
     adata.obs["celllm_label"] = adata.obs["celllm_label"].astype("category")
-    adata.uns["celllm_annotate"] = result.facts
-
-
-@dataclass(frozen=True)
-class _Annotated:
-    labels: "NDArray[np.str_]"
-    confidence: "NDArray[np.floating]"
-    facts: dict[str, Any]
 
 
 def _annotated(
@@ -100,12 +92,10 @@ def _annotated(
     reference: "AnnData | str | Path",
     obs: "pd.DataFrame",
     label_key: str,
-    model: "Embedder | str | Path",
-    how: How,
-    layer: str | None,
-    gene_key: str | None,
-    progress: bool,
-) -> _Annotated:
+    model: "Embedder",
+    **options: Any,
+) -> "tuple[NDArray[np.str_], NDArray[np.floating], dict[str, Any]]":
+    """Labels, their confidence, and what is known of how they were made."""
     import pandas as pd
     from scipy.sparse import vstack
 
@@ -121,8 +111,6 @@ def _annotated(
     labels = names.iloc[known].to_numpy(dtype=str)
     if (n_labels := len(np.unique(labels))) < 2:
         raise UserError(f"reference: obs['{label_key}'] has {n_labels} label(s); expected two or more")
-    model = loaded(model)
-    options: dict[str, Any] = {"how": how, "layer": layer, "gene_key": gene_key, "progress": progress}
     used = transfer.thinned(labels)
     taught = list(model.blocks(reference, rows=known[used], **options))
     x, counts = np.concatenate([x for _, x in taught]), vstack([counts for counts, _ in taught]).tocsr()
@@ -130,14 +118,14 @@ def _annotated(
     facts = {
         "method": transfer.METHOD,
         "model": model.name,
-        "how": how,
+        "how": options["how"],
         "label_key": label_key,
         "n_reference": len(used),
         "held_out_accuracy": fitted.held_out_accuracy,
     }
     found = [fitted.predict(x, counts) for counts, x in model.blocks(cells, **options)]
     labels, confidence = map(np.concatenate, zip(*found, strict=True))
-    return _Annotated(labels, confidence, facts)
+    return labels, confidence, facts
 
 
 def loaded(model: "Embedder | str | Path") -> "Embedder":
@@ -227,7 +215,8 @@ def run_annotate(
 
     embedder = load(model, device)
     obs, cells = read_obs(reference), read_obs(file).index
-    result = _annotated(file, reference, obs, label_key, embedder, "mean", layer, gene_key, progress=True)
-    lines = zip(cells, result.labels, (f"{value:.4f}" for value in result.confidence), strict=True)
+    options: dict[str, Any] = {"how": "mean", "layer": layer, "gene_key": gene_key, "progress": True}
+    labels, confidence, facts = _annotated(file, reference, obs, label_key, embedder, **options)
+    lines = zip(cells, labels, (f"{value:.4f}" for value in confidence), strict=True)
     write_csv(out, ("cell", "label", "confidence"), lines)
-    log.info("%s: %s", out, ", ".join(f"{name} {value}" for name, value in result.facts.items()))
+    log.info("%s: %s", out, ", ".join(f"{name} {value}" for name, value in facts.items()))

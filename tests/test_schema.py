@@ -71,7 +71,8 @@ def test_every_setting_of_a_run_stands_in_the_page() -> None:
     for section, field in Config.model_fields.items():
         assert f"| `{section}" in page
         if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
-            for key in set(field.annotation.model_fields) - {"seed", "dim"}:
+            keys = {one.alias or name for name, one in field.annotation.model_fields.items()}
+            for key in keys - {"seed", "dim"}:
                 assert f"| `{section}.{key}" in page, f"{section}.{key}"
 
 

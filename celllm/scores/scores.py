@@ -73,15 +73,14 @@ def with_values(base: Score, values: Mapping[str, float]) -> list[Score]:
 
 def write(path: str | Path, scores: Iterable[Score]) -> None:
     """Write a score file, complete or not at all."""
-    rows = [[_text(value) for value in dataclasses.astuple(score)] for score in scores]
-    write_csv(path, COLUMNS, rows)
 
+    def text(value: object) -> str:
+        """Numbers so that reading gives them back exactly; a reason on one line."""
+        if value is None:
+            return ""
+        return repr(value) if isinstance(value, float) else " ".join(str(value).split())
 
-def _text(value: object) -> str:
-    """Numbers so that reading gives them back exactly; a reason on one line."""
-    if value is None:
-        return ""
-    return repr(value) if isinstance(value, float) else " ".join(str(value).split())
+    write_csv(path, COLUMNS, ([text(value) for value in dataclasses.astuple(score)] for score in scores))
 
 
 def read_many(paths: Iterable[str | Path]) -> pd.DataFrame:
@@ -97,17 +96,7 @@ def read_many(paths: Iterable[str | Path]) -> pd.DataFrame:
     frames = [_read_csv(Path(path), COLUMNS).assign(file=str(path)) for path in paths]
     if not frames:
         return pd.DataFrame(columns=list(COLUMNS))
-    scores = _checked(pd.concat(frames))
-    twice = scores.duplicated(_KEY)
-    if twice.any():
-        row = scores.loc[twice].iloc[0]
-        named = " / ".join(str(row[column]) for column in _KEY)
-        raise UserError(f"{row['file']}: the score {named} occurs twice; keep one of the files")
-    return scores[list(COLUMNS)]
-
-
-def _checked(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of score files, all of text, with numbers where numbers belong."""
+    frame = pd.concat(frames)  # all of text
     frame = frame.assign(line=frame.index + 2).reset_index(drop=True)  # of its file; line 1 is the header
     for name, allowed in {"status": STATUSES, "protocol": PROTOCOLS, "metric": NAMES}.items():
         _refuse(frame, ~frame[name].str.split(":").str[0].isin(allowed), name, f"one of {', '.join(allowed)}")
@@ -119,7 +108,13 @@ def _checked(frame: pd.DataFrame) -> pd.DataFrame:
         wanted = ok if name == "value" else pd.Series(True, index=frame.index)
         _refuse(frame, wanted & ~numbers.abs().lt(math.inf), name, "a finite number")
         frame[name] = numbers
-    return frame.astype({"seed": "int64"})
+    frame = frame.astype({"seed": "int64"})
+    twice = frame.duplicated(_KEY)
+    if twice.any():
+        row = frame.loc[twice].iloc[0]
+        named = " / ".join(str(row[column]) for column in _KEY)
+        raise UserError(f"{row['file']}: the score {named} occurs twice; keep one of the files")
+    return frame[list(COLUMNS)]
 
 
 def _refuse(frame: pd.DataFrame, bad: "pd.Series[bool]", column: str, expected: str) -> None:

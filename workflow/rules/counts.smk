@@ -25,35 +25,6 @@ rule counts:
         " {params.samples:q} {params.responses:q} {params.expression:q} --out {output:q} >> {log:q} 2>&1"
 
 
-rule fact_table:
-    input:
-        plan.facts,
-    output:
-        report(
-            multiext(results("tables/{table}"), ".html"),
-            caption="../report/table.rst",
-            category="Tables",
-            labels=lambda wildcards: plan.table_labels(wildcards.table),
-        ),
-        multiext(results("tables/{table}"), ".csv", ".md", ".tex"),
-    log:
-        log_of("tables/{table}"),
-    benchmark:
-        times_of("tables/{table}")
-    wildcard_constraints:
-        table="|".join(FACT_TABLES),
-    conda:
-        "../../envs/cpu.yaml"
-    threads: 1
-    params:
-        settings=as_json(plan.label),
-        out=stem,
-    shell:
-        "exec python -m celllm table {wildcards.table:q} --scores --facts {input:q} --models '{{}}'"
-        " --settings {params.settings:q}"
-        " --out {params.out:q} >> {log:q} 2>&1"
-
-
 rule check_counts:
     input:
         results("facts/counts.json"),

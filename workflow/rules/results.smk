@@ -1,4 +1,4 @@
-# Scores -> tables. Nothing here reads anything but score files.
+# Scores and facts -> tables. Nothing here reads anything but their files.
 
 
 rule table:
@@ -22,12 +22,26 @@ rule table:
         "../../envs/cpu.yaml"
     threads: 1
     params:
+        given=["--scores"],
         models=per(plan.shown_models, "{table}"),
         settings=per(plan.table_settings, "{table}"),
         out=stem,
     shell:
-        "exec python -m celllm table {wildcards.table:q} --scores {input:q} --models {params.models:q}"
+        "exec python -m celllm table {wildcards.table:q} {params.given} {input:q} --models {params.models:q}"
         " --settings {params.settings:q} --out {params.out:q} >> {log:q} 2>&1"
+
+
+# Of facts alone.
+use rule table as fact_table with:
+    input:
+        plan.facts,
+    wildcard_constraints:
+        table="|".join(FACT_TABLES),
+    params:
+        given=["--scores", "--facts"],
+        models="{}",
+        settings=as_json(plan.label),
+        out=stem,
 
 
 rule supplement:
@@ -54,7 +68,7 @@ rule supplement:
     threads: 1
     params:
         models=plan.shown_models(),
-        predictions=[f"{name}={path}" for name, path in plan.predictions.items()],
+        predictions=plan.flags(plan.predictions),
         contrast=[f"--contrast={path}" for path in plan.contrast],
         settings=as_json(plan.label),
         out=stem,
