@@ -40,21 +40,11 @@ def check(
     values: str | None = None,
     where: str | Path = "the prepared data set",
 ) -> None:
-    """Refuse a data set that breaks the contract of prepared files.
+    """Refuse cells x genes that break the contract of prepared files.
 
-    Parameters
-    ----------
-    adata
-        Cells x genes.
-    vocabulary
-        The genes of the run; None leaves the comparison of symbols out.
-    values
-        The kind of values asked for: ``counts``, ``tpm`` or ``log2_tpm``; None takes what the file says.
-
-    Raises
-    ------
-    UserError
-        Naming the first problem and how many there are.
+    Symbols are compared with ``vocabulary`` where it is given; ``values`` is the kind asked for (``counts``,
+    ``tpm``, ``log2_tpm``), that of the file by default. The :class:`UserError` names the first problem and
+    how many there are.
     """
     _refuse(problems(adata, vocabulary, values), where)
 
@@ -137,18 +127,9 @@ def find_counts(
     fractions, then values that were normalised but not logged, for a model that reads shares of a cell. Of
     equals the first of ``raw.X``, ``layers["counts"]``, ``X`` and the other layers is taken.
 
-    Parameters
-    ----------
-    layer
-        The one place to look at: ``raw.X``, ``X`` or the name of a layer.
-    gene_key
-        Column of ``var`` with the gene names; the index or the column that matches the vocabulary best when
-        not given.
-
-    Raises
-    ------
-    UserError
-        When none of them can be raw counts; the message says what each holds instead.
+    ``layer`` (``raw.X``, ``X`` or a layer's name) is the one place to look at; ``gene_key`` the column of
+    ``var`` with the gene names, by default the index or the column that matches the vocabulary best.
+    :class:`UserError`, with what each place holds instead, when none of them can be raw counts.
     """
     places = list(_places(adata, layer))
     if layer is not None and not places:
@@ -167,12 +148,18 @@ def find_counts(
         seen = "; ".join(refused) or "there is no X, no raw.X and no layer"
         raise UserError(f"{where}: no raw counts found; {seen}")
     best = min(found, key=lambda one: [*LINEAR, "empty"].index(one.values.nature))
-    if best.place not in _KNOWN_PLACES and layer is None:
-        _refuse_doubt(best, found, where)
+    if best.place in ("raw.X", "layers['counts']", "X") or layer is not None:
+        return best
+    for other in found:  # layers of unknown names that hold different counts of one kind
+        same_kind = other.values.nature == best.values.nature and other is not best
+        if same_kind and (best.matrix.shape != other.matrix.shape or (best.matrix != other.matrix).nnz):
+            raise UserError(
+                f"{where}: {best.place} and {other.place} hold different {best.values.words}; say which are "
+                "the raw counts (the setting `layer`), or put them into layers['counts']"
+            )
     return best
 
 
-_KNOWN_PLACES = ("raw.X", "layers['counts']", "X")
 _PARTS = ("spliced", "unspliced", "ambiguous", "mature", "nascent")
 """Layers of RNA velocity: whole counts, but not all of a cell's."""
 
@@ -194,26 +181,11 @@ def _places(adata: "AnnData", wanted: str | None) -> Iterator[tuple[str, Any, "p
             yield place, matrix, var
 
 
-def _refuse_doubt(best: Counts, found: Sequence[Counts], where: str | Path) -> None:
-    """Refuse to choose between layers of unknown names that hold different counts of one kind."""
-    for other in found:
-        same_kind = other.values.nature == best.values.nature and other is not best
-        if same_kind and (
-            (best.matrix != other.matrix).nnz if best.matrix.shape == other.matrix.shape else 1
-        ):
-            raise UserError(
-                f"{where}: {best.place} and {other.place} hold different {best.values.words}; say which are "
-                "the raw counts (the setting `layer`), or put them into layers['counts']"
-            )
-
-
 def as_csr(layer: Any, where: str) -> "csr_matrix":
     """A matrix of any kind (dense, sparse, on disk) as CSR in memory; a view where it is one already.
 
-    Raises
-    ------
-    UserError
-        For one that is no matrix of real numbers, or whose indices lead out of it: SciPy reads such memory.
+    One that is no matrix of real numbers is a :class:`UserError`, and one whose indices lead out of it: SciPy
+    reads such memory.
     """
     from scipy.sparse import csr_matrix
 

@@ -63,22 +63,11 @@ def raw_counts(
 ) -> RawCounts:
     """Find the raw counts of an AnnData, or of an ``.h5ad`` file, and map its genes to a vocabulary.
 
-    Parameters
-    ----------
-    data
-        Cells x genes, in memory, backed or a view; never changed.
-    symbol_map
-        The vocabulary and its other names: symbols, Ensembl ids with or without version.
-    layer
-        Look there and nowhere else: the name of a layer, ``X``, or ``raw``.
-    gene_key
-        Column of ``var`` with the names of the genes; without it the index or a usual column, whichever names
-        more genes of the vocabulary, and for genes that it does not name the others.
-
-    Raises
-    ------
-    UserError
-        When there are no cells, no raw counts, no gene of the vocabulary, or no such layer or column.
+    ``data`` is cells x genes, in memory, backed or a view, and never changed. ``layer`` (a layer's name,
+    ``X`` or ``raw``) is the one place to look at. ``gene_key`` is the column of ``var`` with the names of the
+    genes; without it the index or a usual column, whichever names more genes of the vocabulary, and for genes
+    that it does not name the others. :class:`UserError` when there are no cells, no raw counts, no gene of
+    the vocabulary, or no such layer or column.
     """
     from scipy.sparse import csr_matrix
 

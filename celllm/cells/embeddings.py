@@ -21,21 +21,11 @@ def files_of(place: str) -> list[str]:
 
 
 def read_embeddings(place: str, cells: Sequence[str]) -> "NDArray[np.float32]":
-    """Read embeddings, (n_cells, dim) in the order of ``cells``.
+    """Read embeddings, (n_cells, dim) in the order of ``cells``, the names of the data set's cells.
 
-    Parameters
-    ----------
-    place
-        ``FILE.h5ad#obsm/KEY`` (or ``#X``); or ``FILE.npy + NAMES``, a text file with the name of one cell a
-        line, in the order of the rows.
-    cells
-        Names of the cells of the data set.
-
-    Raises
-    ------
-    UserError
-        For a file that is missing or of another kind, other rows than one finite vector for each cell, and
-        cells that the data set does not have.
+    ``place`` is ``FILE.h5ad#obsm/KEY`` (or ``#X``); or ``FILE.npy + NAMES``, a text file with the name of one
+    cell a line, in the order of the rows. :class:`UserError` for a file that is missing or of another kind,
+    other rows than one finite vector for each cell, and cells that the data set does not have.
     """
     import numpy as np
 
@@ -69,41 +59,33 @@ def _refuse(place: str, names: Sequence[str], what: str) -> None:
 
 def _read(place: str) -> "tuple[NDArray[Any], list[str]]":
     """Rows and the names of their cells."""
-    paths = files_of(place)
-    for path in paths:
-        if not Path(path).is_file():
-            raise UserError(f"{path}: no such file")
-    file, _, key = place.partition("#")
-    if len(paths) == 1 and file.endswith((".h5ad", ".h5")):
-        return _of_h5ad(file, key)
-    if len(paths) == 2 and paths[0].endswith(".npy"):
-        import numpy as np
-
-        try:
-            found: NDArray[Any] = np.load(paths[0], allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise UserError(
-                f"{paths[0]}: not an array of numbers in NumPy's format ({one_line(error)})"
-            ) from error
-        return found, Path(paths[1]).read_text(encoding="utf-8").splitlines()
-    raise UserError(f"{place}: expected FILE.h5ad#obsm/KEY, or FILE.npy + a file with the names of the cells")
-
-
-def _of_h5ad(path: str, key: str) -> "tuple[NDArray[Any], list[str]]":
     import h5py
     import numpy as np
     from anndata.io import read_elem
 
     from celllm.cells.counts import read_obs
 
-    names = [str(name) for name in read_obs(path).index]
-    with h5py.File(path, "r") as handle:
-        there = ["X", *(f"obsm/{name}" for name in handle.get("obsm", {}))]
-        if key not in there or key not in handle:
+    paths = files_of(place)
+    for path in paths:
+        if not Path(path).is_file():
+            raise UserError(f"{path}: no such file")
+    file, _, key = place.partition("#")
+    if len(paths) == 1 and file.endswith((".h5ad", ".h5")):
+        names = [str(name) for name in read_obs(file).index]
+        with h5py.File(file, "r") as handle:
+            there = ["X", *(f"obsm/{name}" for name in handle.get("obsm", {}))]
+            if key not in there or key not in handle:
+                raise UserError(
+                    f"{file}#{key}: no such array; there are {', '.join(k for k in there if k in handle)}"
+                )
+            found = read_elem(handle[key])
+        return found.toarray() if hasattr(found, "toarray") else np.asarray(found), names  # a data frame too
+    if len(paths) == 2 and paths[0].endswith(".npy"):
+        try:
+            found = np.load(paths[0], allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
             raise UserError(
-                f"{path}#{key}: no such array; there are {', '.join(k for k in there if k in handle)}"
-            )
-        found = read_elem(handle[key])
-    if hasattr(found, "toarray"):
-        return found.toarray(), names
-    return np.asarray(found), names  # a data frame too
+                f"{paths[0]}: not an array of numbers in NumPy's format ({one_line(error)})"
+            ) from error
+        return found, Path(paths[1]).read_text(encoding="utf-8").splitlines()
+    raise UserError(f"{place}: expected FILE.h5ad#obsm/KEY, or FILE.npy + a file with the names of the cells")

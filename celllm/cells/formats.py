@@ -21,10 +21,7 @@ _CONVERT = "write it as .h5ad in R, for instance with zellkonverter::writeH5AD"
 def open_cells(path: str | Path) -> "AnnData":
     """Open a ``.h5ad`` (also in gzip), a zarr folder, MuData (its RNA), Loom or Cell Ranger's ``.h5``.
 
-    Raises
-    ------
-    UserError
-        For a missing file, one of another kind (named, with what to do) and a damaged one.
+    :class:`UserError` for a missing or damaged file, or one of another kind (named, with what to do).
     """
     import anndata
 

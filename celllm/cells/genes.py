@@ -205,22 +205,16 @@ def harmonise(
     ----------
     matrix
         Cells x names, linear values (counts or TPM, never logarithms: they are summed).
-    names
-        Name of each column.
     where
         The file, for messages.
     max_unknown
-        Largest share of the counts that may stand under names that map to no gene.
+        Largest share of the counts that may stand under names that map to no gene; beyond it, and when no
+        name maps to the vocabulary, a :class:`UserError`.
 
     Returns
     -------
     Cells x symbols CSR matrix of the same dtype, the symbols (a subset of the vocabulary, in its order),
     and the report.
-
-    Raises
-    ------
-    UserError
-        When no name maps to the vocabulary, or too many counts are under unknown names.
     """
     from scipy.sparse import csr_matrix
 

@@ -7,7 +7,6 @@ count at best and a crash of the HDF5 library at worst.
 
 import hashlib
 import io
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,13 +43,7 @@ def write(adata: "AnnData", path: str | Path) -> None:
 
 
 def read(path: str | Path, vocabulary: Vocabulary | None = None) -> "AnnData":
-    """Read a prepared data set and hold it to its contract.
-
-    Raises
-    ------
-    UserError
-        For a damaged or changed file, or whatever :func:`celllm.cells.check.check` refuses.
-    """
+    """Read a prepared data set, unchanged since it was written, and hold it to its contract."""
     verify(path)
     adata = open_cells(path)
     check(adata, vocabulary, where=path)
@@ -59,13 +52,7 @@ def read(path: str | Path, vocabulary: Vocabulary | None = None) -> "AnnData":
 
 @contextmanager
 def opened(path: str | Path) -> Iterator["AnnData"]:
-    """Open a prepared data set with its counts left on disk, closed when the block ends.
-
-    Raises
-    ------
-    UserError
-        For a missing, damaged or changed file.
-    """
+    """Open a prepared data set, unchanged since it was written, its counts left on disk."""
     import anndata
 
     verify(path)
@@ -102,13 +89,3 @@ def _read_seal(handle: IO[bytes]) -> str | None:
     handle.seek(max(0, size - _SEAL_BYTES))
     match = _SEAL.fullmatch(handle.read())
     return match[1].decode() if match else None
-
-
-def label_counts(path: str | Path) -> dict[str, int]:
-    """Cells of each label of a prepared data set, the largest class first, without reading its counts."""
-    import h5py
-
-    verify(path)
-    with h5py.File(path, "r") as handle:
-        counts: dict[str, int] = json.loads(handle["uns/celllm/label_counts"][()])
-    return counts

@@ -103,16 +103,8 @@ def prepare(
 ) -> "AnnData":
     """Map the genes of raw cells to the vocabulary and leave out the cells that the options leave out.
 
-    Parameters
-    ----------
-    raw
-        Cells as a reader gives them, checked.
-    listed
-        Names of genes that count under ``filter_genes: list``.
-
-    Returns
-    -------
-    AnnData by the contract of prepared data sets, but for the source and its files.
+    ``raw`` is as a reader gives it, checked; ``listed`` names the genes that ``filter_genes: list`` counts.
+    Returned is a data set by the contract of prepared ones, but for the source and its files.
     """
     from anndata import AnnData
 

@@ -189,18 +189,10 @@ def _mixed(matrix: "csr_matrix") -> Values | None:
 def value_problem(
     matrix: "csr_matrix", kind: str, fractions: bool, cells: Sequence[Any], genes: Sequence[Any]
 ) -> str | None:
-    """Say in one line what is wrong with the values, or None.
+    """Say in one line what is wrong with the values of cells x genes, or None.
 
-    Parameters
-    ----------
-    matrix
-        Cells x genes.
-    kind
-        ``counts``, ``tpm`` or ``log2_tpm``.
-    fractions
-        Whether counts may be fractions, as in sources that share multi-mapped reads out.
-    cells, genes
-        Names, for the message.
+    ``kind`` is ``counts``, ``tpm`` or ``log2_tpm``; ``fractions`` says whether counts may be fractions, as in
+    sources that share multi-mapped reads out; ``cells`` and ``genes`` are names for the message.
     """
     values: NDArray[Any] = matrix.data
     for is_bad, what in ((~np.isfinite(values), "is not a finite number"), (values < 0, "is negative")):

@@ -14,20 +14,10 @@ def length_buckets(
 ) -> list[NDArray[np.int64]]:
     """Cut cells into chunks of like length that fit a number of tokens.
 
-    Parameters
-    ----------
-    lengths : array of int
-        Genes of each cell, (n_cells,).
-    token_budget : int
-        A chunk of B cells has ``B * (1 + longest) <= token_budget``, padding and [CLS] included; a cell
-        longer than the budget is a chunk of its own.
-    rows : array of int, optional
-        The cells to cut, as places in ``lengths``; all without it.
-
-    Returns
-    -------
-    list of array of int64
-        Chunks of rows, longest cells first, so that too small a memory shows at once.
+    A chunk of B cells has ``B * (1 + longest) <= token_budget``, padding and [CLS] included; a cell longer
+    than the budget is a chunk of its own. ``lengths``, (n_cells,), are genes of each cell; ``rows`` the cells
+    to cut, as places in it. Returned are chunks of rows, longest cells first, so that too small a memory
+    shows at once.
     """
     if token_budget < 1:
         raise UserError(f"token_budget: expected at least 1, got {token_budget}")
@@ -45,18 +35,10 @@ def length_buckets(
 class EpochSampler:
     """Endless logical batches of random cells: each epoch a new seeded order, resumable at any batch.
 
-    The order of an epoch depends on the seed and the number of the epoch alone. A rest smaller than a batch
-    is left out of its epoch (another order leaves out others), since the contrastive loss depends on the
-    number of cells; with fewer cells than a batch every batch is all of them.
-
-    Parameters
-    ----------
-    n, batch_size : int
-        Number of cells; cells of a batch.
-    seed : int
-        Of the orders.
-    rows : array of int, optional
-        The cells to draw from, as places in 0..n-1; all without it.
+    Drawn are ``rows``, places in 0..n-1, or all. The order of an epoch depends on the seed and the number of
+    the epoch alone. A rest smaller than a batch is left out of its epoch (another order leaves out others),
+    since the contrastive loss depends on the number of cells; with fewer cells than a batch every batch is
+    all of them.
     """
 
     def __init__(self, n: int, batch_size: int, seed: int, rows: ArrayLike | None = None) -> None:

@@ -133,24 +133,11 @@ def from_csr(counts: Any, columns: ArrayLike) -> CellsInMemory:
 
 
 def in_vocabulary(counts: Any, columns: ArrayLike) -> "csr_matrix":
-    """Put counts into the order of the vocabulary.
+    """Put counts, cells x genes, into the order of the vocabulary.
 
-    Parameters
-    ----------
-    counts : sparse matrix or array
-        Cells x genes; zeros are not kept.
-    columns : array of int
-        Vocabulary index of each column; columns below 0 take no part, in the sums neither.
-
-    Returns
-    -------
-    csr_matrix
-        Cells x vocabulary, up to the last gene that occurs; indices ascend within a cell.
-
-    Raises
-    ------
-    UserError
-        For a value that is negative or not finite, or two columns of the same gene.
+    ``columns`` has the vocabulary index of each column; those below 0 take no part, in the sums neither. Back
+    come cells x vocabulary, up to the last gene that occurs, without zeros, indices ascending within a cell.
+    A value that is negative or not finite, and two columns of one gene, are a :class:`UserError`.
     """
     from scipy.sparse import csr_matrix
 
@@ -181,12 +168,8 @@ def _cells(matrix: "csr_matrix", expression: NDArray[np.uint16]) -> CellsInMemor
 def blocks(data: "AnnData", vocabulary: "Vocabulary", block: int = 2048) -> Iterator["csr_matrix"]:
     """Read the counts of an opened prepared data set, ``block`` cells at a time, by :func:`in_vocabulary`.
 
-    What ``X`` holds is taken as it is: counts, TPM, or whatever ``uns["celllm"]["values"]`` says.
-
-    Raises
-    ------
-    UserError
-        When none of the file's genes is in the vocabulary.
+    What ``X`` holds is taken as it is: counts, TPM, or whatever ``uns["celllm"]["values"]`` says. A file
+    without a gene of the vocabulary is a :class:`UserError`.
     """
     columns = [vocabulary.index_of.get(symbol, -1) for symbol in data.var_names]
     if data.n_vars == 0 or max(columns) < 0:

@@ -12,16 +12,11 @@ if TYPE_CHECKING:
 
 
 def cell_hashes(counts: "csr_matrix") -> NDArray[np.uint64]:
-    """Hash each cell's vector of counts, (n_cells,).
+    """Hash each cell's vector of counts, (n_cells,), of cells x vocabulary by ``expressed.in_vocabulary``.
 
     BLAKE2b with 64 bits over the ids of the expressed genes, ascending, and their counts as float32. Cells
     that are equal in every gene of the vocabulary have one hash; among ten million different cells the chance
     of a single false match is about 3 in a million.
-
-    Parameters
-    ----------
-    counts
-        Cells x vocabulary, as :func:`celllm.corpus.expressed.in_vocabulary` makes it.
     """
     genes = counts.indices.astype("<u2").tobytes()
     values = counts.data.astype("<f4").tobytes()

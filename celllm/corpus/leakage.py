@@ -36,15 +36,7 @@ log = logging.getLogger(__name__)
 
 
 class Pretraining:
-    """All cells of pre-training by their hash.
-
-    Parameters
-    ----------
-    paths
-        The shards.
-    genes_sha256
-        Digest of the vocabulary that the cells of the tasks are hashed with.
-    """
+    """All cells of pre-training by their hash, from shards of the vocabulary with this digest."""
 
     def __init__(self, paths: Sequence[str | Path], genes_sha256: str) -> None:
         shards = [Shard(path) for path in paths]

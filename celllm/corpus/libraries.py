@@ -51,12 +51,7 @@ def _accessions(*texts: str) -> frozenset[str]:
 def common(cells: Mapping[str, str | Path], pretraining: Sequence[str | Path]) -> list[dict[str, Any]]:
     """List pairs of a task's and a pre-training library that share accessions or too many barcodes.
 
-    Parameters
-    ----------
-    cells
-        Prepared ``.h5ad`` of the tasks by data set.
-    pretraining
-        Prepared ``.h5ad`` of the samples of pre-training.
+    Both are prepared ``.h5ad``: of the tasks by data set, and of the samples of pre-training.
     """
     known = [library for path in pretraining for library in libraries(path)]
     found = []

@@ -47,21 +47,10 @@ class ShardEntry:
 class Shard:
     """A shard file, mapped into memory: nothing is read before it is asked for.
 
-    Attributes
-    ----------
-    indptr, gene_ids, expression : array
-        See :class:`celllm.corpus.expressed.Ragged`.
-    tumour : array of uint8
-        (n_cells,), 1 for a tumour cell.
-    cell_hash : array of uint64
-        (n_cells,), see :func:`celllm.corpus.hashes.cell_hashes`.
-    metadata : dict
-        source, sample, n_cells, n_genes, genes_sha256, version.
-
-    Raises
-    ------
-    UserError
-        When the file is missing, truncated or something else.
+    ``indptr``, ``gene_ids`` and ``expression`` are those of :class:`celllm.corpus.expressed.Ragged`;
+    ``tumour`` is (n_cells,), 1 for a tumour cell; ``cell_hash``, (n_cells,), is by
+    :func:`celllm.corpus.hashes.cell_hashes`; ``metadata`` has source, sample, n_cells, n_genes, genes_sha256
+    and version. A missing, truncated or other file is a :class:`UserError`.
     """
 
     indptr: NDArray[np.int64]
@@ -88,20 +77,10 @@ def write_shard(
     n_genes: int,
     genes_sha256: str,
 ) -> None:
-    """Write the cells of one sample, there may be none, atomically.
+    """Write the cells of one sample, there may be none, atomically to a ``.safetensors`` file.
 
-    Parameters
-    ----------
-    path : path
-        A ``.safetensors`` file.
-    tumour : array of bool
-        (n_cells,).
-    cell_hash : array of uint64
-        (n_cells,), of the raw counts.
-    source, sample : str
-        Names of data set and sample.
-    n_genes, genes_sha256
-        Size and digest of the vocabulary.
+    ``tumour`` and ``cell_hash`` (of the raw counts) are (n_cells,); ``n_genes`` and ``genes_sha256`` are size
+    and digest of the vocabulary.
     """
     ragged = cells.ragged
     arrays: dict[str, NDArray[Any]] = {
@@ -204,11 +183,24 @@ def run_index(
     if not shards:
         raise UserError(f"{out}: no shard to make a corpus of; choose a pre-training data set")
     folder = Path(out).resolve().parent
-    lists = {Shard(path).metadata["genes_sha256"]: path for path in shards}
+    opened = [(Path(path), Shard(path)) for path in shards]
+    lists = {shard.metadata["genes_sha256"]: path for path, shard in opened}
     if len(lists) > 1:
         one, other = list(lists.values())[:2]
         raise UserError(f"{one} and {other} have different gene lists; write all shards with one genes.tsv")
-    entries = [_entry(Path(path), folder) for path in shards]
+    entries = []
+    for path, shard in opened:
+        entry = ShardEntry(
+            path=os.path.relpath(path.resolve(), folder),
+            source=shard.metadata["source"],
+            sample=shard.metadata["sample"],
+            n_cells=len(shard.tumour),
+            n_tokens=len(shard.gene_ids),
+            n_tumour=int(shard.tumour.sum()),
+            bytes=path.stat().st_size,
+            sha256=sha256(path),
+        )
+        entries.append(entry)
     (source, sample), times = Counter((entry.source, entry.sample) for entry in entries).most_common(1)[0]
     if times > 1:
         raise UserError(f"sample {sample} of {source} is in {times} shards; give each sample once")
@@ -264,20 +256,6 @@ def _without(entries: list[ShardEntry], exclude: str | Path, folder: Path) -> li
     return kept
 
 
-def _entry(path: Path, folder: Path) -> ShardEntry:
-    shard = Shard(path)
-    return ShardEntry(
-        path=os.path.relpath(path.resolve(), folder),
-        source=shard.metadata["source"],
-        sample=shard.metadata["sample"],
-        n_cells=len(shard.tumour),
-        n_tokens=len(shard.gene_ids),
-        n_tumour=int(shard.tumour.sum()),
-        bytes=path.stat().st_size,
-        sha256=sha256(path),
-    )
-
-
 def read_index(path: str | Path) -> dict[str, Any]:
     """Read ``index.json`` as it stands; any other file is a :class:`UserError`."""
     content = read_json(path)
@@ -289,16 +267,8 @@ def read_index(path: str | Path) -> dict[str, Any]:
 class Corpus:
     """All shards as one table of cells; implements :class:`celllm.corpus.expressed.Cells`.
 
-    Attributes
-    ----------
-    genes_sha256 : str
-        Digest of the vocabulary.
-    entries : list of ShardEntry
-        The index.
-    lengths : array of int64
-        Non-zero genes of each cell, (n_cells,).
-    tumour : array of uint8
-        (n_cells,), 1 for a tumour cell.
+    ``lengths``, (n_cells,), are non-zero genes of each cell; ``tumour``, (n_cells,), is 1 for a tumour cell;
+    ``entries`` is the index, ``genes_sha256`` the digest of the vocabulary.
     """
 
     def __init__(self, entries: list[ShardEntry], shards: list[Shard], genes_sha256: str) -> None:
@@ -320,10 +290,7 @@ class Corpus:
     def open(cls, index: str | Path, genes_sha256: str | None = None) -> "Corpus":
         """Map the shards of an index into memory, each held to its checksum first (seconds per gigabyte).
 
-        Raises
-        ------
-        UserError
-            For a missing, damaged or changed file, and for another gene list than ``genes_sha256``.
+        A missing, damaged or changed file, or another gene list than asked for, is a :class:`UserError`.
         """
         content = read_index(index)
         digest = content["genes_sha256"]

@@ -69,19 +69,9 @@ def stratified_folds(
     many folds as it has cells. A class of one cell is tested in one fold, where no training cell has its
     label: nothing can get it right, and the score says so.
 
-    Parameters
-    ----------
-    ids
-        Distinct names of the rows; they fix the order in which rows are drawn.
-    labels
-        Class of each row.
-    validation_fraction
-        Stratified part of the training side of each fold.
-
-    Raises
-    ------
-    UserError
-        When a name occurs twice, or no class has as many cells as there are folds.
+    ``ids`` are distinct names of the rows and fix the order in which they are drawn; the validation part is a
+    stratified fraction of the training side. :class:`UserError` when a name occurs twice, or no class has as
+    many cells as there are folds.
     """
     from sklearn.model_selection import StratifiedKFold
 
@@ -111,19 +101,9 @@ def stratified_fractions(
 ) -> list[Parts]:
     """Stratified draws of a training side, one per seed; all other rows are tested.
 
-    Parameters
-    ----------
-    fraction
-        Size of the training side, validation included: 0.8 ("full") or 0.05 ("few-shot") in the paper.
-    seeds
-        One split each.
-    validation_fraction
-        Stratified part of the training side; every class with two cells there keeps one to train on.
-
-    Raises
-    ------
-    UserError
-        When a name occurs twice, or the training side or the test part has no cell of some class.
+    ``fraction`` is the size of the training side, validation included: 0.8 ("full") or 0.05 ("few-shot") in
+    the paper. Every class with two cells there keeps one to train on when the validation part is taken.
+    :class:`UserError` when a name occurs twice, or the training side or the test part lacks a class.
     """
     order, sorted_labels = _sorted(ids, labels)
     splits = []
@@ -148,23 +128,12 @@ def pair_folds(
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     keep_repeats_together: bool = True,
 ) -> list[Parts]:
-    """Repeated random splits of (cell line, drug) pairs into 80 % training, 10 % validation, 10 % test.
+    """Repeated random splits of (cell line, drug) pairs, as row numbers, into 80 % training, 10 %, 10 %.
 
-    Parameters
-    ----------
-    lines, drugs
-        Line and drug of each pair; a pair that was screened twice occurs twice.
-    kind
-        ``warm``: pairs are drawn; ``cold``: cell lines are, so that those tested were never seen.
-    n_repeats, seed
-        Independent draws, the first from ``seed``, the next from ``seed + 1`` ...
-    keep_repeats_together
-        With ``warm``: the repeated measurements of one pair fall into one part. Without, as in the paper, the
-        answer to a test pair can stand in the training part.
-
-    Returns
-    -------
-    Row numbers into ``lines`` and ``drugs``.
+    ``warm``: pairs are drawn; ``cold``: cell lines are, so that those tested were never seen. Draws are
+    independent, the first from ``seed``, the next from ``seed + 1`` ... With ``keep_repeats_together`` the
+    repeated measurements of a pair fall into one part of a warm split. Without, as in the paper, the answer
+    to a test pair can stand in the training part.
     """
     if kind not in ("warm", "cold"):
         raise UserError(f"kind of split: expected warm or cold, got '{kind}'")
@@ -209,19 +178,15 @@ def group_folds(
 
     Parameters
     ----------
-    ids
-        Distinct names of the rows; they fix the order in which rows are drawn.
-    groups, labels
-        Group and class of each row; one class where rows have none.
+    ids, groups, labels
+        Distinct name, group and class of each row; the names fix the order in which rows are drawn.
     n_folds
         Folds, each of about as many rows: the largest groups are dealt out first. None: one for each group.
     seed
         Of the order of groups of equal size, and of the validation parts.
-    validation_fraction
-        Part of the training side of each fold.
     validation
-        ``rows``: stratified by label, from all training groups. ``groups``: whole groups until they have that
-        many rows; one group at least stays to train on.
+        ``rows``: a fraction stratified by label, from all training groups. ``groups``: whole groups until
+        they have that many rows; one group at least stays to train on.
 
     Raises
     ------
@@ -365,17 +330,10 @@ def _folds_sha256(folds: Sequence[Mapping[str, Any]]) -> str:
 
 
 def read_splits(path: str | Path, cell_ids: Collection[str] | None = None) -> Splits:
-    """Read saved splits and hold them to their hash and to the cells they are used on.
+    """Read saved splits and hold them to their hash and, where given, to all cells of the data set.
 
-    Parameters
-    ----------
-    cell_ids
-        All cells of the data set; None leaves them unchecked.
-
-    Raises
-    ------
-    UserError
-        For a file that is no splits file, was edited, names a cell that is not there or leaves one out.
+    A file that is no splits file, was edited, names a cell that is not there or leaves one out is a
+    :class:`UserError`.
     """
     content = read_json(path)
     try:

@@ -43,12 +43,8 @@ def _bin_table(n_bins: int, log_base: LogBase) -> NDArray[np.uint8]:
 class CellBatch:
     """Cells as the encoder takes them, [CLS] first, padded to the longest.
 
-    Attributes
-    ----------
-    gene_ids, bins : Tensor
-        (B, L) int64: vocabulary index and expression token.
-    mask : Tensor
-        (B, L) bool, True at real tokens.
+    ``gene_ids`` and ``bins``, (B, L) int64, are vocabulary index and expression token; ``mask``, (B, L) bool,
+    is True at real tokens.
     """
 
     gene_ids: torch.Tensor
@@ -84,12 +80,9 @@ class Tokeniser:
     max_length : int
         Tokens that a cell has at most, [CLS] counted; without effect when ``zeros`` is set.
     keep : {"highest", "first"}
-        Which ones: the highest expressed (of equals the first), or the first in gene order as in the
-        released code.
+        Which ones: the highest expressed (of equals the first), or the first in gene order (released code).
     zeros : bool
-        Every cell as the full vector of ``genes``, zeros included (scBERT).
-    genes : array of int, optional
-        Vocabulary indices of that vector; all genes without it.
+        Every cell as the full vector of ``genes``, vocabulary indices or all, zeros included (scBERT).
     n_bins, log_base
         See :func:`bins`.
     """

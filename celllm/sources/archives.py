@@ -70,22 +70,14 @@ _MARKS = {
 def members(
     path: str | Path, pattern: str = "*", max_bytes: int = MAX_MEMBER, max_total: int = MAX_TOTAL
 ) -> Iterator[tuple[str, IO[bytes]]]:
-    """Iterate the files of a tar archive (plain or compressed) whose member name matches a glob pattern.
+    """Iterate the names and streams of the files of a tar archive, plain or compressed.
 
-    Each stream is valid until the next step. The whole member list is checked, also of members that do not
-    match: a loop that runs to its end has seen a complete and honest archive.
+    Names, without a leading ``./``, match the glob ``pattern``; ``*`` also matches ``/``. A stream is valid
+    until the next step. One member has at most ``max_bytes`` after decompression, all have ``max_total``.
 
-    Parameters
-    ----------
-    pattern
-        Glob on the full member name without a leading ``./``; ``*`` also matches ``/``.
-    max_bytes, max_total
-        Largest size of one member and of all together, in bytes after decompression.
-
-    Raises
-    ------
-    UserError
-        For a missing, truncated or damaged archive, an unsafe member, a size beyond the cap, or no match.
+    The whole member list is checked, also of members that do not match: a loop that runs to its end has seen
+    a complete and honest archive. :class:`UserError` for a missing, truncated or damaged archive, an unsafe
+    member, a size beyond the cap, or when no member matches.
     """
     seen: set[str] = set()
     n_matches, total = 0, 0
@@ -119,12 +111,8 @@ def open_text(
 ) -> IO[str]:
     """Open a plain or gzip-compressed text for reading; see :func:`open_bytes`.
 
-    UTF-16 and a byte order mark are recognised; any other text is read as UTF-8 unless ``encoding`` is given.
-
-    Raises
-    ------
-    UserError
-        For a file of another kind, and, when the reading gets there, for a line longer than ``MAX_LINE``.
+    UTF-16 and a byte order mark are recognised; any other text is UTF-8 unless ``encoding`` is given.
+    :class:`UserError` for a file of another kind, and later for a line longer than ``MAX_LINE``.
     """
     stream = open_bytes(source, max_bytes, MAX_LINE)
     start = stream.peek(512)[:512]
@@ -153,17 +141,9 @@ def open_bytes(
 ) -> io.BufferedReader:
     """Open a plain or gzip-compressed file for reading; its first two bytes tell which, not its name.
 
-    Parameters
-    ----------
-    source
-        A path, or a stream given by :func:`members` (a compressed file inside an archive).
-    max_bytes, max_line
-        Caps on the size after decompression, and for texts on the bytes between two line ends.
-
-    Raises
-    ------
-    UserError
-        For a missing file at once; for truncated or damaged data when the reading gets there.
+    ``source`` is a path or a stream of :func:`members` (a compressed file inside an archive); ``max_bytes``
+    caps the size after decompression, ``max_line`` the bytes between two line ends, for texts.
+    :class:`UserError` for a missing file at once, for damaged data when the reading gets there.
     """
     own = opened(source) if isinstance(source, str | Path) else None
     raw: Any = own or source

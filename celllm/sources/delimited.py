@@ -67,10 +67,9 @@ def rows(
     Parameters
     ----------
     source
-        A path, or a stream of an archive's member.
+        A path, or a stream of an archive's member; ``where`` names it in messages.
     columns
-        The columns wanted; others are left out. None: all that the header names. Without a header, the names
-        of all columns.
+        The columns wanted, None for all that the header names; without a header, the names of all columns.
     delimiter
         Between fields; None means any white space. A first line without it may be separated by a tab, comma
         or semicolon instead.
@@ -78,8 +77,6 @@ def rows(
         Of the text; UTF-8 or UTF-16 when not given.
     header
         Whether the first line names the columns.
-    where
-        The file, for messages; ``source`` when not given.
 
     Raises
     ------
@@ -121,10 +118,7 @@ def header(source: str | Path, delimiter: str | None = "\t") -> list[str]:
 def identifier(text: str, where: str) -> str:
     """Undo what a spreadsheet did to a whole number that is a name (``1010.0``, ``1,046``); "" when missing.
 
-    Raises
-    ------
-    UserError
-        For ``9.05E+05``, which has lost digits.
+    ``9.05E+05`` has lost digits and is a :class:`UserError`.
     """
     if text.lower() in MISSING:
         return ""
@@ -360,21 +354,11 @@ def read_numbers(
 ) -> NumberTable:
     """Read a table whose first column names the rows and whose other columns are numbers, mostly zeros.
 
-    One row is held at a time; only values other than zero are kept. pandas would fill short rows with NaN
-    and take ``NA`` for a number, so the fields are parsed here.
-
-    Parameters
-    ----------
-    delimiter
-        ``","`` or a tab; see :func:`rows`, also for ``source`` and ``where``.
-    count_text
-        Says from the fields of the header and of the first row how many columns of text stand between row
-        names and numbers.
-
-    Raises
-    ------
-    UserError
-        For an empty text, a web page, a row of another length than the header, or a field that is no number.
+    One row is held at a time; only values other than zero are kept. pandas would fill short rows with NaN and
+    take ``NA`` for a number, so the fields are parsed here. ``delimiter`` is a comma or a tab, ``source`` and
+    ``where`` are as for :func:`rows`. ``count_text`` says from the fields of the header and of the first row
+    how many columns of text stand between row names and numbers. :class:`UserError` for an empty text, a web
+    page, a row of another length than the header, or a field that is no number.
     """
     from scipy.sparse import csr_matrix
 

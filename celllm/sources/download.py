@@ -85,17 +85,23 @@ def forget(partial: Path) -> None:
 def download(url: str, file: InputFile, partial: Path, patience: Patience) -> str:
     """Fetch ``url`` to ``partial`` completely, going on from what is there, and check it.
 
-    Kind of content, size and checksum are checked against the catalogue's row. After a broken transfer
-    ``partial`` stays for the next call, after wrong content it is gone. Returned is the address that gave the
-    file, behind all redirects and without its query (where storage services write keys).
-
-    Raises
-    ------
-    Refused
-        When the address does not give the file.
+    Kind of content, size and checksum are held against the catalogue's row, or :class:`Refused` is raised.
+    After a broken transfer ``partial`` stays for the next call, after wrong content it is gone. Returned is
+    the address behind all redirects, without its query (where storage services write keys).
     """
     partial.parent.mkdir(parents=True, exist_ok=True)
-    with _session(file, patience) as session:
+    retries = Retry(
+        total=patience.tries - 1,
+        connect=min(2, patience.tries - 1),  # a machine without a network learns of it soon
+        backoff_factor=patience.pause,
+        status_forcelist=(429, 500, 502, 503, 504),
+        raise_on_status=False,
+    )
+    with requests.Session() as session:
+        session.headers["User-Agent"] = BROWSER if file.browser else AGENT
+        session.headers["Accept-Encoding"] = "identity"  # sizes and checksums are those of the stored file
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HTTPAdapter(max_retries=retries))
         second_chance = partial.exists()
         try:
             _complete(session, url, file, partial, patience)
@@ -145,22 +151,6 @@ def _persist(session: requests.Session, url: str, file: InputFile, partial: Path
                 raise Broken(f"{error}, after {tries} tries") from error
             log.info("%s: %s; trying again", file.path, error)
             time.sleep(patience.pause * 2 ** (tries - 1))
-
-
-def _session(file: InputFile, patience: Patience) -> requests.Session:
-    retries = Retry(
-        total=patience.tries - 1,
-        connect=min(2, patience.tries - 1),  # a machine without a network learns of it soon
-        backoff_factor=patience.pause,
-        status_forcelist=(429, 500, 502, 503, 504),
-        raise_on_status=False,
-    )
-    session = requests.Session()
-    session.headers["User-Agent"] = BROWSER if file.browser else AGENT
-    session.headers["Accept-Encoding"] = "identity"  # sizes and checksums are those of the stored file
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=retries))
-    return session
 
 
 def _transfer(
@@ -294,7 +284,9 @@ def check_start(content: Content, start: bytes, declared_html: bool = False) -> 
 
 def check_whole(content: Content, path: Path) -> None:
     """Read a compressed file or archive to its end; raise :class:`WrongContent` when it is not whole."""
-    if _size(path) == 0:
+    with open(path, "rb") as handle:
+        start = handle.read(2)
+    if not start:
         raise WrongContent("sent an empty file")
     try:
         if content == "tar":
@@ -304,27 +296,18 @@ def check_whole(content: Content, path: Path) -> None:
             with zipfile.ZipFile(path) as archive:
                 if archive.testzip() is not None:
                     raise zipfile.BadZipFile
-        elif content == "hdf5":
-            _check_hdf5(path)
+        elif content == "hdf5" and start != b"\x1f\x8b":
+            import h5py
+
+            try:
+                h5py.File(path, "r").close()  # it compares the size with the one in the file's head
+            except OSError as error:
+                raise UserError(str(error)) from error
         elif content != "text":
             with archives.open_bytes(path) as stream:
                 while stream.read(CHUNK):
                     pass
     except (UserError, zipfile.BadZipFile) as error:
-        raise WrongContent("sent a truncated or damaged file") from error
-
-
-def _check_hdf5(path: Path) -> None:
-    """Open the file, which compares its size with the one in its head."""
-    import h5py
-
-    with open(path, "rb") as handle:
-        gzipped = handle.read(2) == b"\x1f\x8b"
-    if gzipped:
-        return check_whole("gzip", path)
-    try:
-        h5py.File(path, "r").close()
-    except OSError as error:
         raise WrongContent("sent a truncated or damaged file") from error
 
 

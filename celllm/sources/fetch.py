@@ -75,8 +75,6 @@ def fetch(
     ----------
     path
         Relative path of the file, as in the catalogue, samples filled in.
-    catalogue
-        config/data_sets.yaml.
     raw
         The raw folder. A file that is already there is checked and not fetched again.
     mirror
@@ -85,8 +83,6 @@ def fetch(
         Refuse to download; files that are there are checked.
     lock
         Where checksums of first downloads are kept; ``data.lock`` in the raw folder by default.
-    patience
-        Timeouts and tries.
 
     Raises
     ------

@@ -65,17 +65,8 @@ def verified(path: str | Path, what: str = "") -> Path:
     """Return a raw file's path once it is known to be there and what data.lock says of it.
 
     The lock is looked for in the folders above the file; a file that none of them locks is taken as it is.
-    Its content is hashed once and again only when its size or time has changed.
-
-    Parameters
-    ----------
-    what
-        What the file is, for the message when it is missing.
-
-    Raises
-    ------
-    UserError
-        When the file is missing, or has changed since it was fetched.
+    Its content is hashed once and again only when its size or time has changed. ``what`` says what the file
+    is, for the :class:`UserError` when it is missing; a changed file is one too.
     """
     path = Path(path)
     if not path.is_file():
@@ -105,17 +96,8 @@ def verified(path: str | Path, what: str = "") -> Path:
 def held(path: Path, waiting_for: str | None = None) -> Iterator[None]:
     """Hold an exclusive lock between processes; the system frees it when the process ends, however it ends.
 
-    Parameters
-    ----------
-    path
-        The lock file, made when missing.
-    waiting_for
-        What the log says this process is waiting for.
-
-    Raises
-    ------
-    UserError
-        When the file system knows no locks.
+    The lock file is made when missing; the log says that this process waits for ``waiting_for``.
+    :class:`UserError` when the file system knows no locks.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

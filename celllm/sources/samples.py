@@ -58,20 +58,11 @@ def list_samples(
     options: str | Mapping[str, Any] | None = None,
     mirror: str | Path | None = None,
 ) -> "pd.DataFrame":
-    """List the samples of a pre-training source that a run uses.
+    """List the samples of a pre-training source that a run uses, from its ``files`` by name.
 
-    Parameters
-    ----------
-    catalogue
-        Templates of the samples' files, and the table of addresses where the source has one.
-    files
-        Files of the source by their names in the catalogue.
-    options
-        Options of its reader; ``samples`` is ``all``, ``mirrored`` (those whose matrix is in the mirror), a
-        number (so many of all, evenly spread) or a list of names. ``all`` of a source whose addresses stand
-        in a table are the samples of that table, or those in the mirror where there is one.
-    mirror
-        Folder laid out like the raw folder.
+    The option ``samples`` is ``all``, ``mirrored`` (those whose matrix is in the folder ``mirror``), a number
+    (so many of all, evenly spread) or a list of names. ``all`` of a source whose addresses stand in a table
+    are the samples of that table, or those in the mirror where there is one.
 
     Returns
     -------
@@ -122,7 +113,16 @@ def _chosen(
         return samples
     has_table = "table" in catalogue.source(source)["sample"]
     if samples == "mirrored" or (samples == "all" and has_table and mirror is not None):
-        return _mirrored(catalogue, source, mirror)
+        if mirror is None:
+            raise UserError(
+                f"options of {source}.samples: 'mirrored' needs a mirror; set one, or samples: all"
+            )
+        matrix = next(file.path for file in catalogue.sample_files(source) if file.name == "matrix")
+        before, _, after = matrix.partition("{sample}")
+        found = sorted(str(path.relative_to(mirror)) for path in mirror.glob(f"{before}*{after}"))
+        if not found:
+            raise UserError(f"mirror {mirror}: holds no file {before}<sample>{after}")
+        return [name.removeprefix(before).removesuffix(after) for name in found]
     if samples != "all":
         raise UserError(
             f"options of {source}.samples: expected all, mirrored, a number or names, got '{samples}'"
@@ -134,14 +134,3 @@ def _chosen(
         where = catalogue.places[source].parent / catalogue.source(source)["sample"]["table"]
         raise UserError(f"{where}: lists no sample of {source}; its first lines say how to fill it")
     return names
-
-
-def _mirrored(catalogue: Catalogue, source: str, mirror: Path | None) -> list[str]:
-    if mirror is None:
-        raise UserError(f"options of {source}.samples: 'mirrored' needs a mirror; set one, or samples: all")
-    matrix = next(file.path for file in catalogue.sample_files(source) if file.name == "matrix")
-    before, _, after = matrix.partition("{sample}")
-    found = sorted(str(path.relative_to(mirror)) for path in mirror.glob(f"{before}*{after}"))
-    if not found:
-        raise UserError(f"mirror {mirror}: holds no file {before}<sample>{after}")
-    return [name.removeprefix(before).removesuffix(after) for name in found]

@@ -69,14 +69,9 @@ def _plain(barcode: str) -> str:
 
 
 def sample_table(files: Mapping[str, Path], options: Options) -> pd.DataFrame:
-    """List the samples of a run: ``sample, sample_type, tissue, n_cells, tumour``.
+    """List the samples of a run, ``sample, sample_type, tissue, n_cells, tumour``, by the options.
 
-    The options ``projects``, ``label`` and ``blood_samples`` decide.
-
-    Raises
-    ------
-    UserError
-        For a sample type other than Tumour, Normal and PBMC: it must be decided on, not guessed.
+    A sample type other than Tumour, Normal and PBMC is a :class:`UserError`: it must be decided on.
     """
     columns = ("Project ID", "Sample ID", "Sample Type", "Cancer type", "Cell count")
     rows = [tuple(row.values()) for row in delimited.rows(files["metadata"], columns)]
@@ -92,15 +87,10 @@ def sample_table(files: Mapping[str, Path], options: Options) -> pd.DataFrame:
         | (is_blood & (options.blood_samples == "tumour"))
         | (options.label == "all_tumour")
     )
-    kept = pd.Series([_project(row[0]) <= (options.projects or np.inf) for row in rows], dtype=bool)
+    projects = [row[0].rpartition("-")[2] for row in rows]
+    if wrong := next((row[0] for row, n in zip(rows, projects, strict=True) if not n.isdigit()), None):
+        raise UserError(f"the CancerSCEM project '{wrong}' does not end in a number, as MCC-001 does")
+    kept = pd.Series([int(n) <= (options.projects or np.inf) for n in projects], dtype=bool)
     if options.label == "sample_type" and options.blood_samples == "drop":
         kept &= ~is_blood
     return table[kept].set_index("sample")
-
-
-def _project(name: str) -> int:
-    """Number of a project such as ``DCIS-028``."""
-    number = name.rpartition("-")[2]
-    if not number.isdigit():
-        raise UserError(f"the CancerSCEM project '{name}' does not end in a number, as MCC-001 does")
-    return int(number)

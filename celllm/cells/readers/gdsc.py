@@ -46,14 +46,10 @@ class Drug:
 
 
 def read_deepcdr(files: Mapping[str, Path], options: Options) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Read DeepCDR's matrix of ln IC50: 107,446 rows of 561 lines and 223 drugs.
+    """Read DeepCDR's matrix of ln IC50, 107,446 rows of 561 lines and 223 drugs, as :data:`COLUMNS`.
 
     A drug counts when GDSC's list gives it one PubChem id that has a SMILES, a line when it is one of the 561
-    with expression, mutation and methylation features and has an annotation.
-
-    Returns
-    -------
-    The table :data:`COLUMNS`, and numbers for the log.
+    with expression, mutation and methylation features and has an annotation. Beside it: numbers for the log.
     """
     drugs = _drugs_by_screen(files)
     annotations = delimited.rows(files["annotation"], ("depMapID",), encoding="latin-1")
@@ -84,14 +80,10 @@ def read_deepcdr(files: Mapping[str, Path], options: Options) -> tuple[pd.DataFr
 
 
 def read_release(files: Mapping[str, Path], options: Options) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Read a release of GDSC (``GDSC2_fitted_dose_response_*.csv`` or ``.xlsx``).
+    """Read a release of GDSC (``GDSC2_fitted_dose_response_*.csv`` or ``.xlsx``) as :data:`COLUMNS`.
 
     Lines are joined to DepMap by Sanger's id or, failing that, by COSMIC's; drugs to their structure by
-    GDSC's id of the drug or, failing that, by name. Rows without either are left out and counted.
-
-    Returns
-    -------
-    The table :data:`COLUMNS`, and numbers for the log.
+    GDSC's id or, failing that, by name. Rows without either are left out and counted, for the log.
     """
     if options.tcga_label:
         raise UserError("options of gdsc2: tcga_label belongs to DeepCDR's layout; leave it out")

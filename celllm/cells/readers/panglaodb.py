@@ -186,12 +186,9 @@ def read_clusters(path: Path, barcodes: Sequence[str]) -> dict[str, str]:
 
 
 def human_samples(metadata: Path, cluster_sizes: Path | None = None) -> pd.DataFrame:
-    """List the human samples, indexed by the name of their files.
+    """List the human samples, indexed by the name of their files, with the columns of ``metadata.txt``.
 
-    Returns
-    -------
-    The columns of ``metadata.txt``, ``flag`` (``1`` tumour, ``0`` not, ``""`` unknown), and with
-    ``cluster_sizes`` the number of clustered cells, ``n_cells``.
+    ``flag`` is ``1`` for a tumour, ``0`` for none, ``""`` unknown; ``n_cells`` are clustered cells.
     """
     table = pd.DataFrame(list(delimited.rows(metadata, _COLUMNS, ",", header=False)), columns=list(_COLUMNS))
     table = table[table["species"] == "Homo sapiens"]
