@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-from celllm.errors import FAULTS, errno_of
+from celllm.errors import FAULTS, errno_of, one_line
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -162,7 +162,7 @@ def _explain(name: str, arguments: Sequence[str], error: Exception) -> int:
         hint = f"; PYTHONPATH={os.environ['PYTHONPATH']} comes before the installed packages: unset it"
     elif isinstance(error, ImportError):
         hint = "; is the environment complete? (make setup, or --use-conda)"
-    said = f"{name}: unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}{hint}"
+    said = f"{name}: unexpected {type(error).__name__}: {one_line(error)[:300]}{hint}"
     # The traceback goes beside the log where there is one, else into the folder for temporary files
     text = f"{name}\n{' '.join(sys.argv)}\n" + "".join(traceback.format_exception(error))
     log, stamp = _log_file(), time.strftime("%Y%m%d-%H%M%S")

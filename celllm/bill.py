@@ -238,6 +238,7 @@ class Bill:
 
     def _labels(self, section: str, model: str, name: str) -> Line:
         """Fine-tuning for labels: the trained layers in every fit, the frozen ones once if they are kept."""
+        from celllm.training.frozen import FLOAT32_MIB
         from celllm.training.settings import FinetuneSettings
 
         chosen = as_settings(FinetuneSettings, self.plan.settings(section, model), model)
@@ -249,7 +250,11 @@ class Bill:
         learnt = cells * sum(s.get("train_fraction") or 1 - 1 / s["n_folds"] for s in tasks) / len(tasks)
         epochs = min(chosen.epochs, ASSUMED["epochs of a fit before early stopping, at most"])
         fits = self.n_fits(section)
-        kept = states_gib(chosen, cells, length, shape.dim)
+        # The frozen states, in bfloat16 where they are large: see Store
+        mib = cells * length * (4 + 4 * shape.dim) / 2**20
+        if mib > FLOAT32_MIB:
+            mib = cells * length * (4 + 2 * shape.dim) / 2**20
+        kept = mib <= max(chosen.store_mib, chosen.spill_mib)
         below = cells if kept else fits * (learnt * epochs + cells - learnt)
         work = fits * (3 * learnt * epochs + cells - learnt) * top + below * (forward - top)
         note = "" if kept else f"{name}: frozen states do not fit, computed in every epoch"
@@ -294,17 +299,6 @@ class Bill:
         cores = sum(x.cpu_hours for x in rows) / ASSUMED["cores"]
         gpu = max(self.total.gpu_hours / several, pretrained / several + scored)
         return front + max(gpu, fitted, cores) + of["tables, figures, ledger, report"].cpu_hours
-
-
-def states_gib(settings: Any, cells: int, length: int, dim: int) -> float:
-    """GiB of the frozen states of some cells where they are kept, see Store; 0 where they do not fit."""
-    from celllm.training.frozen import FLOAT32_MIB
-
-    tokens = cells * length / 2**30
-    gib = tokens * (4 + 4 * dim)
-    if gib > FLOAT32_MIB / 1024:
-        gib = tokens * (4 + 2 * dim)
-    return gib if gib * 1024 <= max(settings.store_mib, settings.spill_mib) else 0.0
 
 
 def _data_set(name: str) -> DataSet:

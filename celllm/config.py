@@ -155,7 +155,15 @@ class Row(Settings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        for key in self.needed():
+        needed: tuple[str, ...] = ()
+        if self.kind == "baseline":
+            needed = ("method",)
+        elif self.kind != "encoder":
+            needed = ("file",)
+        elif self.encoder is None and self.pretrained != "elsewhere":
+            trained = ("contrast", "tumour_task", "cells", "gene_embeddings")
+            needed = ("size", "tokens", *(() if self.pretrained is False else trained))
+        for key in needed:
             if getattr(self, key) is None:
                 raise wrong(key, f"a value, as the row is of kind {self.kind}", None)
         if not is_finetuned(vars(self)) and self.finetuning is not None:
@@ -164,17 +172,6 @@ class Row(Settings):
             if getattr(self, key) is not None and self.kind not in kinds:
                 raise wrong(key, f"none in a row of kind {self.kind}", getattr(self, key))
         return self
-
-    def needed(self) -> Iterable[str]:
-        """Keys that a row of this kind must have."""
-        if self.kind == "baseline":
-            return ("method",)
-        if self.kind != "encoder":
-            return ("file",)
-        if self.encoder is not None or self.pretrained == "elsewhere":
-            return ()
-        trained = ("contrast", "tumour_task", "cells", "gene_embeddings")
-        return ("size", "tokens", *(() if self.pretrained is False else trained))
 
 
 def is_finetuned(row: Mapping[str, Any]) -> bool:

@@ -142,13 +142,14 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[
 
 
 @contextmanager
-def _reading(path: str | Path, what: str = "", *errors: type[Exception]) -> Iterator[None]:
+def reading(path: str | Path, what: str = "", *errors: type[Exception]) -> Iterator[None]:
+    """Make a missing file, and ``errors`` (with ``what`` is wrong), a :class:`UserError` naming the file."""
     try:
         yield
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except errors as error:
-        raise UserError(f"{path}: not {what} ({one_line(error)})") from error
+        raise UserError(f"{path}: {what.format(one_line(error))}") from error
 
 
 def read_csv(path: str | Path, text: Iterable[str] | None = None) -> "pd.DataFrame":
@@ -160,7 +161,9 @@ def read_csv(path: str | Path, text: Iterable[str] | None = None) -> "pd.DataFra
     import pandas as pd
 
     how: dict[str, Any] = {"converters": dict.fromkeys(text, str)} if text is not None else {}
-    with _reading(path, "a CSV file", pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError):
+    with reading(
+        path, "not a CSV file ({})", pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError
+    ):
         return pd.read_csv(path, **(how or {"dtype": str, "keep_default_na": False}))
 
 
@@ -177,17 +180,17 @@ def from_spreadsheets(frame: "pd.DataFrame") -> "pd.DataFrame":
 
 def read_json(path: str | Path) -> Any:
     """Read JSON; a file that is missing or not JSON is a :class:`UserError` naming it."""
-    with _reading(path, "a JSON file", json.JSONDecodeError, UnicodeDecodeError):
+    with reading(path, "not a JSON file ({})", json.JSONDecodeError, UnicodeDecodeError):
         return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def read_yaml(path: str | Path) -> Any:
     """Read YAML without running any of it; trouble is a :class:`UserError` naming file and line."""
-    with _reading(path, "valid YAML", yaml.YAMLError):
+    with reading(path, "not valid YAML ({})", yaml.YAMLError):
         return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_YamlLoader)
 
 
 def sha256(path: str | Path) -> str:
     """SHA-256 of a file, as 64 hexadecimal digits; one that is missing is a :class:`UserError`."""
-    with _reading(path), open(path, "rb") as handle:
+    with reading(path), open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -391,9 +391,10 @@ class Plan:
         return [p.replace("{model}", name) for p in self.row_outputs(section) for name in rows]
 
     def score_patterns(self, section: str, *kinds: str) -> list[str]:
-        """Files of one row on one ``{data_set}``: for each task under each protocol, one of each kind."""
+        """Files of one ``{model}`` on one ``{data_set}``: for each task and protocol, one of each kind."""
+        data_set = SCREEN if section == "drug_response" else "{data_set}"
         return [
-            self.path(f"scores/{task}/{{data_set}}/{{model}}/{protocol}.{kind}")
+            self.path(f"scores/{task}/{data_set}/{{model}}/{protocol}.{kind}")
             for task in self.tasks(section)
             for protocol in self.config[section]["protocols"]
             for kind in kinds

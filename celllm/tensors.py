@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celllm.errors import UserError
-from celllm.io import atomic
+from celllm.io import atomic, reading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,13 +89,12 @@ def read_header(path: str | Path, kind: str, what: str, verify: bool = True) -> 
     """The JSON values alone; with ``verify`` the whole file is held to its seal. Errors: see :func:`read`."""
     from safetensors import SafetensorError, safe_open
 
-    try:
-        with safe_open(path, framework="np") as file:
-            header: dict[str, Any] = json.loads((file.metadata() or {}).get("celllm", "{}"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: damaged, or not a safetensors file ({error}); make it again") from error
+    damaged = "damaged, or not a safetensors file ({}); make it again"
+    with (
+        reading(path, damaged, SafetensorError, OSError, json.JSONDecodeError),
+        safe_open(path, framework="np") as file,
+    ):
+        header: dict[str, Any] = json.loads((file.metadata() or {}).get("celllm", "{}"))
     if header.pop("format", None) != kind:
         raise UserError(f"{path}: not an {what}" if what[0] in "aeiou" else f"{path}: not a {what}")
     seal = header.pop("sha256", None)

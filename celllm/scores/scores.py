@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from celllm.errors import UserError
-from celllm.io import atomic, read_csv, write_csv
+from celllm.io import atomic, read_csv, reading, write_csv
 from celllm.scores.columns import PROTOCOLS
 from celllm.scores.metrics import NAMES
 
@@ -157,19 +157,13 @@ def read_probabilities(path: str | Path) -> tuple[NDArray[np.str_], NDArray[np.f
     UserError
         For a file that is missing, damaged or of something else.
     """
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            classes, values = stored["classes"], stored["values"]
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(
-            f"{path}: not a whole file of probabilities ({error}); score the row again"
-        ) from error
+    damaged = "not a whole file of probabilities ({}); score the row again"
+    errors = (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error)
+    with reading(path, damaged, *errors), np.load(path, allow_pickle=False) as stored:
+        classes, values = stored["classes"], stored["values"]
     if values.ndim != 2 or values.shape[1] != len(classes):
-        raise UserError(
-            f"{path}: {values.shape} probabilities of {len(classes)} classes; score the row again"
-        )
+        shapes = f"{values.shape} probabilities of {len(classes)} classes"
+        raise UserError(f"{path}: {shapes}; score the row again")
     return classes, values
 
 

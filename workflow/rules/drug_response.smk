@@ -41,10 +41,7 @@ use rule annotate as drug_response with:
             rules.pair_splits.output, response_task=plan.tasks("drug_response")
         ),
     output:
-        [
-            path.replace("{data_set}", SCREEN)
-            for path in plan.row_outputs("drug_response")
-        ],
+        plan.row_outputs("drug_response"),
     log:
         log_of("drug_response/{model}"),
     benchmark:
@@ -65,10 +62,7 @@ use rule annotate_controls as drug_response_controls with:
         genes=rules.genes.output.genes,
         splits=rules.drug_response.input.splits,
     output:
-        [
-            path.replace("{data_set}", SCREEN)
-            for path in plan.control_outputs("drug_response")
-        ],
+        plan.control_outputs("drug_response"),
     log:
         log_of("drug_response_controls"),
     benchmark:

@@ -15,22 +15,16 @@ rule settings_facts:
     params:
         model=as_json(plan.row("celllm")),
         pretraining=as_json(plan.science("pretraining", "celllm")),
-        annotation=["--annotation", as_json(plan.science("annotation", "celllm"))],
-        drug_sensitivity=[
-            "--drug-sensitivity",
-            as_json(plan.science("drug_sensitivity", "celllm")),
-        ],
-        drug_response=[
-            "--drug-response",
-            as_json(plan.science("drug_response", "celllm")),
-        ],
+        annotation=as_json(plan.science("annotation", "celllm")),
+        drug_sensitivity=as_json(plan.science("drug_sensitivity", "celllm")),
+        drug_response=as_json(plan.science("drug_response", "celllm")),
         sizes=as_json(config["sizes"]),
         splits=as_json(config["drug_sensitivity"]["splits"]),
         data_sets=config["data_sets"]["annotation"],
     shell:
         "exec python -m celllm settings-facts --model {params.model:q} --genes {input.genes:q}"
-        " --pretraining {params.pretraining:q} {params.annotation:q} {params.drug_sensitivity:q}"
-        " {params.drug_response:q} --sizes {params.sizes:q} --splits {params.splits:q} --facts {input.counts:q}"
+        " --pretraining {params.pretraining:q} --annotation {params.annotation:q}"
+        " --drug-sensitivity {params.drug_sensitivity:q} --drug-response {params.drug_response:q} --sizes {params.sizes:q} --splits {params.splits:q} --facts {input.counts:q}"
         " --data-sets {params.data_sets:q} --out {output:q} >> {log:q} 2>&1"
 
 
