@@ -304,7 +304,7 @@ def written(tmp_path, names) -> Path:
 )
 def test_a_prepared_file_cut_short_is_one_line(written, damage):
     written.write_bytes(damage(written.read_bytes()))
-    for reader in (h5ad.read, h5ad.label_counts):
+    for reader in (h5ad.read, h5ad.verify):
         with pytest.raises(
             UserError, match=r"baron\.h5ad: not a prepared data set, or cut short; make it with"
         ):
