@@ -1,23 +1,48 @@
-"""The whole toy run, once for all tests that look at it."""
+"""The whole toy run, once for all tests that look at it, in two processes side by side."""
 
 import os
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+# Of the two processes of `pytest -n 2 --dist loadgroup`, one makes the toy and looks at it. Fresh runs and
+# plans are for the other; the last there is what waits for SLURM, on a finished toy.
+OF_THE_TOY = ("test_run.py", "test_two_processes.py")
+LAST = "test_slurm.py"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            group = "toy" if item.path.name in OF_THE_TOY else "beside the toy"
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.path.name == LAST)
 
 
 @pytest.fixture(scope="session")
-def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of all processes of this test run."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def records(shared: Path) -> Path:
     """What each job of the toy run imported, see recorder/."""
-    return tmp_path_factory.mktemp("records")
+    folder = shared / "records"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def toy(snakemake, records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "zwei Wörter"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CELLLM_RECORD", str(records))
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent / "recorder"), prepend=os.pathsep)
-        done = snakemake(folder, "--", "all")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+def toy(snakemake, records: Path, shared: Path) -> Path:
+    folder = shared / "run" / "zwei Wörter"
+    with FileLock(shared / "toy.lock"), pytest.MonkeyPatch.context() as patch:
+        if not folder.exists():
+            patch.setenv("CELLLM_RECORD", str(records))
+            patch.setenv("PYTHONPATH", str(Path(__file__).parent / "recorder"), prepend=os.pathsep)
+            done = snakemake(folder, "--", "all")
+            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    assert (folder / "results/toy/complete.json").exists(), "the toy run failed; another test says how"
     return folder

@@ -28,6 +28,11 @@ def command(folder: Path, config: list[Path], *more: str) -> list[str]:
     return [*start, *more, "--", str(TARGET)]
 
 
+def copy_run(source: Path, target: Path) -> None:
+    """A finished run with its times; not the state of a Snakemake that is looking at it meanwhile."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("log", "locks", "incomplete", "tmp*"))
+
+
 def copy_corpus(source: Path, target: Path) -> None:
     """All that is made before a pre-training, with its times."""
     for part in ("mirror", "raw", "prepared", "corpus"):

@@ -79,8 +79,8 @@ def why_not() -> str | None:
     return None
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Wait for a condition."""
+def until(condition: Callable[[], bool], what: str, seconds: float = 300) -> None:
+    """Wait for a condition; only what hangs takes as long."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
