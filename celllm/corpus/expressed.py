@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # Stored expressions are fixed-point numbers with 12 bits behind the point: ln(1 + 10^4) = 9.21 fits 16 bits.
 FRACTION_BITS = 12
 TARGET_SUM = 1e4
+BLOCK = 2048
+"""Cells that are worked on at a time: what is needed meanwhile takes several times their own memory."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,10 @@ def not_normalised(tpm: "csr_matrix", columns: ArrayLike) -> CellsInMemory:
 
 
 def from_csr(counts: Any, columns: ArrayLike) -> CellsInMemory:
-    """Make cells from raw counts; see :func:`in_vocabulary` for arguments and errors."""
-    return tokens_of(in_vocabulary(counts, columns))
+    """Make cells from raw counts, some at a time; see :func:`in_vocabulary` for arguments and errors."""
+    starts = range(0, max(1, counts.shape[0]), BLOCK)
+    parts = [tokens_of(in_vocabulary(counts[start : start + BLOCK], columns)).ragged for start in starts]
+    return CellsInMemory(concatenate(parts))
 
 
 def in_vocabulary(counts: Any, columns: ArrayLike) -> "csr_matrix":
@@ -165,7 +169,7 @@ def _cells(matrix: "csr_matrix", expression: NDArray[np.uint16]) -> CellsInMemor
     return CellsInMemory(Ragged(indptr, gene_ids, expression))
 
 
-def blocks(data: "AnnData", vocabulary: "Vocabulary", block: int = 2048) -> Iterator["csr_matrix"]:
+def blocks(data: "AnnData", vocabulary: "Vocabulary", block: int = BLOCK) -> Iterator["csr_matrix"]:
     """Read the counts of an opened prepared data set, ``block`` cells at a time, by :func:`in_vocabulary`.
 
     What ``X`` holds is taken as it is: counts, TPM, or whatever ``uns["celllm"]["values"]`` says. A file

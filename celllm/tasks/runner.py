@@ -9,7 +9,7 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -269,7 +269,6 @@ def run_task(
     complete = True
     for name, drawn in folds.items():
         rows: dict[str, list[Score]] = {protocol: [] for protocol in protocols}
-        predicted: dict[str, list[tuple[str, ...]]] = {protocol: [] for protocol in protocols}
         outcomes: dict[str, list[Fitted]] = {protocol: [] for protocol in protocols}
         for number, fold in enumerate(drawn):
             found = runner.outcomes(task, fold, number, protocols, name)
@@ -278,12 +277,11 @@ def run_task(
                 table = "table_s3" if name in HELD_OUT else base.table
                 here = dataclasses.replace(base, table=table, task=name, protocol=protocol, split=str(number))
                 rows[protocol] += _scored(task, fold, outcome, here)
-                predicted[protocol] += _predicted(task, fold, outcome, number)
                 outcomes[protocol].append(outcome)
         place = Path(out, name, base.data_set, folder or base.model)
         for protocol in protocols:
             path = place / f"{protocol}.predictions.csv"
-            scores.write_predictions(path, predicted[protocol])
+            scores.write_predictions(path, _predicted(task, drawn, outcomes[protocol]))
             if task.truth.dtype.kind == "U":
                 scores.write_probabilities(scores.probabilities_of(path), *_probabilities(outcomes[protocol]))
             scores.write(place / f"{protocol}.csv", rows[protocol])
@@ -303,15 +301,12 @@ def _scored(data: Task, fold: Parts, outcome: Fitted, base: Score) -> list[Score
     return scores.with_values(base, values)
 
 
-def _predicted(data: Task, fold: Parts, outcome: Fitted, number: int) -> list[tuple[str, ...]]:
+def _predicted(data: Task, folds: Sequence[Parts], outcomes: Sequence[Fitted]) -> Iterator[tuple[str, ...]]:
     """Rows of the file of predictions: name of the row, fold, truth, prediction."""
-    if outcome.predicted is None:
-        return []
-    ids, truth = data.ids[fold.test], data.truth[fold.test]
-    return [
-        (str(i), str(number), str(t), str(p))
-        for i, t, p in zip(ids, truth, outcome.predicted.values, strict=True)
-    ]
+    for number, (fold, outcome) in enumerate(zip(folds, outcomes, strict=True)):
+        if outcome.predicted is not None:
+            found = zip(data.ids[fold.test], data.truth[fold.test], outcome.predicted.values, strict=True)
+            yield from ((str(i), str(number), str(t), str(p)) for i, t, p in found)
 
 
 def _probabilities(outcomes: Sequence[Fitted]) -> tuple[list[str], NDArray[np.float32]]:

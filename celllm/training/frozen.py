@@ -109,9 +109,10 @@ class FrozenStates:
         n_values = int((self.lengths + 1).sum()) * self.encoder.config.dim
         small = 4 * n_values <= FLOAT32_MIB * MIB
         self.dtype = store.dtype or (torch.float32 if small else torch.bfloat16)
-        self._spilled: int | None = None
+        self._stops = np.cumsum(self.lengths + 1)
         self._room = store.limit_mib * MIB
         self._kept: dict[int, tuple[Tensor, Tensor]] | None = None
+        self._all: Tensor | int | None = None  # the bytes of all cells, or the file that they are in
 
     @property
     def device(self) -> torch.device:
@@ -125,9 +126,8 @@ class FrozenStates:
     def take(self, rows: NDArray[np.int64]) -> States:
         """States of these cells, in this order; those not kept yet are computed now."""
         if self._kept is None:
-            n_tokens = int((self.lengths + 1).sum())
-            n_bytes = n_tokens * (4 + self.encoder.config.dim * self.dtype.itemsize)
-            flat = None
+            n_bytes = int(self._stops[-1]) * (4 + self.encoder.config.dim * self.dtype.itemsize)
+            flat: Tensor | int | None = None
             if self.store.folder:
                 cache = StateCache(Path(self.store.folder), self.store.folder_mib)
                 flat = cache.get(self._key(), n_bytes, self._write_all)
@@ -136,7 +136,10 @@ class FrozenStates:
                 self._write_all(flat)
             elif flat is None and self.n_frozen:
                 flat = self._spill(n_bytes)
-            self._kept = {} if flat is None else self._cut(flat)
+            self._kept, self._all = {}, flat
+        if self._all is not None:
+            found = [self._read(self._all, row) for row in rows.tolist()]
+            return self._padded([x for x, _ in found], [genes for _, genes in found])
         kept = self._kept
         fresh = dict(self._compute(np.array([row for row in rows.tolist() if row not in kept], dtype=int)))
         found = [fresh[row] if row in fresh else kept[row] for row in rows.tolist()]
@@ -147,8 +150,11 @@ class FrozenStates:
                 kept[row] = states
         return self._padded([x for x, _ in found], [genes for _, genes in found])
 
-    def _spill(self, n_bytes: int) -> Tensor | None:
-        """States of all cells in a file of this process; None, and the cost, where there is no room."""
+    def _spill(self, n_bytes: int) -> int | None:
+        """States of all cells in a file of this process; None, and the cost, where there is no room.
+
+        It is read cell by cell, not mapped: a mapped page counts as memory of the process.
+        """
         gib, folder = n_bytes / 2**30, Path(tempfile.gettempdir())
         obstacle = self._obstacle(n_bytes, folder)
         if obstacle:
@@ -161,11 +167,9 @@ class FrozenStates:
             return None
         log.info("frozen states: %.1f GiB, %s, in %s", gib, self.dtype, folder)
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        self._spilled = self._file.fileno()
-        os.posix_fallocate(self._spilled, 0, n_bytes)
-        flat = torch.from_file(f"/dev/fd/{self._spilled}", shared=True, size=n_bytes, dtype=torch.uint8)
-        self._write_all(flat)
-        return flat
+        os.posix_fallocate(self._file.fileno(), 0, n_bytes)
+        self._write_all(self._file.fileno())
+        return self._file.fileno()
 
     def _obstacle(self, n_bytes: int, folder: Path) -> str:
         if n_bytes > self.store.spill_mib * MIB:
@@ -178,28 +182,31 @@ class FrozenStates:
 
     def expect(self, rows: NDArray[np.int64]) -> None:
         """Have the states of these cells read from disk meanwhile: they are asked for next."""
-        if self._spilled is None:
-            return
-        size = self.encoder.config.dim * self.dtype.itemsize
-        stops = np.cumsum(self.lengths + 1)
-        for row in np.sort(rows):
-            length = size * (self.lengths[row] + 1)
-            start = 4 * stops[-1] + size * stops[row] - length
-            os.posix_fadvise(self._spilled, int(start), int(length), os.POSIX_FADV_WILLNEED)
+        if isinstance(self._all, int):
+            for row in np.sort(rows):
+                x, _ = self._places(row)
+                os.posix_fadvise(self._all, x.start, x.stop - x.start, os.POSIX_FADV_WILLNEED)
 
-    def _cut(self, flat: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
-        """Places of the cells' states among the bytes: gene ids of all cells, then what the layers made."""
-        stops = np.cumsum(self.lengths + 1)
-        gene_ids = flat[: 4 * stops[-1]].view(torch.int32)
-        x = flat[4 * stops[-1] :].view(self.dtype).view(-1, self.encoder.config.dim)
-        places = zip(stops - self.lengths - 1, stops, strict=True)
-        return {row: (x[start:stop], gene_ids[start:stop]) for row, (start, stop) in enumerate(places)}
+    def _places(self, row: int) -> tuple[slice, slice]:
+        """Bytes of a cell's states and of its gene ids among those of all cells, gene ids first."""
+        stop, size = int(self._stops[row]), self.encoder.config.dim * self.dtype.itemsize
+        start, first = stop - int(self.lengths[row]) - 1, 4 * int(self._stops[-1])
+        return slice(first + size * start, first + size * stop), slice(4 * start, 4 * stop)
 
-    def _write_all(self, flat: Tensor) -> None:
-        places = self._cut(flat)
+    def _read(self, flat: Tensor | int, row: int) -> tuple[Tensor, Tensor]:
+        x, genes = (
+            flat[place] if isinstance(flat, Tensor) else _read(flat, place) for place in self._places(row)
+        )
+        return x.view(self.dtype).view(-1, self.encoder.config.dim), genes.view(torch.int32)
+
+    def _write_all(self, flat: Tensor | int) -> None:
         for row, states in self._compute(np.arange(len(self.lengths))):
-            for place, tensor in zip(places[row], states, strict=True):
-                place.copy_(tensor)
+            for place, tensor in zip(self._places(row), states, strict=True):
+                content = tensor.reshape(-1).view(torch.uint8)
+                if isinstance(flat, Tensor):
+                    flat[place] = content
+                else:
+                    os.pwrite(flat, content.cpu().numpy().data, place.start)
 
     def _key(self) -> str:
         """SHA-256 of all that the states depend on: encoder, cells, tokeniser, layer, number type."""
@@ -239,6 +246,12 @@ class FrozenStates:
                 states = x[i, :length].to(self.dtype, copy=True), batch.gene_ids[i, :length].int()
                 yield row, states
         self.n_computed += len(rows)
+
+
+def _read(file: int, place: slice) -> Tensor:
+    content = bytearray(place.stop - place.start)
+    os.preadv(file, [content], place.start)
+    return torch.frombuffer(content, dtype=torch.uint8)
 
 
 def is_in_memory(folder: Path) -> bool:
