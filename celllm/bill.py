@@ -97,19 +97,7 @@ class Line:
 
 
 class Bill:
-    """The jobs of a run and their cost.
-
-    Parameters
-    ----------
-    plan
-        Of the run.
-    gpu
-        A name of :data:`GPUS`.
-    gpus
-        How many there are.
-    share
-        Of the GPU's peak that is reached.
-    """
+    """The jobs of a run and their cost, on so many GPUs of :data:`GPUS` that reach a share of their peak."""
 
     def __init__(self, plan: Plan, gpu: str, gpus: int = 1, share: float = SHARE) -> None:
         if gpu not in GPUS:

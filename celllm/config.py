@@ -670,6 +670,8 @@ def read_catalogue(paths: Iterable[str | Path]) -> tuple[dict[str, Any], dict[st
         for name, over in given.items():
             if not re.fullmatch("[a-z][a-z0-9_]*", str(name)):
                 raise UserError(f"{path}: {name!r} cannot be the name of a data set; use a-z, 0-9 and _")
+            if not isinstance(over, Mapping | None):
+                raise UserError(f"{path}: {name}: expected a mapping of keys, got {type(over).__name__}")
             row = lay_over(rows.get(name, {}), over)
             if not row.get("files") and isinstance(row.get("file"), str):
                 # The short form of a data set in one file, written out

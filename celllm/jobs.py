@@ -20,15 +20,9 @@ from celllm.sources.catalogue import Catalogue
 def read_plan(files: Sequence[str], changes: Mapping[str, Any], root: Path, storage: Any) -> Plan:
     """Plan of a run, with the environment of its jobs made ready.
 
-    Parameters
-    ----------
-    files, changes
-        Of ``--configfile`` and ``--config``. The files are read again: Snakemake takes the last of equal keys
-        without a word, and knows no ``add``.
-    root : Path
-        The checkout, or the working directory of a workflow that uses this one as a module from git.
-    storage
-        Snakemake's storage settings.
+    The files of ``--configfile`` are read again: Snakemake takes the last of equal keys without a word, and
+    knows no ``add``; ``changes`` are those of ``--config``. ``root`` is the checkout, or the working
+    directory of a workflow that uses this one as a module from git; ``storage``, Snakemake's settings of it.
     """
     if storage.default_storage_provider or "INPUT_OUTPUT" not in {
         use.name for use in storage.shared_fs_usage

@@ -49,15 +49,8 @@ def is_control(row: Mapping[str, Any]) -> bool:
 
 
 class Plan:
-    """Files and settings of a run.
+    """Files and settings of a run, from its configuration as :func:`celllm.config.complete` returns it.
 
-    Parameters
-    ----------
-    config : mapping
-        The configuration as :func:`celllm.config.complete` returns it.
-
-    Notes
-    -----
     Paths are relative to the working directory and begin with ``results/<run>/`` or ``data/raw/``. Settings
     are mappings of what the configuration says, without the defaults of the settings classes.
     """

@@ -179,12 +179,12 @@ def as_settings(
     try:
         return kind.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        raise UserError(one_line(kind, error, where)) from None
+        raise UserError(_first_slip(kind, error, where)) from None
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: {error}") from error
 
 
-def one_line(kind: type[BaseModel], error: ValidationError, where: str = "") -> str:
+def _first_slip(kind: type[BaseModel], error: ValidationError, where: str) -> str:
     """The first slip of a validation, unknown keys before all others, as ``path: what is wrong``."""
     first, *_ = sorted(error.errors(include_url=False), key=lambda slip: slip["type"] != "extra_forbidden")
     path, models = _walked(kind, first["loc"])

@@ -28,16 +28,8 @@ _UNSEALED = b"0" * 64
 def write(path: str | Path, kind: str, tensors: "Mapping[str, Any]", **header: Any) -> None:
     """Write tensors (all of PyTorch or all of NumPy), atomically; equal content makes equal files.
 
-    Parameters
-    ----------
-    path
-        A ``.safetensors`` file.
-    kind
-        What the file is, with the version of its layout; asked for by :func:`read`.
-    tensors
-        By name.
-    header
-        Anything JSON can hold.
+    ``kind`` says what the file is, with the version of its layout; :func:`read` asks for it. The header can
+    be anything that JSON can hold.
 
     Raises
     ------
@@ -67,12 +59,8 @@ def write(path: str | Path, kind: str, tensors: "Mapping[str, Any]", **header: A
 def read(path: str | Path, kind: str, what: str) -> tuple[dict[str, Any], "dict[str, Tensor]"]:
     """Read what :func:`write` wrote, as PyTorch tensors on the CPU.
 
-    Parameters
-    ----------
-    path, kind
-        See :func:`write`.
-    what
-        Names the kind to users and says how it is made: ``encoder; expected what 'celllm pretrain' writes``.
+    ``what`` names the kind to users and says how it is made: ``encoder; expected what 'celllm pretrain'
+    writes``.
 
     Raises
     ------

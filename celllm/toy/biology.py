@@ -33,24 +33,12 @@ def stream(seed: int, name: str) -> np.random.Generator:
 
 @dataclass(frozen=True)
 class Biology:
-    """Genes and programmes.
+    """Genes and programmes."""
 
-    Attributes
-    ----------
-    symbols
-        Approved symbols of protein-coding genes, sorted.
-    programmes
-        Names of the programmes, the rows of ``loadings``.
-    baseline
-        Log abundance of each gene in a cell where no programme is active, shape (genes,).
-    loadings
-        Natural-log change of a gene at activity 1, shape (programmes, genes).
-    """
-
-    symbols: tuple[str, ...]
-    programmes: tuple[str, ...]
-    baseline: np.ndarray
-    loadings: np.ndarray
+    symbols: tuple[str, ...]  # approved symbols of protein-coding genes, sorted
+    programmes: tuple[str, ...]  # names, the rows of `loadings`
+    baseline: np.ndarray  # (genes,): log abundance in a cell where no programme is active
+    loadings: np.ndarray  # (programmes, genes): natural-log change of a gene at activity 1
 
     def members(self, programme: str) -> np.ndarray:
         """Indices of the genes that a programme moves."""

@@ -6,30 +6,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Drug:
-    """A drug and how the toy cell lines respond to it.
+    """A drug and how the toy cell lines respond to it."""
 
-    Attributes
-    ----------
-    gdsc_ids
-        Screens in GDSC: some drugs have two, with two results per line.
-    cid
-        PubChem compound, or ``none`` / ``several`` where GDSC gives no single one.
-    smiles
-        Structure without stereochemistry; empty where there is no single compound.
-    mean
-        Mean ln IC50 (µM).
-    slopes
-        Programme -> change of ln IC50 per unit of its activity in a line.
-    """
-
-    gdsc_ids: tuple[int, ...]
+    gdsc_ids: tuple[int, ...]  # screens in GDSC: some drugs have two, with two results per line
     name: str
-    cid: str
+    cid: str  # PubChem compound, or `none` / `several` where GDSC gives no single one
     target: str
     pathway: str
-    mean: float
-    slopes: Mapping[str, float]
-    smiles: str
+    mean: float  # ln IC50 (µM)
+    slopes: Mapping[str, float]  # programme -> change of ln IC50 per unit of its activity in a line
+    smiles: str  # without stereochemistry; empty where there is no single compound
 
 
 _EGFR = {"growth_signal": -0.9, "epithelial": -0.8, "mesenchymal_shift": 0.7}

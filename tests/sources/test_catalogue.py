@@ -167,6 +167,8 @@ def _edited(sources: dict[str, Any], keys: str, value: Any) -> dict[str, Any]:
         ("baron.files.matrix.path", "a/../x.tar", r"baron\.files\.matrix\.path: "),
         ("baron.files.matrix.path", "/x.tar", r"baron\.files\.matrix\.path: "),
         ("panglaodb.sample_files.matrix.path", "a/b.RData", r"panglaodb\.sample_files\.matrix\.path: "),
+        ("baron", 3, "baron: expected a mapping of keys, got int"),
+        ("baron", ["files"], "baron: expected a mapping of keys, got list"),
         ("panglaodb.sample_files.matrix", None, r"panglaodb\.sample_files: expected a matrix"),
         ("panglaodb.sample", None, r"panglaodb\.sample_files: expected a matrix, and sample"),
     ],
