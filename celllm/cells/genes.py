@@ -201,20 +201,10 @@ def harmonise(
 ) -> tuple["csr_matrix", list[str], GeneReport]:
     """Map the columns of a matrix to genes of the vocabulary, in its order; columns of one gene are summed.
 
-    Parameters
-    ----------
-    matrix
-        Cells x names, linear values (counts or TPM, never logarithms: they are summed).
-    where
-        The file, for messages.
-    max_unknown
-        Largest share of the counts that may stand under names that map to no gene; beyond it, and when no
-        name maps to the vocabulary, a :class:`UserError`.
-
-    Returns
-    -------
-    Cells x symbols CSR matrix of the same dtype, the symbols (a subset of the vocabulary, in its order),
-    and the report.
+    ``matrix`` is cells x names with linear values (never logarithms: they are summed); ``where`` is the file,
+    for messages. Returned are the cells x symbols CSR matrix of the same dtype, the symbols (a subset of the
+    vocabulary) and the report. :class:`UserError` when no name maps to the vocabulary, or names of no gene
+    have more than the share ``max_unknown`` of the counts.
     """
     from scipy.sparse import csr_matrix
 

@@ -25,20 +25,10 @@ ENOUGH = 50
 class RawCells:
     """The content of a source: cells x genes, CSR float32.
 
-    Attributes
-    ----------
-    genes
-        Name of each column as the source has it; may repeat.
-    obs
-        One row per cell, indexed by cell id; ``sample``, ``label`` and whatever else the source provides.
-    values
-        ``counts`` or ``tpm``: linear, for values of one gene are summed.
-    take_log
-        Whether the prepared data set holds log2(value + 1).
-    fractions
-        Whether counts of this source may be fractions.
-    report
-        Numbers for the log, such as cells passed over.
+    ``genes`` names the columns as the source has them, and may repeat; ``obs`` has one row per cell, indexed
+    by cell id: ``sample``, ``label`` and whatever else the source provides. ``values`` are linear, for those
+    of one gene are summed; with ``take_log`` the prepared data set holds log2(value + 1). ``fractions``:
+    counts may be some. ``report`` has numbers for the log, such as cells passed over.
     """
 
     matrix: "csr_matrix"

@@ -15,10 +15,7 @@ from celllm.settings import as_settings
 
 log = logging.getLogger(__name__)
 
-LAYOUTS = {
-    "gdsc": (gdsc.read_deepcdr, gdsc.DEEPCDR_FILES),
-    "gdsc2": (gdsc.read_release, gdsc.RELEASE_FILES),
-}
+LAYOUTS = {"gdsc": (gdsc.read_deepcdr, gdsc.DEEPCDR_FILES), "gdsc2": (gdsc.read_release, gdsc.RELEASE_FILES)}
 
 
 def run_responses(

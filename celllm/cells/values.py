@@ -40,31 +40,23 @@ LARGEST_OF_A_TYPE = (2**7 - 1, 2**8 - 1, 2**15 - 1, 2**16 - 1)
 """Where counts end that were written as 8- or 16-bit numbers, too small for them."""
 
 _SAMPLED = 400
-_BACK: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
-    "log2(x + 1)": lambda v: np.exp2(v) - 1,
-    "ln(x + 1)": np.expm1,
-    "log10(x + 1)": lambda v: 10.0**v - 1,
-    "the square root": np.square,
-    "": lambda v: v,
+_BACK: dict[str, tuple[Callable[[NDArray[Any]], NDArray[Any]], float]] = {
+    "log2(x + 1)": (lambda v: np.exp2(v) - 1, 24),
+    "ln(x + 1)": (np.expm1, 17),
+    "log10(x + 1)": (lambda v: 10.0**v - 1, 7.5),
+    "the square root": (np.square, 4000),
+    "": (lambda v: v, np.inf),
 }
-"""How a transformation is taken back; none for values that were only divided."""
-_BACK_OF_COUNTS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
-    "the cube root": lambda v: v**3,
-    "Anscombe's root": lambda v: (v / 2) ** 2 - 0.375,
-    "the Freeman-Tukey root": lambda v: ((v**2 - 1) / (2 * np.maximum(v, 1e-9))) ** 2,
-    "the Freeman-Tukey root less 1": lambda v: (((v + 1) ** 2 - 1) / (2 * (v + 1))) ** 2,
-    "arcsinh": np.sinh,
+"""How a transformation (none for values that were only divided) is taken back, and the largest value that one
+of counts, up to some ten million, can have."""
+_BACK_OF_COUNTS = _BACK | {
+    "the cube root": (lambda v: v**3, 10_000),
+    "Anscombe's root": (lambda v: (v / 2) ** 2 - 0.375, 10_000),
+    "the Freeman-Tukey root": (lambda v: ((v**2 - 1) / (2 * np.maximum(v, 1e-9))) ** 2, 10_000),
+    "the Freeman-Tukey root less 1": (lambda v: (((v + 1) ** 2 - 1) / (2 * (v + 1))) ** 2, 10_000),
+    "arcsinh": (np.sinh, 17),
 }
-"""Further ones, looked for in counts only."""
-_UP_TO = {
-    "log2(x + 1)": 24,
-    "ln(x + 1)": 17,
-    "log10(x + 1)": 7.5,
-    "the square root": 4000,
-    "arcsinh": 17,
-    "": np.inf,
-}
-"""Largest value that a transformation of counts, up to some ten million, can have."""
+"""With further ones, looked for in counts only."""
 
 
 def linear(matrix: "csr_matrix", kind: str) -> "csr_matrix":
@@ -235,8 +227,8 @@ _EXPECTED = {
 def _transformed_counts(fractions: NDArray[Any], high: float) -> Values | None:
     """Logarithms or roots of counts: values that are no whole numbers become some."""
     some = fractions[:: max(1, len(fractions) // 100_000)].astype(np.float64)
-    for name, back in (_BACK | _BACK_OF_COUNTS).items():
-        if not name or high > _UP_TO.get(name, 10_000):
+    for name, (back, most) in _BACK_OF_COUNTS.items():
+        if not name or high > most:
             continue
         counts = back(some)
         counts = counts[counts < 1000]
@@ -257,8 +249,8 @@ def _equal_sums(cells: list[NDArray[np.float64]], high: float) -> Values | None:
     if len(cells) < 3:
         return None
     spread = {}
-    for name, back in _BACK.items():
-        if high > _UP_TO[name]:
+    for name, (back, most) in _BACK.items():
+        if high > most:
             continue
         sums = np.array([back(cell).sum() for cell in cells])
         spread[name] = (float(sums.std() / sums.mean()), float(sums.mean()))
@@ -271,8 +263,8 @@ def _equal_sums(cells: list[NDArray[np.float64]], high: float) -> Values | None:
 def _multiples(cells: list[NDArray[np.float64]], high: float) -> Values | None:
     """Values of a cell are multiples of its smallest one once the transformation is taken back."""
     off = {}
-    for name, back in _BACK.items():
-        if high > _UP_TO[name]:
+    for name, (back, most) in _BACK.items():
+        if high > most:
             continue
         with np.errstate(divide="ignore", invalid="ignore"):  # a smallest value of almost nothing
             ratios = [back(cell) / back(cell.min()) for cell in cells if len(cell) > 4]

@@ -62,7 +62,15 @@ def run_counts(
     if corpus is not None:
         index = read_index(corpus)
         entries = [ShardEntry(**entry) for entry in index["shards"]]
-        data_sets |= {name: of_samples(name, path, entries) for name, path in (samples or {}).items()}
+        for name, path in (samples or {}).items():
+            sizes = {e.sample: e.n_cells + len(e.dropped) for e in entries if e.source == name}
+            rows = list(delimited.rows(path, ("sample", "tissue")))
+            data_sets[name] = {
+                "n_cells": sum(sizes.values()),
+                "n_samples": sum(n > 0 for n in sizes.values()),
+                "n_samples_listed": len(rows),
+                "n_tissues": len({row["tissue"] for row in rows if sizes.get(row["sample"], 0) > 0}),
+            }
         expressed = index["n_tokens"] / index["n_cells"] / n_genes
         facts["pretraining"] = {
             **{key: index[key] for key in ("n_cells", "n_tumour", "n_dropped")},
@@ -106,18 +114,6 @@ def _shares(parts: Iterable[NDArray[Any]]) -> list[float]:
     for numbers in parts:
         counted += np.bincount(np.minimum(numbers, 5).astype(np.int64), minlength=6)
     return [round(100 * float(n) / max(int(counted.sum()), 1), 2) for n in counted]
-
-
-def of_samples(source: str, table: str | Path, entries: list[ShardEntry]) -> dict[str, int]:
-    """Cells of a pre-training source, and the samples and tissues that they come from."""
-    sizes = {e.sample: e.n_cells + len(e.dropped) for e in entries if e.source == source}
-    rows = list(delimited.rows(table, ("sample", "tissue")))
-    return {
-        "n_cells": sum(sizes.values()),
-        "n_samples": sum(n > 0 for n in sizes.values()),
-        "n_samples_listed": len(rows),
-        "n_tissues": len({row["tissue"] for row in rows if sizes.get(row["sample"], 0) > 0}),
-    }
 
 
 def of_lengths(lengths: NDArray[np.int64]) -> dict[str, float]:

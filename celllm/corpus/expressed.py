@@ -26,14 +26,8 @@ BLOCK = 2048
 class Ragged:
     """Non-zero genes of cells, one cell after the other.
 
-    Attributes
-    ----------
-    indptr : array of int64
-        (n_cells + 1,): cell i owns the places ``indptr[i]:indptr[i + 1]``.
-    gene_ids : array of uint16
-        Vocabulary indices, ascending within a cell.
-    expression : array of uint16
-        ``floor(4096 * ln(1 + 10^4 n / sum n))``.
+    Cell i owns the places ``indptr[i]:indptr[i + 1]`` of ``gene_ids``, vocabulary indices that ascend within
+    a cell, and of ``expression``, ``floor(4096 * ln(1 + 10^4 n / sum n))``.
     """
 
     indptr: NDArray[np.int64]

@@ -109,7 +109,17 @@ def run_leakage(
     pairs: list[tuple[str, str, str, str, int]] = []
     data_sets = {}
     for name, path in cells.items():
-        found, data_sets[name] = compare(name, *hashed(path, vocabulary), pretraining)
+        with h5ad.opened(path) as data:
+            parts = [cell_hashes(counts) for counts in blocks(data, vocabulary)]
+            names = [str(cell) for cell in data.obs_names]
+        hashes = np.concatenate([np.empty(0, dtype=np.uint64), *parts])
+        found = [(name, names[i], *place) for i, place in pretraining.equal_to(hashes)]
+        data_sets[name] = {
+            "n_cells": len(hashes),
+            "n_repeated": len(hashes) - len(np.unique(hashes)),
+            "n_in_pretraining": len({pair[1] for pair in found}),
+            "n_cells_of_pretraining": len({pair[2:] for pair in found}),
+        }
         log.info("%s: %s", name, data_sets[name])
         pairs += found
     table = pd.DataFrame(pairs, columns=list(COLUMNS))
@@ -118,27 +128,6 @@ def run_leakage(
     write_text(f"{out}.csv", table.to_csv(index=False, lineterminator="\n"))
     write_json(f"{out}.json", numbers)
     write_text(f"{out}.md", markdown(numbers, table))
-
-
-def compare(
-    data_set: str, hashes: NDArray[np.uint64], names: Sequence[str], pretraining: Pretraining
-) -> tuple[list[tuple[str, str, str, str, int]], dict[str, int]]:
-    """Pairs of equal cells of a data set and of pre-training, by :data:`COLUMNS`, and their numbers."""
-    found = [(data_set, names[i], *place) for i, place in pretraining.equal_to(hashes)]
-    return found, {
-        "n_cells": len(hashes),
-        "n_repeated": len(hashes) - len(np.unique(hashes)),
-        "n_in_pretraining": len({pair[1] for pair in found}),
-        "n_cells_of_pretraining": len({pair[2:] for pair in found}),
-    }
-
-
-def hashed(path: str | Path, vocabulary: Vocabulary) -> tuple[NDArray[np.uint64], list[str]]:
-    """Hashes and names of the cells of a prepared data set, read a block at a time."""
-    with h5ad.opened(path) as data:
-        parts = [cell_hashes(counts) for counts in blocks(data, vocabulary)]
-        names = [str(name) for name in data.obs_names]
-    return np.concatenate([np.empty(0, dtype=np.uint64), *parts]), names
 
 
 def markdown(numbers: Mapping[str, Any], pairs: "pd.DataFrame") -> str:

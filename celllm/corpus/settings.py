@@ -11,8 +11,7 @@ LogBase = Literal["e", "2"]
 
 _MAX_LENGTH = setting(6000, "longest sequence of a cell, [CLS] counted (paper, Table F.1; released)", ge=2)
 _KEEP = setting(
-    "highest",
-    "genes that stay of a longer cell: the highest expressed, or the first in order (released)",
+    "highest", "genes that stay of a longer cell: the highest expressed, or the first in order (released)"
 )
 
 

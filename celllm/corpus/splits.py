@@ -176,22 +176,12 @@ def group_folds(
 ) -> list[Parts]:
     """Cross-validation over whole groups: no group of a test part is in the training side of its fold.
 
-    Parameters
-    ----------
-    ids, groups, labels
-        Distinct name, group and class of each row; the names fix the order in which rows are drawn.
-    n_folds
-        Folds, each of about as many rows: the largest groups are dealt out first. None: one for each group.
-    seed
-        Of the order of groups of equal size, and of the validation parts.
-    validation
-        ``rows``: a fraction stratified by label, from all training groups. ``groups``: whole groups until
-        they have that many rows; one group at least stays to train on.
-
-    Raises
-    ------
-    UserError
-        When a name occurs twice, or there are fewer groups than folds, or than the parts of a fold.
+    ``ids`` are distinct names of the rows and fix the order in which they are drawn. Folds have about as many
+    rows each: the largest groups are dealt out first, those of equal size in an order by the seed; without
+    ``n_folds`` each group is one. The validation part is, of ``rows``, a fraction stratified by label from
+    all training groups; of ``groups``, whole groups until they have that many rows, one at least staying to
+    train on. :class:`UserError` when a name occurs twice, or there are fewer groups than folds, or than the
+    parts of a fold.
     """
     order, sorted_labels = _sorted(ids, labels)
     names, group_of, sizes = np.unique(

@@ -22,10 +22,7 @@ _CONTENT_OF: dict[str, Content] = {
     ".RData": "rdata",
     ".xlsx": "excel",
     ".html": "html",
-    ".h5ad": "hdf5",
-    ".h5": "hdf5",
-    ".h5mu": "hdf5",
-    ".loom": "hdf5",
+    **dict.fromkeys((".h5ad", ".h5", ".h5mu", ".loom"), "hdf5"),
 }
 
 

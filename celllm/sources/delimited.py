@@ -64,24 +64,11 @@ def rows(
 ) -> Iterator[Row]:
     """Iterate the rows of a table: plain or gzip-compressed text, or an Excel workbook.
 
-    Parameters
-    ----------
-    source
-        A path, or a stream of an archive's member; ``where`` names it in messages.
-    columns
-        The columns wanted, None for all that the header names; without a header, the names of all columns.
-    delimiter
-        Between fields; None means any white space. A first line without it may be separated by a tab, comma
-        or semicolon instead.
-    encoding
-        Of the text; UTF-8 or UTF-16 when not given.
-    header
-        Whether the first line names the columns.
-
-    Raises
-    ------
-    UserError
-        For a file of another kind, a missing or doubled column, or a row of another number of fields.
+    ``source`` is a path or a stream of an archive's member, named in messages by ``where``. ``columns`` are
+    those wanted, None for all that the header names; without a header, the names of all columns.
+    ``delimiter`` None means any white space; a first line without it may be separated by a tab, comma or
+    semicolon instead. The text is UTF-8 or UTF-16 unless ``encoding`` is given. :class:`UserError` for a file
+    of another kind, a missing or doubled column, or a row of another number of fields.
     """
     where = where or str(source)
     is_text = True

@@ -71,23 +71,11 @@ def fetch(
 ) -> Path:
     """Bring one file of the catalogue into the raw folder and return its place there.
 
-    Parameters
-    ----------
-    path
-        Relative path of the file, as in the catalogue, samples filled in.
-    raw
-        The raw folder. A file that is already there is checked and not fetched again.
-    mirror
-        Folder laid out like the raw folder, to copy from instead of downloading.
-    offline
-        Refuse to download; files that are there are checked.
-    lock
-        Where checksums of first downloads are kept; ``data.lock`` in the raw folder by default.
-
-    Raises
-    ------
-    UserError
-        For an unknown path, no address, no connection, wrong content, or a file that has changed.
+    ``path`` is relative, as in the catalogue, samples filled in. A file that is already there is checked and
+    not fetched again. ``mirror`` is a folder laid out like the raw folder, to copy from instead of
+    downloading; ``offline`` refuses to download; ``lock`` keeps checksums of first downloads, by default
+    ``data.lock`` in the raw folder. :class:`UserError` for an unknown path, no address, no connection, wrong
+    content, or a file that has changed.
     """
     file = Catalogue.read(catalogue).resolve(path)
     return _bring(file, Store.of(raw, mirror, offline, lock, patience))
@@ -220,28 +208,7 @@ def _from_server(file: InputFile, place: Path, entry: Entry | None, store: Store
     raise UserError(f"{file.path}: not fetched: {'; '.join(failures)} ({file.key})")
 
 
-@dataclass(frozen=True)
-class Standing:
-    """One line of the overview: a file, or the files of all samples of a source."""
-
-    file: InputFile
-    state: str
-
-    @property
-    def is_there(self) -> bool:
-        """Whether nothing is to be fetched."""
-        return self.state in ("locked", "present")
-
-    @property
-    def origin(self) -> str:
-        """The first address, or what a user has to put there."""
-        if self.file.local is not None:
-            return self.file.local
-        address = next(iter(self.file.urls), "{url}")
-        return f"user: {self.file.supply}" if address == "{url}" else address
-
-
-def overview(catalogue: Catalogue, store: Store, only: Sequence[str] = ()) -> list[Standing]:
+def overview(catalogue: Catalogue, store: Store, only: Sequence[str] = ()) -> list[tuple[InputFile, str]]:
     """State of every file of the catalogue: locked, present (not locked), missing or user-supplied (missing).
 
     The files of samples are one line per template with the number that is there.
@@ -253,10 +220,10 @@ def overview(catalogue: Catalogue, store: Store, only: Sequence[str] = ()) -> li
             state = "missing" if file.urls else "user-supplied"
             if store.place(file).exists():
                 state = "locked" if file.path in locked else "present"
-            lines.append(Standing(file, state))
+            lines.append((file, state))
         for file in catalogue.sample_files(source):
             n_there = len(list(store.raw.glob(file.path.replace("{sample}", "*"))))
-            lines.append(Standing(file, f"{n_there} present"))
+            lines.append((file, f"{n_there} present"))
     return lines
 
 
@@ -302,9 +269,12 @@ def run_fetch(
     """
     read, store = Catalogue.read(catalogue), Store.of(raw, mirror, offline, lock)
     if list_ or dry_run:
-        lines = [s for s in overview(read, store, only) if list_ or not s.is_there]
-        rows = [(s.file.path, f"{s.file.bytes:,}" if s.file.bytes else "?", s.state, s.origin) for s in lines]
-        rows = [("path", "bytes", "state", "from"), *rows]
+        rows = [("path", "bytes", "state", "from")]
+        for file, state in overview(read, store, only):
+            if list_ or state not in ("locked", "present"):
+                address = file.local or next(iter(file.urls), "{url}")
+                origin = f"user: {file.supply}" if address == "{url}" else address
+                rows.append((file.path, f"{file.bytes:,}" if file.bytes else "?", state, origin))
         a, b, c = (max(len(row[i]) for row in rows) for i in range(3))
         print(
             *(f"{p:<{a}}  {size:>{b}}  {state:<{c}}  {origin}" for p, size, state, origin in rows), sep="\n"

@@ -124,7 +124,7 @@ def test_states_of_the_overview(tmp_path: Path, small: Path) -> None:
     for name in ("gdsc/deepcdr/data/cancer_cell_line.info", "panglaodb/SRA1_SRS1.sparse.RData"):
         (raw / name).parent.mkdir(parents=True)
         (raw / name).write_bytes(b"x")
-    states = {line.file.path: line.state for line in overview(Catalogue.read(CATALOGUE), Store.of(raw))}
+    states = {file.path: state for file, state in overview(Catalogue.read(CATALOGUE), Store.of(raw))}
     assert states[PATH] == "locked"
     assert states["gdsc/deepcdr/data/cancer_cell_line.info"] == "present"
     assert states["baron/GSE84133_RAW.tar"] == "missing"

@@ -29,7 +29,17 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
     """Read the cells of one sample."""
     path = files["matrix"]
     table = delimited.read_numbers(path, "\t")
-    if cells_in_rows(table.row_names, table.columns, path):
+    sides = (table.row_names, table.columns)
+    in_rows, in_columns = (
+        sum(bool(_BARCODE.search(name)) for name in names) > len(names) / 2 for names in sides
+    )
+    if in_rows == in_columns:
+        row, column = table.row_names[0], table.columns[0]
+        raise UserError(
+            f"{path}: cannot tell cells from genes (row '{row}', column '{column}'); "
+            "one side must be barcodes of at least 12 bases"
+        )
+    if in_rows:
         matrix, cells, genes = table.matrix, table.row_names, table.columns
     else:
         matrix, cells, genes = csr_matrix(table.matrix.T), table.columns, table.row_names
@@ -37,19 +47,6 @@ def read(files: Mapping[str, Path], options: Options) -> RawCells:
     if "cell_types" in files:
         obs["cell_type"] = _cell_types(files["cell_types"], cells)
     return RawCells(matrix, genes, obs)
-
-
-def cells_in_rows(row_names: Sequence[str], columns: Sequence[str], where: str | Path) -> bool:
-    """Whether the rows are cells, which look like barcodes; neither side or both is a :class:`UserError`."""
-    rows, cols = (
-        sum(bool(_BARCODE.search(n)) for n in names) > len(names) / 2 for names in (row_names, columns)
-    )
-    if rows == cols:
-        raise UserError(
-            f"{where}: cannot tell cells from genes (row '{row_names[0]}', column '{columns[0]}'); "
-            "one side must be barcodes of at least 12 bases"
-        )
-    return rows
 
 
 def _cell_types(path: Path, cells: Sequence[str]) -> list[str]:
