@@ -7,20 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from celllm.figures import theme
 from celllm.figures.figure import FigureSettings
-from celllm.figures.theme import (
-    MM,
-    PAGE_WIDTH,
-    SEQUENTIAL,
-    SMALLEST_TYPE,
-    SOFT,
-    TYPE,
-    blank,
-    gap,
-    headed,
-    literal,
-    short,
-)
 from celllm.report import published as printed
 from celllm.scores.scores import read_predictions
 
@@ -33,13 +21,9 @@ PERCENT = 30  # classes up to which a cell holds its share
 
 
 def draw(settings: FigureSettings, predictions: str | Path) -> "tuple[pd.DataFrame, Callable[[], Figure]]":
-    """Pairs of classes with count and share of the label's cells, and their heatmap.
+    """Pairs of classes with count and share of the label's cells, and their heatmap, all splits pooled.
 
-    Parameters
-    ----------
-    predictions
-        A file of predictions (cell, split, label, predicted); all its splits are pooled. Of a model that
-        failed on every split it is empty, and the figure says so.
+    Predictions of a model that failed on every split are empty, and the figure says so.
     """
     frame = read_predictions(predictions)
     names = printed.load().classes.get(settings.data_set, {})
@@ -93,17 +77,18 @@ def heatmap(counts: pd.DataFrame, titles: list[str], title: str, note: str, toy:
     n = len(counts)
     if n == 0:
         reason = "No predictions: the model failed on every split.\nThe score file says why"
-        return gap(title, reason, toy, width=LEAST_WIDTH)
-    labels = [short(name) for name in titles]
+        return theme.gap(title, reason, toy, width=LEAST_WIDTH)
+    labels = [theme.short(name) for name in titles]
     few = n <= PERCENT
     # Millimetres: room in a cell for what is written in it, and for the smallest type along the axes.
     side = 9.0 if n <= PERCENT_AND_COUNT else 6.0 if few else 2.3
-    margin = max(10.0, max(map(len, labels)) * 0.6 * (TYPE - 1) / 72 / MM)  # a letter is 0.6 of its size wide
+    letter = 0.6 * (theme.TYPE - 1) / 72 / theme.MM  # 0.6 of its size wide
+    margin = max(10.0, max(map(len, labels)) * letter)
     grid = max(n * side, 30.0)
-    zoom = max(1.0, grid / PAGE_WIDTH)  # of titles, where a sheet is wider than a page
+    zoom = max(1.0, grid / theme.PAGE_WIDTH)  # of titles, where a sheet is wider than a page
     left, bottom = margin + 9 * zoom, (0.72 if few else 1) * margin + 9 * zoom
     width, height = max(left + grid + 20 * zoom, LEAST_WIDTH), bottom + grid + 16 * zoom
-    figure = blank(width, height)
+    figure = theme.blank(width, height)
     axes = figure.add_axes((left / width, bottom / height, grid / width, grid / height))
     bar = figure.add_axes(
         ((left + grid + 3 * zoom) / width, bottom / height, 3 * zoom / width, min(grid, 60 * zoom) / height)
@@ -112,9 +97,10 @@ def heatmap(counts: pd.DataFrame, titles: list[str], title: str, note: str, toy:
     written = [
         ["" if s != s or s == 0 else "<1" if s < 0.005 else f"{100 * s:.0f}" for s in row] for row in share
     ]
-    size = TYPE - 1 if few else SMALLEST_TYPE
+    small = theme.SMALLEST_TYPE
+    size = theme.TYPE - 1 if few else small
     sns.heatmap(
-        100 * share, ax=axes, cbar_ax=bar, cmap=SEQUENTIAL, vmin=0, vmax=100, square=True,
+        100 * share, ax=axes, cbar_ax=bar, cmap=theme.SEQUENTIAL, vmin=0, vmax=100, square=True,
         linewidths=0.6 if few else 0.15, linecolor="white", annot=np.array(written) if few else None, fmt="",
         annot_kws={"fontsize": size}, xticklabels=labels, yticklabels=labels,
         cbar_kws={"label": "Share of the true class (%)"},
@@ -122,23 +108,24 @@ def heatmap(counts: pd.DataFrame, titles: list[str], title: str, note: str, toy:
     slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if few else {"rotation": 90}
     axes.set_xticklabels(labels, fontsize=size, **slanted)
     axes.set_yticklabels(labels, fontsize=size, rotation=0)
-    literal([*axes.get_xticklabels(), *axes.get_yticklabels()])
-    axes.set_xlabel("Predicted class", fontsize=TYPE * zoom)
-    axes.set_ylabel("True class", fontsize=TYPE * zoom)
+    theme.literal([*axes.get_xticklabels(), *axes.get_yticklabels()])
+    axes.set_xlabel("Predicted class", fontsize=theme.TYPE * zoom)
+    axes.set_ylabel("True class", fontsize=theme.TYPE * zoom)
     for part in (axes, bar):
         part.tick_params(length=1.5, pad=1.5)
-    bar.tick_params(labelsize=(TYPE - 1) * zoom)
-    bar.yaxis.label.set_fontsize(TYPE * zoom)
+    bar.tick_params(labelsize=(theme.TYPE - 1) * zoom)
+    bar.yaxis.label.set_fontsize(theme.TYPE * zoom)
     table = counts.to_numpy()
     if n <= PERCENT_AND_COUNT:
         for row, column in zip(*np.nonzero(table), strict=True):
             ink = "white" if share[row, column] > 0.55 else "black"
             axes.text(
-                column + 0.96, row + 0.95, f"{table[row, column]:,}", ha="right", va="bottom",
-                fontsize=SMALLEST_TYPE, color=ink,
+                column + 0.96, row + 0.95, f"{table[row, column]:,}", ha="right", va="bottom", fontsize=small,
+                color=ink,
             )  # fmt: skip
     for row in np.flatnonzero(table.sum(axis=1) == 0):
-        axes.text(0.2, row + 0.5, "no cell has this label", va="center", fontsize=SMALLEST_TYPE, color=SOFT)
+        axes.text(0.2, row + 0.5, "no cell has this label", va="center", fontsize=small, color=theme.SOFT)
     corner = ", number of cells in the corner" if n <= PERCENT_AND_COUNT else ""
-    headed(figure, title, [note, f"In a cell: % of the true class{corner}"] if few else [note], toy, zoom)
+    notes = [note, f"In a cell: % of the true class{corner}"] if few else [note]
+    theme.headed(figure, title, notes, toy, zoom)
     return figure

@@ -29,12 +29,7 @@ def draw(
 ) -> "tuple[pd.DataFrame, Callable[[], Figure]]":
     """Points of the curves where any gene fits, and the paper's two; both schemes over the batch size.
 
-    There is no toy: every run measures the model of the paper.
-
-    Parameters
-    ----------
-    table, facts
-        What :func:`celllm.probes.memory.run_memory` wrote.
+    Table and facts are of ``celllm memory``. There is no toy: every run measures the model of the paper.
     """
     frame = read_numbers(table, MEMORY, "memory")
     curve = frame[(frame["what"] == "curve") & (frame["length"] > 0)].assign(source="measured")

@@ -6,19 +6,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from celllm.figures import theme
 from celllm.figures.figure import FigureSettings, read_numbers
-from celllm.figures.theme import (
-    COLUMN_WIDTH,
-    INK,
-    NOTE_LINE,
-    PALETTE,
-    TYPE,
-    blank,
-    gap,
-    headed,
-    literal,
-    short,
-)
 from celllm.report import published as printed
 from celllm.scores.columns import GENES, KINDS
 from celllm.scores.facts import read_facts
@@ -34,13 +23,7 @@ AVERAGES = {"expressing": "mean over the cells that express the gene", "all": "m
 def draw(
     settings: FigureSettings, table: str | Path, facts: str | Path
 ) -> "tuple[pd.DataFrame, Callable[[], Figure]]":
-    """The first genes by attention, and their bars.
-
-    Parameters
-    ----------
-    table, facts
-        Genes and facts of :func:`celllm.probes.attention_genes.run_interpret`.
-    """
+    """The first genes by attention, of the genes and facts of ``celllm interpret``, and their bars."""
     genes = read_numbers(table, GENES, "interpret", text=("gene",))
     study = read_facts([facts])["interpretation"]
     ranked = genes[genes["attention_rank"].notna()].sort_values("attention_rank")
@@ -54,26 +37,26 @@ def draw(
         import seaborn as sns
 
         if top.empty:
-            return gap(title, "No gene is expressed by enough cells", toy)
-        head = 15 + NOTE_LINE * toy
+            return theme.gap(title, "No gene is expressed by enough cells", toy)
+        head = 15 + theme.NOTE_LINE * toy
         height = head + ROW * len(top) + 11
-        figure = blank(COLUMN_WIDTH * 1.15, height)
+        figure = theme.blank(theme.COLUMN_WIDTH * 1.15, height)
         bottom = 10 / height
         axes = figure.add_axes((0.19, bottom, 0.77, 1 - (head + 1) / height - bottom))
         bars = top.melt("gene", [f"attention_{kind}" for kind in KINDS], "kind", "share")
         sns.barplot(
             bars.assign(kind=bars["kind"].str.removeprefix("attention_")), ax=axes, x="share", y="gene",
-            hue="kind", palette=list(PALETTE[: len(KINDS)]), saturation=1, width=0.78, errorbar=None,
+            hue="kind", palette=list(theme.PALETTE[: len(KINDS)]), saturation=1, width=0.78, errorbar=None,
         )  # fmt: skip
-        axes.set_yticks(range(len(top)), [short(gene, 18) for gene in top["gene"]])
-        literal(axes.get_yticklabels())
+        axes.set_yticks(range(len(top)), [theme.short(gene, 18) for gene in top["gene"]])
+        theme.literal(axes.get_yticklabels())
         axes.set(xlabel="Attention of [CLS] (share of its weights)", ylabel="")
-        axes.tick_params(length=2, color=INK)
+        axes.tick_params(length=2, color=theme.INK)
         axes.ticklabel_format(axis="x", scilimits=(-3, 3))
-        axes.legend(loc="lower right", fontsize=TYPE)
+        axes.legend(loc="lower right", fontsize=theme.TYPE)
         how = f"{LAYERS[study['layer']].capitalize()}, mean over heads; {AVERAGES[study['average']]}"
         ranks = f"Paper's first three, and their ranks here: {', '.join(places)}"
-        headed(figure, title, [how, ranks], toy)
+        theme.headed(figure, title, [how, ranks], toy)
         return figure
 
     return top, figure

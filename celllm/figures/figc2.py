@@ -22,13 +22,7 @@ TITLES = {"expressed": "most expressed genes", "attended": "most attended genes"
 def draw(
     settings: FigureSettings, cells: str | Path, facts: str | Path
 ) -> "tuple[pd.DataFrame, Callable[[], Figure]]":
-    """Places and clusters of the cells by both sets of genes, and a panel for each.
-
-    Parameters
-    ----------
-    cells, facts
-        What :func:`celllm.probes.attention_genes.run_interpret` wrote.
-    """
+    """Places and clusters of the cells by both sets of genes (``celllm interpret``), and a panel for each."""
     table = read_numbers(cells, CELLS, "interpret", text=("sample",))
     study = read_facts([facts])["interpretation"]
 

@@ -10,21 +10,8 @@ import numpy as np
 import pandas as pd
 
 from celllm.errors import UserError
+from celllm.figures import theme
 from celllm.figures.figure import FigureSettings, read_numbers
-from celllm.figures.theme import (
-    GRID,
-    INK,
-    NOTE_LINE,
-    PAGE_WIDTH,
-    PALETTE,
-    SMALLEST_TYPE,
-    SOFT,
-    TYPE,
-    blank,
-    headed,
-    literal,
-    short,
-)
 from celllm.training.columns import LOSSES, OBJECTIVES
 
 if TYPE_CHECKING:
@@ -42,15 +29,8 @@ def draw(settings: FigureSettings, **metrics: str | Path) -> "tuple[pd.DataFrame
 
     A point is model, loss, step (the last of those it stands for), value (their mean) and n_steps.
 
-    Parameters
-    ----------
-    metrics
-        Tables of the steps by model, as :mod:`celllm.training.progress` writes them.
-
-    Raises
-    ------
-    UserError
-        When there is no step in any of the files.
+    ``metrics`` are tables of the steps by model. When there is no step in any of them, it is a
+    :class:`UserError`.
     """
     tables = {model: read_numbers(path, ["step", *LOSSES], "pretrain") for model, path in metrics.items()}
     trained = {model: steps for model, steps in tables.items() if len(steps)}
@@ -77,9 +57,9 @@ def curves(steps: pd.DataFrame, model: str) -> pd.DataFrame:
 
 
 def _figure(points: pd.DataFrame, models: list[str], settings: FigureSettings) -> "Figure":
-    head, foot, n = 18 + NOTE_LINE * settings.toy, 9, max(1, len(models))
+    head, foot, n = 18 + theme.NOTE_LINE * settings.toy, 9, max(1, len(models))
     height = head + ROW * n + foot
-    figure = blank(PAGE_WIDTH, height)
+    figure = theme.blank(theme.PAGE_WIDTH, height)
     panels = figure.subplots(n, len(OBJECTIVES), sharex=True, sharey="col", squeeze=False)
     for column, objective in enumerate(OBJECTIVES):
         of_loss = points[points["loss"] == objective.name]
@@ -87,21 +67,21 @@ def _figure(points: pd.DataFrame, models: list[str], settings: FigureSettings) -
         if objective.per != "batch" or settings.batch_size:
             ignorant = objective.ignorant(settings.batch_size)
         for axes, model in zip(panels[:, column], models, strict=False):
-            _panel(axes, of_loss, model, ignorant, PALETTE[column])
+            _panel(axes, of_loss, model, ignorant, theme.PALETTE[column])
             if objective.logarithmic:
                 axes.set_yscale("log", nonpositive="clip")
         top, values = panels[0, column], of_loss["value"]
         if models:
             title = f"{objective.title} (logarithmic)" if objective.logarithmic else objective.title
-            top.set_title(title, fontsize=TYPE, weight="normal", pad=4)
+            top.set_title(title, fontsize=theme.TYPE, weight="normal", pad=4)
         if objective.logarithmic and len(values):
             top.set_ylim(max(LEAST, values.min() / 2), 2 * max(values.max(), ignorant or 0))
         else:
             top.set_ylim(bottom=0)
     for axes, model in zip(panels[:, 0], models, strict=False):
-        name = textwrap.fill(short(settings.title(model), 52), 26)
+        name = textwrap.fill(theme.short(settings.title(model), 52), 26)
         axes.set_ylabel(name, rotation=0, ha="right", va="center", labelpad=6)
-        literal([axes.yaxis.label])
+        theme.literal([axes.yaxis.label])
     for axes in panels[-1]:
         axes.set_xlabel("Step")
         axes.set_xlim(left=0)
@@ -116,7 +96,7 @@ def _figure(points: pd.DataFrame, models: list[str], settings: FigureSettings) -
         f"Losses without their weights, {means}; in grey the other models. Dotted: an uninformed model",
         f"Contrast is among {among} of a batch; MoCo's is against a queue",
     ]
-    headed(figure, "Pre-training", lines, settings.toy)
+    theme.headed(figure, "Pre-training", lines, settings.toy)
     return figure
 
 
@@ -125,17 +105,17 @@ def _panel(axes: "Axes", points: pd.DataFrame, model: str, ignorant: float | Non
     import seaborn as sns
 
     others, own = points[points["model"] != model], points[points["model"] == model]
-    looks = ({"color": GRID, "linewidth": 0.7}, {"color": colour, "linewidth": 1.1})
+    looks = ({"color": theme.GRID, "linewidth": 0.7}, {"color": colour, "linewidth": 1.1})
     for lines, look in zip((others, own), looks, strict=True):
         if len(lines):
             sns.lineplot(lines, x="step", y="value", units="model", estimator=None, ax=axes, **look)
     if ignorant is not None:
-        axes.axhline(ignorant, color=SOFT, linewidth=0.5, linestyle=(0, (1, 2)))
+        axes.axhline(ignorant, color=theme.SOFT, linewidth=0.5, linestyle=(0, (1, 2)))
     if own.empty:
         axes.text(
-            0.5, 0.5, "not in this model", ha="center", va="center", transform=axes.transAxes, color=SOFT,
-            fontsize=SMALLEST_TYPE + 0.5,
+            0.5, 0.5, "not in this model", ha="center", va="center", transform=axes.transAxes,
+            color=theme.SOFT, fontsize=theme.SMALLEST_TYPE + 0.5,
         )  # fmt: skip
     axes.set(xlabel="", ylabel="")
-    axes.tick_params(length=2, color=INK, labelsize=SMALLEST_TYPE + 0.5)
+    axes.tick_params(length=2, color=theme.INK, labelsize=theme.SMALLEST_TYPE + 0.5)
     axes.minorticks_off()

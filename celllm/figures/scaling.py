@@ -31,13 +31,8 @@ _MILLIONS = re.compile(r"(\d+)M\b")
 def draw(settings: FigureSettings, table: str | Path) -> "tuple[pd.DataFrame, Callable[[], Figure]]":
     """A point per size, column and source (``paper``, or a protocol of ours), and a panel per data set.
 
-    A point has the millions of parameters by the name of its row, mean, sd, and a reason where there is no
-    mean.
-
-    Parameters
-    ----------
-    table
-        Table B.2 as :func:`celllm.report.tables.run_table` wrote it, CSV.
+    A point of Table B.2 (CSV) has the millions of parameters by the name of its row, mean, sd, and a reason
+    where there is no mean.
     """
     text = ("title", "column", "protocol", "status", "reason")
     points = points_of(read_numbers(table, COLUMNS, f"table {TABLE}", text))

@@ -11,7 +11,8 @@ one view of one cell: L + 1 tokens. The last term is the contrastive loss itself
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +61,12 @@ class Fit:
     checked: tuple[Point, ...]
     loss: Callable[[int], int]
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def coefficients(self) -> np.ndarray:
+        """Bytes of nothing, of a token and, end to end, of a cell."""
         rows = [self._terms(point.n_cells, point.length) for point in self.fitted]
         rest = [point.peak - self.loss(point.n_cells) for point in self.fitted]
-        object.__setattr__(self, "coefficients", np.linalg.lstsq(np.array(rows), np.array(rest))[0])
-
-    coefficients: np.ndarray = field(init=False)
+        return np.linalg.lstsq(np.array(rows), np.array(rest))[0]
 
     def _terms(self, n_cells: int, length: float) -> list[float]:
         if self.contrast == "end_to_end":

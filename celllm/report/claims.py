@@ -305,26 +305,29 @@ class _Judge:
     ) -> str:
         """What an interval leaves out: splits that were lost, the only split, other pre-trainings."""
         table, protocol = _complete(values), self.settings.protocol
-        names = [(self.book.column(cell), [self.model(cell), rival or self.model(cell)]) for cell in cells]
-        n_run = max(self.lookup.n_splits(column, protocol, of) for column, of in names)
+        pairs = [
+            (self.book.column(cell), list(dict.fromkeys((self.model(cell), rival or self.model(cell)))))
+            for cell in cells
+        ]
+        names = list(dict.fromkeys(name for _, of in pairs for name in of))
+        n_run = max(self.lookup.n_splits(column, protocol, of) for column, of in pairs)
         texts = [
             f"The row here is {self.title(name)}."
-            for name in dict.fromkeys(name for _, of in names for name in of)
-            if self.title(name) != self.printed_title(name) and self.printed_title(name)
+            for name in names
+            if self.printed_title(name) not in ("", self.title(name))
         ]
-        for column, of in names:
-            alike = {
-                self.title(name): self.lookup.one_class(column, name, protocol) for name in dict.fromkeys(of)
-            }
-            texts += [f"{title}, {column.group_title}: {said}." for title, said in alike.items() if said]
+        for column, of in pairs:
+            for name in of:
+                if said := self.lookup.one_class(column, name, protocol):
+                    texts.append(f"{self.title(name)}, {column.group_title}: {said}.")
         if len(table) < n_run:
             texts.append(f"Over {len(table)} of {n_run} splits; the others have no score of each.")
         elif len(table) == 1:
             texts.append("One split, no interval.")
         once = [
             self.title(name)
-            for name in dict.fromkeys(name for _, of in names for name in of)
-            if all(n_seeds(self.lookup.values(column, name, protocol)) == 1 for column, of in names)
+            for name in names
+            if all(n_seeds(self.lookup.values(column, name, protocol)) == 1 for column, _ in pairs)
         ]
         if claim.procedure and once:
             texts.append(

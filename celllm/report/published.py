@@ -259,25 +259,6 @@ class Paper:
         column = self.column(cell)
         return f"{column.group_title} {column.metric.title}"
 
-    def numbers(self) -> list[dict[str, Any]]:
-        """Every printed score: table, row, column, task, data_set, metric, value, sd, unit."""
-        return [
-            {
-                "table": table.name,
-                "row": row.name,
-                "column": f"{column.group_title} {column.metric.title}",
-                "task": column.task,
-                "data_set": column.data_set,
-                "metric": column.metric.name,
-                "value": number.value,
-                "sd": number.sd,
-                "unit": table.unit,
-            }
-            for table in self.tables.values()
-            for row in table.rows
-            for column, number in zip(table.columns, row.numbers, strict=True)
-        ]
-
 
 @functools.cache
 def load() -> Paper:

@@ -107,25 +107,19 @@ def run_supplement(
     write_pages(out, frame, "table", ("md", "tex", "html"), table=view)
 
 
+Place = tuple[str, str, str]  # block, group, title
 # A line of the tidy form: one number with its block, section and row, and its column in two levels.
 COLUMNS = ("block", "group", "title", "over", "column", "value", "text", "reason")
 
 
 def _cell(
-    block: str,
-    group: str,
-    title: str,
-    over: str,
-    column: str,
-    value: float = math.nan,
-    text: str | int = "",
-    reason: str = "",
+    where: Place, over: str, column: str, value: float = math.nan, text: str | int = "", reason: str = ""
 ) -> tuple[Any, ...]:
     """One line; ``text`` may be the number of digits to print, NaN is no number."""
     if math.isnan(value):
-        return block, group, title, over, column, None, "", reason
+        return *where, over, column, None, "", reason
     text = f"{value:.{text}f}".replace("-", "−") if isinstance(text, int) else text
-    return block, group, title, over, column, value, text, reason
+    return *where, over, column, value, text, reason
 
 
 def _main_scores(given: Sources) -> pd.DataFrame:
@@ -159,21 +153,21 @@ def contrast_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
         kind = "none"
         if first["contrast"] != "none":
             kind = f"{ON[first['contrast_on']]}, τ = {first['temperature']}"
-        yield _cell(*where, "Contrast", "on", 0.0, kind)
+        yield _cell(where, "Contrast", "on", 0.0, kind)
         for column in ("ignorant", "start", "end"):
             value = float(first[column] or "nan")
             reason = "" if value == value else "trained without contrast"
-            yield _cell(*where, "Loss of the contrast", column, value, f"{value:.2g}", reason)
+            yield _cell(where, "Loss of the contrast", column, value, f"{value:.2g}", reason)
         of_task = scores[(scores["model"] == model) & (scores["task"] == "annotation")]
         for (data_set, metric), found in of_task[of_task["status"] == OK].groupby(["data_set", "metric"]):
             name = printed.data_set_title(str(data_set))
-            yield _cell(*where, "macro F1 (%)", name, *_score_text(found, str(metric)))
+            yield _cell(where, "macro F1 (%)", name, *_score_text(found, str(metric)))
         for row in of_model:
             name = printed.data_set_title(row["data_set"])
-            yield _cell(*where, "Uniformity", name, float(row["uniformity"]), 3)
-            yield _cell(*where, "Alignment", name, float(row["alignment"]), 3)
+            yield _cell(where, "Uniformity", name, float(row["uniformity"]), 3)
+            yield _cell(where, "Alignment", name, float(row["alignment"]), 3)
             share = 100 * float(row["effective_rank"]) / float(row["dim"])
-            yield _cell(*where, "Effective rank / dim (%)", name, share, 1)
+            yield _cell(where, "Effective rank / dim (%)", name, share, 1)
 
 
 def within_drug_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
@@ -183,7 +177,7 @@ def within_drug_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
         where = (_task_title(task), *given.row(model))
         if frame.empty:
             reason = given.why_not(task, model) or "no predictions"
-            yield _cell(*where, "Pearson", "mean over drugs", reason=reason)
+            yield _cell(where, "Pearson", "mean over drugs", reason=reason)
             continue
         frame = frame.assign(drug=frame["cell"].str.split("|").str[1])
         frame[["label", "predicted"]] = frame[["label", "predicted"]].astype(float)
@@ -193,17 +187,17 @@ def within_drug_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
             columns=["drug", "pearson", "spearman", "rmse"],
         )
         of_drug = drugs.groupby("drug").mean().dropna()
-        yield _cell(*where, "Pooled", "Pearson", float(np.mean(of_split)), 3)
+        yield _cell(where, "Pooled", "Pearson", float(np.mean(of_split)), 3)
         if of_drug.empty:
             reason = f"no drug has {LEAST_PAIRS} tested pairs in a split"
-            yield _cell(*where, "Pearson", "mean over drugs", reason=reason)
+            yield _cell(where, "Pearson", "mean over drugs", reason=reason)
             continue
         for name, title in (("pearson", "Pearson"), ("spearman", "Spearman"), ("rmse", "RMSE")):
             low, mean, high = of_drug[name].quantile(0.25), of_drug[name].mean(), of_drug[name].quantile(0.75)
-            yield _cell(*where, title, "mean over drugs", mean, 3)
+            yield _cell(where, title, "mean over drugs", mean, 3)
             quartiles = f"{low:.2f} to {high:.2f}".replace("-", "−")
-            yield _cell(*where, title, "quartiles", float(high - low), quartiles)
-        yield _cell(*where, "", "drugs", len(of_drug), 0)
+            yield _cell(where, title, "quartiles", float(high - low), quartiles)
+        yield _cell(where, "", "drugs", len(of_drug), 0)
 
 
 def within(part: pd.DataFrame) -> tuple[float, float, float]:
@@ -235,9 +229,9 @@ def held_out_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
                 continue
             good = found[(found["status"] == OK) & found["seed"].isin(rows["seed"])]
             if good.empty:
-                yield _cell(*where, over, column, reason=str(found["reason"].iloc[0]))
+                yield _cell(where, over, column, reason=str(found["reason"].iloc[0]))
             else:
-                yield _cell(*where, over, column, *_score_text(good, metric))
+                yield _cell(where, over, column, *_score_text(good, metric))
 
 
 def class_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
@@ -255,7 +249,7 @@ def class_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
             title = f"{names.get(label, label)} ({n_cells:,} cells)"
             for column in ("precision", "recall", "F1"):
                 value = 100 * measured[f"{column.lower()}:{label}"]
-                yield _cell(block, "", title, given.row(model)[1], column, value, 1)
+                yield _cell((block, "", title), given.row(model)[1], column, value, 1)
     yield from calibration_cells(given)
 
 
@@ -278,20 +272,18 @@ def calibration_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
             metrics.calibration_error(right[rows], confidence[rows])
             for rows in frame.reset_index(drop=True).groupby("split").indices.values()
         ]
-        where = (
-            f"{printed.data_set_title(data_set)}{SCENARIOS.get(task, '')}: calibration",
-            *given.row(model),
-        )
+        block = f"{printed.data_set_title(data_set)}{SCENARIOS.get(task, '')}: calibration"
+        where = (block, *given.row(model))
         for column, value in (
             ("accuracy", right.mean()),
             ("mean probability", confidence.mean()),
             ("calibration error", np.mean(of_split)),
         ):
-            yield _cell(*where, "Likeliest class", column, 100 * float(value), 1)
+            yield _cell(where, "Likeliest class", column, 100 * float(value), 1)
         only = frame.groupby("split")["predicted"].nunique() == 1
-        yield _cell(*where, "Splits", "one class only", float(only.sum()), f"{only.sum()} of {len(only)}")
+        yield _cell(where, "Splits", "one class only", float(only.sum()), f"{only.sum()} of {len(only)}")
         brier = float(np.square(values - (truth[:, None] == classes)).sum(axis=1).mean())
-        yield _cell(*where, "All classes", "Brier score", brier, 3)
+        yield _cell(where, "All classes", "Brier score", brier, 3)
 
 
 def chance_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
@@ -322,20 +314,20 @@ def chance_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
         found.items(), gains, adjusted, strict=True
     ):
         title = f"{printed.load().tasks[task].title}, {printed.data_set_title(data_set)}: {metric}"
-        where = ("Permuted labels against chance", "", title, "")
-        yield _cell(*where, "reached", float(np.mean(reached)), 3)
-        yield _cell(*where, "chance", float(np.mean(chance)), 3)
-        yield _cell(*where, "above chance", gain.mean, f"{gain.mean:+.3f}".replace("-", "−"))
+        where = ("Permuted labels against chance", "", title)
+        yield _cell(where, "", "reached", float(np.mean(reached)), 3)
+        yield _cell(where, "", "chance", float(np.mean(chance)), 3)
+        yield _cell(where, "", "above chance", gain.mean, f"{gain.mean:+.3f}".replace("-", "−"))
         alone = "" if gain.n > 1 else "one split, no interval"
         interval = f"{gain.low:.3f} to {gain.high:.3f}".replace("-", "−")
-        yield _cell(*where, "95 % interval", gain.high - gain.low, interval, alone)
+        yield _cell(where, "", "95 % interval", gain.high - gain.low, interval, alone)
         # Five splits estimate a standard error badly: counted as those of a normal variable with the same p.
         errors = float(np.copysign(norm.isf(gain.p / 2), gain.mean))
-        yield _cell(*where, "standard errors", errors, 1, alone)
-        yield _cell(*where, "draws", gain.n, 0)
-        yield _cell(*where, "p (Holm)", p, p_text(p), alone)
+        yield _cell(where, "", "standard errors", errors, 1, alone)
+        yield _cell(where, "", "draws", gain.n, 0)
+        yield _cell(where, "", "p (Holm)", p, p_text(p), alone)
         leak = p < LEVEL and gain.mean > 0
-        yield _cell(*where, "leak", float(leak), "above chance" if leak else "none found", alone)
+        yield _cell(where, "", "leak", float(leak), "above chance" if leak else "none found", alone)
 
 
 def agreement_by_chance(part: pd.DataFrame) -> float:
@@ -348,15 +340,15 @@ def cost_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
     """S5: seconds of a split and peak memory of every row, beside its score."""
     for (task, data_set, model, metric), rows in _main_scores(given).groupby(CELL, sort=False):
         good = rows[rows["status"] == OK]
-        where = (_task_title(task), *given.row(model), printed.data_set_title(data_set))
+        where, place = (_task_title(task), *given.row(model)), printed.data_set_title(data_set)
         title = printed.load().metrics[metric].title
         if good.empty:
-            yield _cell(*where, title, reason=str(rows["reason"].iloc[0]))
+            yield _cell(where, place, title, reason=str(rows["reason"].iloc[0]))
             continue
-        yield _cell(*where, title, *_score_text(good, metric))
+        yield _cell(where, place, title, *_score_text(good, metric))
         seconds = float(good["seconds"].mean())
-        yield _cell(*where, "seconds", seconds, f"{seconds:,.1f}")
-        yield _cell(*where, "peak GiB", float(good["peak_mib"].max()) / 1024, 2)
+        yield _cell(where, place, "seconds", seconds, f"{seconds:,.1f}")
+        yield _cell(where, place, "peak GiB", float(good["peak_mib"].max()) / 1024, 2)
 
 
 @dataclass(frozen=True)
