@@ -1,26 +1,24 @@
 """Fig. 3 of the paper: which classes are taken for which, as a heatmap of shares per true class."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
 
 from celllm.figures import theme
-from celllm.figures.figure import FigureSettings
+from celllm.figures.figure import Drawing, FigureSettings
 from celllm.report import published as printed
 from celllm.scores.scores import read_predictions
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 LEAST_WIDTH = 80.0  # mm
 PERCENT_AND_COUNT = 15  # classes up to which a cell holds its share and, in its corner, its count
 PERCENT = 30  # classes up to which a cell holds its share
 
 
-def draw(settings: FigureSettings, predictions: str | Path) -> "tuple[pd.DataFrame, Callable[[], Figure]]":
+def draw(settings: FigureSettings, predictions: str | Path) -> Drawing:
     """Pairs of classes with count and share of the label's cells, and their heatmap, all splits pooled.
 
     Predictions of a model that failed on every split are empty, and the figure says so.
@@ -66,14 +64,12 @@ def shares(counts: pd.DataFrame) -> np.ndarray:
     return np.divide(table, totals, out=np.full_like(table, np.nan), where=totals > 0)
 
 
-def heatmap(counts: pd.DataFrame, titles: list[str], title: str, note: str, toy: bool = False) -> "Figure":
+def heatmap(counts: pd.DataFrame, titles: list[str], title: str, note: str, toy: bool = False) -> Figure:
     """Draw a table of :func:`confusion`, its classes printed as ``titles``.
 
     Cells have a fixed size on paper: many classes make a larger figure, not smaller type. Per cent in the
     middle, count in the lower right corner; nothing where there is nothing.
     """
-    import seaborn as sns
-
     n = len(counts)
     if n == 0:
         reason = "No predictions: the model failed on every split.\nThe score file says why"

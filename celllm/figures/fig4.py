@@ -1,19 +1,17 @@
 """Fig. 4 of the paper: the longest cell that fits a memory, by the batch size of the contrastive loss."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from celllm.figures.figure import FigureSettings, read_numbers
+from celllm.figures.figure import Drawing, FigureSettings, read_numbers
 from celllm.figures.theme import GRID, INK, PALETTE, SMALLEST_TYPE, SOFT, TYPE, blank, headed, legend, mark
 from celllm.report import published as printed
 from celllm.scores.columns import MEMORY, PAPER_LENGTHS
 from celllm.scores.facts import read_facts
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 WIDTH, HEIGHT = 125.0, 78.0  # mm
 PAPER_CELLS = 256  # of the lengths in section 4.3, in 40 GB
@@ -24,9 +22,7 @@ _COLOURS = {"end_to_end": PALETTE[1], "divide_and_conquer": PALETTE[0]}
 _STYLES: tuple[Any, ...] = ("-", "--", ":", "-.")
 
 
-def draw(
-    settings: FigureSettings, table: str | Path, facts: str | Path
-) -> "tuple[pd.DataFrame, Callable[[], Figure]]":
+def draw(settings: FigureSettings, table: str | Path, facts: str | Path) -> Drawing:
     """Points of the curves where any gene fits, and the paper's two; both schemes over the batch size.
 
     Table and facts are of ``celllm memory``. There is no toy: every run measures the model of the paper.
@@ -42,7 +38,7 @@ def draw(
     return points, lambda: _figure(points, read_facts([facts])["memory"])
 
 
-def _figure(points: pd.DataFrame, facts: Mapping[str, Any]) -> "Figure":
+def _figure(points: pd.DataFrame, facts: Mapping[str, Any]) -> Figure:
     """Logarithmic axes, a colour for each scheme and a line style for each attention."""
     figure = blank(WIDTH, HEIGHT)
     axes = figure.add_axes((0.125, 0.125, 0.49, 0.715))

@@ -1,28 +1,22 @@
 """Fig. C.1 of the paper: the genes that [CLS] attends to most, in normal and in tumour cells."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
 
 from celllm.figures import theme
-from celllm.figures.figure import FigureSettings, read_numbers
+from celllm.figures.figure import Drawing, FigureSettings, read_numbers
 from celllm.report import published as printed
 from celllm.scores.columns import GENES, KINDS
 from celllm.scores.facts import read_facts
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 ROW = 3.4  # mm of a gene
 LAYERS = {"last": "last layer", "all": "mean of all layers"}
 AVERAGES = {"expressing": "mean over the cells that express the gene", "all": "mean over all cells"}
 
 
-def draw(
-    settings: FigureSettings, table: str | Path, facts: str | Path
-) -> "tuple[pd.DataFrame, Callable[[], Figure]]":
+def draw(settings: FigureSettings, table: str | Path, facts: str | Path) -> Drawing:
     """The first genes by attention, of the genes and facts of ``celllm interpret``, and their bars."""
     genes = read_numbers(table, GENES, "interpret", text=("gene",))
     study = read_facts([facts])["interpretation"]
@@ -33,9 +27,7 @@ def draw(
     places = [f"{gene} {rank[gene]:.0f}" if gene in rank else f"{gene} unranked" for gene in of_paper]
     title, toy = "Fig. C.1: genes that [CLS] attends to", settings.toy
 
-    def figure() -> "Figure":
-        import seaborn as sns
-
+    def figure() -> Figure:
         if top.empty:
             return theme.gap(title, "No gene is expressed by enough cells", toy)
         head = 15 + theme.NOTE_LINE * toy

@@ -1,32 +1,25 @@
 """Fig. C.2 of the paper: cells laid out by the most expressed and by the most attended genes alone."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import pandas as pd
+from matplotlib.figure import Figure
 
-from celllm.figures.figure import FigureSettings, read_numbers
+from celllm.figures.figure import Drawing, FigureSettings, read_numbers
 from celllm.figures.theme import PAGE_WIDTH, PALETTE, TYPE, blank, headed, legend, mark, scatter
 from celllm.report import published as printed
 from celllm.scores.columns import CELLS, KINDS, SETS
 from celllm.scores.facts import read_facts
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 COLOURS = dict(zip(KINDS, PALETTE, strict=False))
 TITLES = {"expressed": "most expressed genes", "attended": "most attended genes"}
 
 
-def draw(
-    settings: FigureSettings, cells: str | Path, facts: str | Path
-) -> "tuple[pd.DataFrame, Callable[[], Figure]]":
+def draw(settings: FigureSettings, cells: str | Path, facts: str | Path) -> Drawing:
     """Places and clusters of the cells by both sets of genes (``celllm interpret``), and a panel for each."""
     table = read_numbers(cells, CELLS, "interpret", text=("sample",))
     study = read_facts([facts])["interpretation"]
 
-    def figure() -> "Figure":
+    def figure() -> Figure:
         figure = blank(PAGE_WIDTH * 0.8, 84)
         for axes, letter, name in zip(figure.subplots(1, 2), "ab", SETS, strict=True):
             # In a random order, so that neither kind covers the other.

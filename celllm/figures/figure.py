@@ -7,16 +7,20 @@ function that draws them. What a figure shows stands in :mod:`celllm.report.capt
 
 import importlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from celllm.errors import UserError
 from celllm.figures.settings import FigureSettings
 from celllm.figures.theme import save, theme
 from celllm.io import read_csv, write_text
 from celllm.report.captions import CAPTIONS, kind_of
+
+Drawing = tuple[pd.DataFrame, Callable[[], Figure]]
+"""The numbers of a figure, and what draws them."""
 
 
 def run_figure(
@@ -58,10 +62,7 @@ def read_numbers(
 ) -> pd.DataFrame:
     """Read the table that ``celllm <verb>`` wrote; the columns ``text`` stay as they are written.
 
-    Raises
-    ------
-    UserError
-        For a file that is missing, no CSV or without one of the columns.
+    A file that is missing, no CSV or without one of the columns is a :class:`UserError`.
     """
     try:
         frame = read_csv(path, text)

@@ -1,20 +1,17 @@
 """How the embeddings of unseen cells lie, with and without contrast: one panel per measure."""
 
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from celllm.figures import theme
-from celllm.figures.figure import FigureSettings, read_numbers
+from celllm.figures.figure import Drawing, FigureSettings, read_numbers
 from celllm.report import published as printed
 from celllm.scores.columns import GEOMETRY
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 ROW = 7.0  # mm of a model
 PANELS = {
@@ -27,13 +24,13 @@ KINDS = {"mean": "mean of the genes", "cls": "[CLS]"}
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def draw(settings: FigureSettings, table: str | Path) -> "tuple[pd.DataFrame, Callable[[], Figure]]":
+def draw(settings: FigureSettings, table: str | Path) -> Drawing:
     """What ``celllm geometry`` measured of each encoder; models from top to bottom, a mark per data set."""
     rows = read_numbers(table, GEOMETRY, "geometry", text=("model", "data_set", "embedding"))
     return rows, lambda: _figure(rows, settings)
 
 
-def _figure(rows: pd.DataFrame, settings: FigureSettings) -> "Figure":
+def _figure(rows: pd.DataFrame, settings: FigureSettings) -> Figure:
     title = "Geometry of cell embeddings"
     if rows.empty:
         return theme.gap(title, "No encoder was measured", settings.toy)
@@ -63,7 +60,7 @@ def _figure(rows: pd.DataFrame, settings: FigureSettings) -> "Figure":
     return figure
 
 
-def _panel(axes: "Axes", rows: pd.DataFrame, measure: str, models: list[str], data_sets: list[str]) -> None:
+def _panel(axes: Axes, rows: pd.DataFrame, measure: str, models: list[str], data_sets: list[str]) -> None:
     for (data_set, kind), marks in rows.groupby(["data_set", "embedding"], sort=False):
         number = data_sets.index(data_set)
         shift = 0.3 * (number - (len(data_sets) - 1) / 2) / max(1, len(data_sets) - 1)

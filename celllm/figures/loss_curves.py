@@ -2,21 +2,18 @@
 
 import math
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from celllm.errors import UserError
 from celllm.figures import theme
-from celllm.figures.figure import FigureSettings, read_numbers
+from celllm.figures.figure import Drawing, FigureSettings, read_numbers
 from celllm.training.columns import LOSSES, OBJECTIVES
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 POINTS = 100  # of a line at most; each is the mean over as many steps as that takes
 ROW = 15.0  # mm of a model
@@ -24,7 +21,7 @@ LEAST = 1e-7  # of a loss on a logarithmic axis
 _COLUMNS = ["model", "loss", "step", "value", "n_steps"]
 
 
-def draw(settings: FigureSettings, **metrics: str | Path) -> "tuple[pd.DataFrame, Callable[[], Figure]]":
+def draw(settings: FigureSettings, **metrics: str | Path) -> Drawing:
     """Points of the curves, and a row of panels for each model, with the other models in grey.
 
     A point is model, loss, step (the last of those it stands for), value (their mean) and n_steps.
@@ -56,7 +53,7 @@ def curves(steps: pd.DataFrame, model: str) -> pd.DataFrame:
     return pd.concat(parts)[_COLUMNS] if parts else pd.DataFrame(columns=_COLUMNS)
 
 
-def _figure(points: pd.DataFrame, models: list[str], settings: FigureSettings) -> "Figure":
+def _figure(points: pd.DataFrame, models: list[str], settings: FigureSettings) -> Figure:
     head, foot, n = 18 + theme.NOTE_LINE * settings.toy, 9, max(1, len(models))
     height = head + ROW * n + foot
     figure = theme.blank(theme.PAGE_WIDTH, height)
@@ -100,10 +97,8 @@ def _figure(points: pd.DataFrame, models: list[str], settings: FigureSettings) -
     return figure
 
 
-def _panel(axes: "Axes", points: pd.DataFrame, model: str, ignorant: float | None, colour: str) -> None:
+def _panel(axes: Axes, points: pd.DataFrame, model: str, ignorant: float | None, colour: str) -> None:
     """The curve of a model over those of all others, so that none hides another."""
-    import seaborn as sns
-
     others, own = points[points["model"] != model], points[points["model"] == model]
     looks = ({"color": theme.GRID, "linewidth": 0.7}, {"color": colour, "linewidth": 1.1})
     for lines, look in zip((others, own), looks, strict=True):

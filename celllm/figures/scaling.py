@@ -1,20 +1,16 @@
 """Table B.2 as curves: annotation scores by the size of the model, the paper's beside ours."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from celllm.figures.figure import FigureSettings, read_numbers
+from celllm.figures.figure import Drawing, FigureSettings, read_numbers
 from celllm.figures.theme import GRID, INK, NOTE_LINE, PAGE_WIDTH, PALETTE, SOFT, TYPE, blank, headed, legend
 from celllm.report import published as printed
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 TABLE, METRIC = "tableb2", "macro_f1"
 HEIGHT = 66.0  # mm
@@ -28,7 +24,7 @@ LOOKS = {
 _MILLIONS = re.compile(r"(\d+)M\b")
 
 
-def draw(settings: FigureSettings, table: str | Path) -> "tuple[pd.DataFrame, Callable[[], Figure]]":
+def draw(settings: FigureSettings, table: str | Path) -> Drawing:
     """A point per size, column and source (``paper``, or a protocol of ours), and a panel per data set.
 
     A point of Table B.2 (CSV) has the millions of parameters by the name of its row, mean, sd, and a reason
@@ -50,7 +46,7 @@ def points_of(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([paper[columns], ours[columns]]).sort_values(["column", "source", "millions"])
 
 
-def _figure(points: pd.DataFrame, toy: bool) -> "Figure":
+def _figure(points: pd.DataFrame, toy: bool) -> Figure:
     of_paper = [c.group for c in printed.load().tables[TABLE].columns]
     drawn = [name for name, _, metric in points["column"].str.partition("/").to_numpy() if metric == METRIC]
     groups = list(dict.fromkeys([*of_paper, *drawn]))
@@ -70,7 +66,7 @@ def _figure(points: pd.DataFrame, toy: bool) -> "Figure":
     return figure
 
 
-def _panel(axes: "Axes", points: pd.DataFrame) -> None:
+def _panel(axes: Axes, points: pd.DataFrame) -> None:
     for number, (source, (colour, marker, label)) in enumerate(LOOKS.items()):
         line = points[(points["source"] == source) & points["mean"].notna()]
         mean, sd = line["mean"].to_numpy(), line["sd"].fillna(0).to_numpy()

@@ -4,16 +4,17 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import matplotlib
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from celllm.io import atomic
 from celllm.report.run import TOY_NOTE, labelled
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-    from matplotlib.text import Text
 
 MM = 1 / 25.4  # inches, the unit of matplotlib
 COLUMN_WIDTH = 85.0  # mm: one column of a two-column page
@@ -39,9 +40,6 @@ def theme() -> Iterator[None]:
 
     SVG keeps text as text, so that it can be searched and edited; ids do not depend on the moment of drawing.
     """
-    import matplotlib
-    from cycler import cycler
-
     settings: dict[Any, Any] = {
         "font.family": ["DejaVu Sans", "sans-serif"],
         "font.sans-serif": ["DejaVu Sans"],
@@ -71,14 +69,12 @@ def theme() -> Iterator[None]:
         yield
 
 
-def blank(width: float, height: float) -> "Figure":
+def blank(width: float, height: float) -> Figure:
     """An empty figure of this size on paper, in mm."""
-    from matplotlib.figure import Figure
-
     return Figure(figsize=(width * MM, height * MM))
 
 
-def save(figure: "Figure", out: str | Path) -> None:
+def save(figure: Figure, out: str | Path) -> None:
     """Write ``<out>.png`` (300 dpi) and ``<out>.svg``, each complete or not at all."""
     for suffix in ("png", "svg"):
         metadata = {"Date": None} if suffix == "svg" else {"Software": None}
@@ -86,7 +82,7 @@ def save(figure: "Figure", out: str | Path) -> None:
             figure.savefig(partial, format=suffix, dpi=DPI, metadata=metadata)
 
 
-def headed(figure: "Figure", title: str, lines: Sequence[str], toy: bool, zoom: float = 1.0) -> None:
+def headed(figure: Figure, title: str, lines: Sequence[str], toy: bool, zoom: float = 1.0) -> None:
     """Write title and notes into the upper left corner; of a toy, also what its numbers are worth."""
     mm = zoom * MM / figure.get_figheight()
     note = "\n".join([*lines, TOY_NOTE.capitalize()] if toy else lines)
@@ -98,14 +94,14 @@ def headed(figure: "Figure", title: str, lines: Sequence[str], toy: bool, zoom: 
     literal([head, under])
 
 
-def gap(title: str, reason: str, toy: bool, width: float = COLUMN_WIDTH) -> "Figure":
+def gap(title: str, reason: str, toy: bool, width: float = COLUMN_WIDTH) -> Figure:
     """What stands in the place of a figure that cannot be drawn: its title and the reason."""
     figure = blank(width, 30.0)
     headed(figure, title, [reason], toy)
     return figure
 
 
-def scatter(axes: "Axes", x: Any, y: Any, colours: Any, marker: str = "o", n: int | None = None) -> None:
+def scatter(axes: Axes, x: Any, y: Any, colours: Any, marker: str = "o", n: int | None = None) -> None:
     """Points of an embedding, smaller the more there are, as pixels in the SVG too; no axes to read off.
 
     ``n`` is the number of points of the whole panel when these are a part of it.
@@ -119,15 +115,13 @@ def scatter(axes: "Axes", x: Any, y: Any, colours: Any, marker: str = "o", n: in
         spine.set_color("#cdd4dd")
 
 
-def mark(**look: Any) -> "Line2D":
+def mark(**look: Any) -> Line2D:
     """What a legend shows beside a name: a line, or a marker where ``linestyle`` is empty."""
-    from matplotlib.lines import Line2D
-
     return Line2D([], [], **look)
 
 
 def legend(
-    figure: "Figure",
+    figure: Figure,
     marks: Sequence[Any],
     names: Sequence[str],
     loc: Any = "lower center",
@@ -138,7 +132,7 @@ def legend(
     literal(figure.legend(marks, names, loc=loc, fontsize=fontsize, **look).get_texts())
 
 
-def literal(texts: Sequence["Text"]) -> None:
+def literal(texts: Sequence[Text]) -> None:
     """Take names as they are: a dollar sign in a class name is no mathematics."""
     for text in texts:
         text.set_parse_math(False)

@@ -1,20 +1,16 @@
 """t-SNE of the embeddings of an annotated data set, coloured by type and by error."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from celllm.figures import theme
 from celllm.figures.fig3 import lineage
-from celllm.figures.figure import FigureSettings, read_numbers
+from celllm.figures.figure import Drawing, FigureSettings, read_numbers
 from celllm.report import published as printed
 from celllm.scores.columns import EMBEDDING_MAP
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 PANEL = 84.0  # mm
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "*")
@@ -22,13 +18,13 @@ STATES = {"": "#eceff3", "right": "#b9c2cd", "wrong": theme.PALETTE[1]}  # "": i
 MANY = 40  # types above which names are written at the smallest size
 
 
-def draw(settings: FigureSettings, table: str | Path) -> "tuple[pd.DataFrame, Callable[[], Figure]]":
+def draw(settings: FigureSettings, table: str | Path) -> Drawing:
     """Places, labels and predictions of the cells from ``celllm embedding-map``, and two panels of them."""
     cells = read_numbers(table, EMBEDDING_MAP, "embedding-map", text=("cell", "label", "predicted"))
     return cells, lambda: _figure(cells, settings)
 
 
-def _figure(cells: pd.DataFrame, settings: FigureSettings) -> "Figure":
+def _figure(cells: pd.DataFrame, settings: FigureSettings) -> Figure:
     """Two panels of the same cells, and the types' names in columns below them."""
     title = f"{printed.data_set_title(settings.data_set)}, embeddings of {settings.title('celllm')}"
     if cells.empty:

@@ -33,22 +33,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class GeneTotals:
-    """Sums over cells, a row for each of :data:`KINDS` and a column for each gene.
+    """Sums over cells, a row for each of :data:`KINDS` and a column for each gene: (2, n_genes)."""
 
-    Attributes
-    ----------
-    n_cells
-        Cells of each kind, (2,).
-    attention, expression
-        Sums of the weights and of the log-normalised expressions, (2, n_genes).
-    expressing
-        Cells that show the encoder the gene, (2, n_genes).
-    """
-
-    n_cells: NDArray[np.int64]
-    attention: NDArray[np.float64]
-    expressing: NDArray[np.float64]
-    expression: NDArray[np.float64]
+    n_cells: NDArray[np.int64]  # of each kind, (2,)
+    attention: NDArray[np.float64]  # weights
+    expressing: NDArray[np.float64]  # cells that show the encoder the gene
+    expression: NDArray[np.float64]  # log-normalised
 
     def mean_attention(self, average: str) -> NDArray[np.float64]:
         """Of normal, tumour and all cells, (3, n_genes); NaN where no cell counts."""
@@ -213,8 +203,6 @@ def ari_intervals(
 ) -> dict[str, list[float]]:
     """95 % intervals of the Rand indices and of their gain, from cells drawn again; clusters stay as found.
 
-    Returns
-    -------
     ``ari_attended_interval``, ``ari_expressed_interval`` and ``ari_gain_interval``: lower end, upper end,
     number of cells (percentile bootstrap, Efron & Tibshirani 1993, chapter 13).
     """
@@ -233,14 +221,11 @@ def ari_intervals(
 
 def expression_of_genes(cells: Ragged, genes: Sequence[int] | NDArray[Any]) -> NDArray[np.float64]:
     """Log-normalised expression of some genes, (n_cells, len(genes))."""
-    column = np.full(2**16, -1)
-    column[np.asarray(genes, dtype=np.int64)] = np.arange(len(genes))
-    place = column[cells.gene_ids]
-    table = np.zeros((len(cells), len(genes)))
-    row = np.repeat(np.arange(len(cells)), cells.lengths)
-    known = place >= 0
-    table[row[known], place[known]] = cells.expression[known] / 2**FRACTION_BITS
-    return table
+    from scipy.sparse import csr_matrix
+
+    values = cells.expression / 2**FRACTION_BITS
+    table = csr_matrix((values, cells.gene_ids.astype(np.int32), cells.indptr), (len(cells), 2**16))
+    return table[:, np.asarray(genes, dtype=np.int64)].toarray()
 
 
 def tsne(x: NDArray[np.float64], seed: int) -> NDArray[np.float64]:

@@ -44,22 +44,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Fit:
-    """The line through some measured steps of one scheme; see the head of this module.
+    """The line through some measured steps of one scheme; see the head of this module."""
 
-    Attributes
-    ----------
-    contrast
-        ``end_to_end`` or ``divide_and_conquer``.
-    fitted, checked
-        Steps that the line goes through, and steps that it is held to.
-    loss
-        Bytes of the contrastive loss by batch size.
-    """
-
-    contrast: str
+    contrast: str  # end_to_end or divide_and_conquer
     fitted: tuple[Point, ...]
-    checked: tuple[Point, ...]
-    loss: Callable[[int], int]
+    checked: tuple[Point, ...]  # what the line is held to
+    loss: Callable[[int], int]  # bytes of the contrastive loss by batch size
 
     @cached_property
     def coefficients(self) -> np.ndarray:

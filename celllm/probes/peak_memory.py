@@ -34,15 +34,10 @@ _LEARNING_RATE = 1e-4
 class Accountant(TorchDispatchMode):
     """Counts the bytes of all storages made within its block on one kind of device, as long as they live.
 
-    Attributes
-    ----------
-    now, peak
-        Bytes at this moment, and the most so far.
-    n_chosen
-        Tokens that a mask picks, where that cannot be seen.
+    ``now`` are the bytes at this moment, ``peak`` the most so far.
     """
 
-    n_chosen = 0
+    n_chosen = 0  # tokens that a mask picks, where that cannot be seen
 
     def __init__(self, device: str) -> None:
         super().__init__()
@@ -131,14 +126,9 @@ class PeakMeter:
             self.trainer.optimiser.zero_grad(set_to_none=True)
 
     def peak(self, contrast: str, n_cells: int, length: int) -> int:
-        """Bytes at the peak of a step.
+        """Bytes at the peak of a step on ``n_cells`` cells of ``length`` genes.
 
-        Parameters
-        ----------
-        contrast
-            ``end_to_end``: all cells in one chunk. ``divide_and_conquer``: a chunk for each cell.
-        n_cells, length
-            Cells of the batch, and genes of each.
+        ``end_to_end`` takes all cells in one chunk, ``divide_and_conquer`` each in one of its own.
         """
         self.trainer.row = _row(contrast)
         at_once = n_cells if contrast == "end_to_end" else 1

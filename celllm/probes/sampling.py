@@ -15,10 +15,7 @@ def draw(
 ) -> NDArray[np.int64]:
     """Rows of ``n`` random cells among those that fit, or of all where fewer do.
 
-    Raises
-    ------
-    UserError
-        When fewer than ``least`` fit; ``where`` is the file that the message names.
+    When fewer than ``least`` fit it is a :class:`UserError` that names the file ``where``.
     """
     rows: NDArray[Any] = np.flatnonzero(fitting)
     if len(rows) < least:

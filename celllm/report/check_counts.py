@@ -50,11 +50,8 @@ def run_check_counts(facts: Sequence[str | Path], settings: CountSettings, out: 
 def compared(facts: Mapping[str, Any], settings: CountSettings, book: Paper) -> Iterator[dict[str, Any]]:
     """Yield ``count``, ``paper``, ``ours``, ``accepted`` (lowest and highest, or None) and ``verdict``.
 
-    Raises
-    ------
-    UserError
-        For a name in ``accept`` that no count of the paper has, or a value that is neither a number nor a
-        pair.
+    A name in ``accept`` that no count of the paper has is a :class:`UserError`, and so is a value that is
+    neither a number nor a pair.
     """
     known = expected(book)
     for pattern in settings.accept:

@@ -78,12 +78,7 @@ def differences(a: str | Path, b: str | Path, tolerance: float = 0.0) -> Iterato
     """Yield what differs between the folders of two runs; nothing when they say the same.
 
     Arguments as those of :func:`run_compare`. A number inside a text may also differ in its last printed
-    digit, unless the tolerance is zero.
-
-    Raises
-    ------
-    UserError
-        For a folder without scores, and for a damaged file.
+    digit, unless the tolerance is zero. A folder without scores or a damaged file is a :class:`UserError`.
     """
     a, b = Path(a), Path(b)
     for folder in (a, b):

@@ -118,13 +118,7 @@ def _git(root: str | Path, *arguments: str) -> str | None:
 
 
 def read_checksums(path: str | Path) -> dict[str, str]:
-    """SHA-256 by file, from a ``data.lock`` (JSON) or a ``SHA256SUMS`` file.
-
-    Raises
-    ------
-    UserError
-        When it is neither.
-    """
+    """SHA-256 by file, from a ``data.lock`` (JSON) or a ``SHA256SUMS`` file; else a :class:`UserError`."""
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: no such file; the manifest lists the inputs from it")

@@ -94,10 +94,6 @@ class ScoreTable:
         found, keys = self.row(row), [c.key for c in self.columns]
         return dict(zip(keys, found.numbers, strict=False)).get(key) if found else None
 
-    def index(self, key: str) -> int:
-        """Position of the column ``group/metric``."""
-        return [c.key for c in self.columns].index(key)
-
     def with_columns_of(self, scored: Iterable[tuple[str, str]]) -> "ScoreTable":
         """The table with a group of columns more for each (task, data set) of its tasks that it lacks."""
         known = {(c.task, c.data_set) for c in self.columns}
@@ -228,13 +224,7 @@ class Paper:
     data_sets: Mapping[str, str]
 
     def table(self, name: str) -> ScoreTable | FactTable:
-        """The table called ``name``.
-
-        Raises
-        ------
-        UserError
-            When the paper has no such table.
-        """
+        """The table called ``name``; one that the paper does not have is a :class:`UserError`."""
         found = self.tables.get(name) or self.fact_tables.get(name)
         if found is None:
             known = ", ".join([*self.tables, *self.fact_tables])
@@ -251,8 +241,7 @@ class Paper:
 
     def column(self, cell: CellOf) -> Column:
         """The column of ``cell``."""
-        table = self.tables[cell.table]
-        return table.columns[table.index(cell.key)]
+        return next(column for column in self.tables[cell.table].columns if column.key == cell.key)
 
     def where(self, cell: CellOf) -> str:
         """Data set and metric of ``cell``, as printed."""

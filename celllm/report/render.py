@@ -3,7 +3,7 @@
 import functools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +192,8 @@ def score_view(frame: pd.DataFrame, title: str) -> dict[str, Any]:
             "of one pre-training (root of their mean variance), and below it ± of the seeds' means."
         )
     remarks = [*table.remarks, LEARNED, *_alike(frame)] if usual else []
-    return _view("scores", table.name, title, frame["run"].iloc[0], toy, blocks, notes, unit, legend, remarks)
+    texts = {"unit": unit, "legend": legend, "remarks": remarks}
+    return _view("scores", table.name, title, frame["run"].iloc[0], toy, blocks, notes, **texts)
 
 
 def _alike(frame: pd.DataFrame) -> Iterable[str]:
@@ -209,40 +210,24 @@ def _alike(frame: pd.DataFrame) -> Iterable[str]:
 
 
 def _view(
-    kind: str,
-    name: str,
-    title: str,
-    run: str,
-    toy: bool,
-    blocks: list[dict[str, Any]],
-    notes: Notes,
-    unit: str = "",
-    legend: str = "",
-    remarks: Iterable[str] = (),
+    kind: str, name: str, title: str, run: str, toy: bool, blocks: list[Any], notes: Notes, **more: Any
 ) -> dict[str, Any]:
     number, _, subject = title.partition(": ")  # Table 1: Cell type annotation
     return {
-        "name": name,
         "kind": kind,
+        "name": name,
         "title": labelled(title, toy),
         "number": number,
         "subject": subject,
         "run": run,
         "toy": toy,
-        "unit": unit,
         "blocks": blocks,
         "notes": notes.texts,
-        "legend": legend,
-        "remarks": list(remarks),
-    }
+    } | ({"unit": "", "legend": "", "remarks": []} | more)
 
 
 def _block(
-    key: str,
-    caption: str,
-    overs: Iterable[str],
-    columns: Sequence[str | dict[str, str]],
-    sections: list[dict[str, Any]],
+    key: str, caption: str, overs: Iterable[str], columns: Iterable[Any], sections: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """One table of a view; ``overs`` are the upper headings of its columns."""
     return {
@@ -328,7 +313,7 @@ def plain_view(
         above, titles = zip(*columns, strict=True)
         blocks.append(_block(str(number), str(caption), above, titles, _sections(members, "title", show)))
     legend = "" if blocks else "This run has nothing for this table."
-    return _view("plain", name, title, run, toy, blocks, notes, "", legend, remarks)
+    return _view("plain", name, title, run, toy, blocks, notes, legend=legend, remarks=list(remarks))
 
 
 def read_table(path: str | Path) -> dict[str, Any]:

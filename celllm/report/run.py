@@ -14,26 +14,13 @@ TOY_NOTE = "toy size: the numbers show that the code runs, not that the claims h
 
 @dataclass(frozen=True)
 class Model:
-    """A row of the models' table.
-
-    Attributes
-    ----------
-    title
-        As printed.
-    group
-        ``paper``, ``control`` (no encoder of ours), ``ablation`` (ours: frozen, untrained), ``added`` or any
-        other.
-    paper_row
-        The paper's row that it stands for, where its name does not say so.
-    seeds
-        Of its pre-trainings by task, where there are several.
-    """
+    """A row of the models' table."""
 
     name: str
-    title: str
-    group: str
-    paper_row: str | None
-    seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    title: str  # as printed
+    group: str  # paper, control (no encoder of ours), ablation (ours: frozen, untrained), added or any other
+    paper_row: str | None  # the paper's row that it stands for, where its name does not say so
+    seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of several pre-trainings, by task
 
 
 def labelled(title: str, toy: bool) -> str:
@@ -42,13 +29,7 @@ def labelled(title: str, toy: bool) -> str:
 
 
 def read_document(source: str | Path | Mapping[str, Any], what: str) -> Any:
-    """What a YAML or JSON file, JSON text or a mapping says; trouble with a text is said of ``what``.
-
-    Raises
-    ------
-    UserError
-        For a text or file that cannot be read.
-    """
+    """What a YAML or JSON file, JSON text or a mapping says; ``what`` is the text called in a message."""
     if isinstance(source, Mapping):
         return source
     if not isinstance(source, str) or not source.lstrip().startswith("{"):
@@ -63,12 +44,7 @@ def read_models(source: str | Path | Mapping[str, Any]) -> dict[str, Model]:
     """Models from config/models.yaml (a path), JSON text or a mapping: name -> title, or name -> row.
 
     Of a row the keys ``title``, ``group``, ``paper_row`` and ``seeds`` are read, all optional. A document
-    with the key ``models`` is taken to hold them there.
-
-    Raises
-    ------
-    UserError
-        When the text is not JSON or the document not a mapping of models.
+    with the key ``models`` is taken to hold them there; what is no mapping of models is a :class:`UserError`.
     """
     document = read_document(source, "models")
     rows = document.get("models", document) if isinstance(document, Mapping) else document

@@ -23,8 +23,6 @@ View = Mapping[str, Any]
 def summary_view(tables: Sequence[View], ledger: View, manifest: Mapping[str, Any], book: Paper) -> View:
     """The head of the report, from the views of its tables and ledger and from the manifest.
 
-    Returns
-    -------
     ``facts``: headings and their sentences. ``tables``: per table its number, subject, anchor, how much of it
     there is, which rows are best under the first protocol, and the optimism of the other.
     """
