@@ -208,9 +208,7 @@ class _Judge:
         mean = pd.concat([s for s in series if not isinstance(s, str)], axis=1, join="inner").mean(axis=1)
         if mean.empty:
             return Finding(missing="The data sets share no split number")
-        remarks = self.remarks(claim, mean, claim.cells, rival)
-        ours = self.interval(mean, claim.cells[0], claim.unit, rival is not None)
-        return Finding(comparison=ours, collapsed=self.collapsed(claim.cells, rival), remarks=remarks)
+        return self.compared(claim, mean, claim.cells, rival)
 
     def ordering(self, claim: Claim) -> Finding:
         """The weakest of all pairs, p adjusted for their number; an ordering holds when this one does."""
@@ -224,21 +222,34 @@ class _Judge:
                 if isinstance(series, str):
                     return Finding(missing=series)
                 pair = f"against {self.title(rival)}, {self.book.where(cell)}"
-                remarks = self.remarks(claim, series, [cell], rival)
                 gap = self.printed_gap(claim, cell, rival)
-                ours = self.interval(series, cell, claim.unit, is_difference=True)
-                none = self.collapsed([cell], rival)
-                found.append(Finding(ours, pair=pair, printed=gap, collapsed=none, remarks=remarks))
-        collapsed = next((finding.collapsed for finding in found if finding.collapsed), "")
-        adjusted = holm([finding.comparison.p for finding in found if finding.comparison])
+                found.append(replace(self.compared(claim, series, [cell], rival), pair=pair, printed=gap))
+        measured = [(finding, finding.comparison) for finding in found if finding.comparison]
+        adjusted = holm([ours.p for _, ours in measured])
         pairs = [
-            replace(
-                finding, comparison=replace(finding.comparison, p=p), n_pairs=len(found), collapsed=collapsed
-            )
-            for finding, p in zip(found, adjusted, strict=True)
-            if finding.comparison
+            replace(finding, comparison=replace(ours, p=p))
+            for (finding, ours), p in zip(measured, adjusted, strict=True)
         ]
-        return min(pairs, key=_strength)
+        collapsed = next((finding.collapsed for finding in found if finding.collapsed), "")
+        return replace(min(pairs, key=_strength), n_pairs=len(pairs), collapsed=collapsed)
+
+    def compared(
+        self, claim: Claim, values: "pd.Series[float]", cells: Sequence[CellOf], rival: str | None
+    ) -> Finding:
+        """Values or differences with their interval over splits and, of several, over pre-trainings.
+
+        It ends where the metric does, or a difference of two of its values.
+        """
+        column = self.book.column(cells[0])
+        ratio = self.book.tasks[column.task].test_over_train
+        ratio = self.settings.test_over_train.get(column.task, ratio)
+        ours = crossed_t(_complete(values).to_numpy().T, ratio)
+        least, most = (SCALE[claim.unit] * end for end in column.metric.range)
+        if rival is not None:
+            least, most = least - most, most - least
+        ours = replace(ours, low=max(ours.low, least), high=min(ours.high, most))
+        remarks = self.remarks(claim, values, cells, rival)
+        return Finding(ours, collapsed=self.collapsed(cells, rival), remarks=remarks)
 
     def collapsed(self, cells: Sequence[CellOf], rival: str | None) -> str:
         """A row of the paper that gave one class to all cells of most splits: a lead over it shows nothing.
@@ -341,21 +352,6 @@ class _Judge:
                 f"{found.seed_sd:.2g} over their means."
             )
         return " ".join(texts)
-
-    def interval(
-        self, values: "pd.Series[float]", cell: CellOf, unit: str, is_difference: bool
-    ) -> Comparison:
-        """The interval over splits and, where there are several, over pre-trainings.
-
-        It ends where the metric does, or a difference of two of its values.
-        """
-        task = self.book.column(cell).task
-        ratio = self.settings.test_over_train.get(task, self.book.tasks[task].test_over_train)
-        ours = crossed_t(_complete(values).to_numpy().T, ratio)
-        least, most = (SCALE[unit] * end for end in self.book.column(cell).metric.range)
-        if is_difference:
-            least, most = least - most, most - least
-        return replace(ours, low=max(ours.low, least), high=min(ours.high, most))
 
     def model(self, cell: CellOf) -> str:
         """The run's model that stands for a row of the paper."""
