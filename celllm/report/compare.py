@@ -3,6 +3,7 @@
 import hashlib
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,9 @@ from celllm.io import read_csv
 
 # What a job cost, and what a run is called, are not results.
 IGNORED = frozenset({"seconds", "peak_mib", "run"})
-_KEY_OF_SCORES = ("table", "task", "data_set", "model", "protocol", "split", "seed", "metric")
 # Files of a run, and the columns that say what a row is about; rows that share all of them are numbered.
 KINDS = {
-    "scores/**/*.csv": (*_KEY_OF_SCORES, "cell"),
+    "scores/**/*.csv": ("table", "task", "data_set", "model", "protocol", "split", "seed", "metric", "cell"),
     "tables/*.csv": ("table", "model", "group", "title", "column", "protocol"),
     "claims.csv": ("id",),
     "geometry.csv": ("model", "data_set", "embedding"),
@@ -143,11 +143,11 @@ def _cells(
 def _by_key(frame: pd.DataFrame, keys: list[str]) -> dict[tuple[Any, ...], tuple[str, ...]]:
     rows = list(frame.itertuples(index=False, name=None))
     named = list(frame[keys].itertuples(index=False, name=None)) if keys else [()] * len(rows)
-    seen: dict[tuple[Any, ...], int] = {}
+    seen: Counter[tuple[Any, ...]] = Counter()
     found = {}
     for name, row in zip(named, rows, strict=True):
-        seen[name] = number = seen.get(name, 0) + 1
-        found[(*name, number)] = row
+        seen[name] += 1
+        found[(*name, seen[name])] = row
     return found
 
 

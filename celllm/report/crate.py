@@ -9,17 +9,16 @@ import mimetypes
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rocrate.model import ContextEntity, Entity
+from rocrate.rocrate import ROCrate
 
 from celllm.errors import UserError
 from celllm.io import read_json, read_yaml, sha256, write_json, write_text
 from celllm.report import published as printed
 from celllm.report import supplement
 from celllm.report.captions import caption_of
-
-if TYPE_CHECKING:
-    from rocrate.model import Entity
-    from rocrate.rocrate import ROCrate
 
 PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.6": "Process Run Crate",
@@ -67,8 +66,6 @@ def run_crate(manifest: str | Path, lock: str | Path, source: str | Path, out: s
     UserError
         For a manifest, lock or CITATION.cff that is missing or something else.
     """
-    from rocrate.rocrate import ROCrate
-
     folder, run = Path(out).parent, read_json(manifest)
     inputs = _inputs(lock, run.get("inputs", {}))
     crate = ROCrate()
@@ -115,9 +112,7 @@ def _inputs(lock: str | Path, verified: Mapping[str, str]) -> dict[str, dict[str
     """Entries of a data.lock with the checksums that the manifest holds, those that were verified."""
     try:
         entries = dict(sorted(read_json(lock)["files"].items()))
-        changed = [
-            name for name, entry in entries.items() if verified.get(name, entry["sha256"]) != entry["sha256"]
-        ]
+        changed = [n for n, entry in entries.items() if verified.get(n, entry["sha256"]) != entry["sha256"]]
     except (TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{lock}: expected a data.lock, as celllm fetch writes it") from error
     if changed:
@@ -134,15 +129,12 @@ def outputs(folder: Path) -> list[Path]:
     return sorted(p for p in found if not p.name.startswith(".") and p.name not in LATER)
 
 
-def _add(crate: "ROCrate", identifier: str, kind: str, **properties: Any) -> "Entity":
+def _add(crate: ROCrate, identifier: str, kind: str, **properties: Any) -> Entity:
     """Add something that is not a file."""
-    from rocrate.model import ContextEntity
-
-    given = {name: value for name, value in properties.items() if value is not None}
-    return crate.add(ContextEntity(crate, identifier, properties={"@type": kind} | given))
+    return crate.add(ContextEntity(crate, identifier, properties={"@type": kind} | properties))
 
 
-def _describe(crate: "ROCrate", source: Path, run: Mapping[str, Any]) -> None:
+def _describe(crate: ROCrate, source: Path, run: Mapping[str, Any]) -> None:
     """The crate itself: name, times, licence, authors, profiles, the paper it reproduces."""
     cited, book = read_yaml(source / "CITATION.cff"), printed.load()
     root = crate.root_dataset
@@ -152,9 +144,8 @@ def _describe(crate: "ROCrate", source: Path, run: Mapping[str, Any]) -> None:
         "results; data sets keep their own."
     )
     crate.datePublished = datetime.fromisoformat(run["finished"])
-    crate.license = _add(
-        crate, f"https://spdx.org/licenses/{cited['license']}", "CreativeWork", name=cited["license"]
-    )
+    terms = cited["license"]
+    crate.license = _add(crate, f"https://spdx.org/licenses/{terms}", "CreativeWork", name=terms)
     authors = []
     for author in cited["authors"]:
         name = author.get("name") or f"{author['given-names']} {author['family-names']}"
@@ -170,7 +161,7 @@ def _describe(crate: "ROCrate", source: Path, run: Mapping[str, Any]) -> None:
     root["citation"] = _add(crate, f"https://arxiv.org/abs/{book.arxiv}", "ScholarlyArticle", **article)
 
 
-def _workflow(crate: "ROCrate", folder: Path, source: Path, run: Mapping[str, Any]) -> "Entity":
+def _workflow(crate: ROCrate, folder: Path, source: Path, run: Mapping[str, Any]) -> Entity:
     """A copy of the workflow beside its results, with the software that it ran on."""
     packages = run["packages"] | {"celllm": run["celllm"]}
     copies = []
@@ -195,7 +186,7 @@ def _workflow(crate: "ROCrate", folder: Path, source: Path, run: Mapping[str, An
     )
 
 
-def _file(crate: "ROCrate", folder: Path, path: Path, name: str = "") -> "Entity":
+def _file(crate: ROCrate, folder: Path, path: Path, name: str = "") -> Entity:
     place = path.relative_to(folder)
     return crate.add_file(path, place, properties=_facts(path, name or _name(place)))
 
@@ -207,7 +198,7 @@ def _facts(path: Path, name: str) -> dict[str, Any]:
     return {"name": name, "contentSize": size, "sha256": sha256(path), "encodingFormat": guessed}
 
 
-def _folders(crate: "ROCrate", folder: Path, names: Mapping[str, str]) -> "list[Entity]":
+def _folders(crate: ROCrate, folder: Path, names: Mapping[str, str]) -> list[Entity]:
     """Folders that are described as one, those that the run has."""
     there = {name: text for name, text in names.items() if (folder / name).is_dir()}
     return [crate.add_dataset(dest_path=name, properties={"name": text}) for name, text in there.items()]

@@ -32,10 +32,8 @@ class Lookup:
         if key not in self._values:  # they are asked for again by each comparison
             rows = self.rows(*key)
             good = rows[rows["status"] == OK]
-            index = pd.MultiIndex.from_arrays(
-                [good["split"].astype(str), good["seed"]], names=["split", "seed"]
-            )
-            self._values[key] = pd.Series(good["value"].to_numpy(float), index, dtype=float).sort_index()
+            by_split = good.assign(split=good["split"].astype(str)).set_index(["split", "seed"])
+            self._values[key] = by_split["value"].astype(float).sort_index()
         return self._values[key] * scale
 
     def one_class(self, column: Column, model: str, protocol: str, least: float = 0) -> str:
@@ -54,12 +52,10 @@ class Lookup:
         precision = wide.filter(regex="^precision:").rename(columns=lambda name: name.partition(":")[2])
         alone = recall.eq(1).sum(axis=1).eq(1) & recall.fillna(0).sum(axis=1).eq(1)
         n = int((alone & np.isclose(precision.where(recall.eq(1)).max(axis=1), wide["accuracy"])).sum())
+        if n <= least * len(wide):
+            return ""
         what = "splits" if rows["seed"].nunique() == 1 else "fits"
-        return (
-            f"every test cell is given the same class in {n} of {len(wide)} {what}"
-            if n > least * len(wide)
-            else ""
-        )
+        return f"every test cell is given the same class in {n} of {len(wide)} {what}"
 
     def n_splits(self, column: Column, protocol: str, models: Iterable[str]) -> int:
         """The most splits that any of the models has in this column: what a complete cell holds."""

@@ -14,10 +14,11 @@ from celllm.io import from_spreadsheets, read_csv
 from celllm.report import published as printed
 from celllm.report.ledger import p_text
 from celllm.report.lookup import over_splits_and_seeds
-from celllm.report.published import SCALE
+from celllm.report.published import DIGITS, SCALE
 from celllm.report.render import GROUPS, plain_view, write_pages
 from celllm.report.run import Model, read_models
 from celllm.report.settings import RunLabel
+from celllm.report.tables import mean_sd
 from celllm.scores import metrics
 from celllm.scores import scores as score_files
 from celllm.scores.columns import HELD_OUT
@@ -130,11 +131,10 @@ def _main_scores(given: Sources) -> pd.DataFrame:
 
 def _score_text(rows: pd.DataFrame, metric: str) -> tuple[float, str]:
     """Mean of score rows and its text, per cent where the tables have per cent."""
-    scale, digits = SCALE[MAIN[metric]], 1 if MAIN[metric] == "percent" else 3
+    scale, digits = SCALE[MAIN[metric]], DIGITS[MAIN[metric]]
     found = over_splits_and_seeds(rows.set_index(["split", "seed"])["value"] * scale)
-    spread = f" ± {found.sd:.{digits}f}" if found.sd == found.sd else ""
     seeds = f" (seeds ± {found.seed_sd:.{digits}f})" if found.n_seeds > 1 else ""
-    return found.mean, f"{found.mean:.{digits}f}{spread}{seeds}".replace("-", "−")
+    return found.mean, mean_sd(found.mean, found.sd, digits) + seeds
 
 
 def _task_title(task: str) -> str:
@@ -259,9 +259,8 @@ def calibration_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
         frame, (classes, values) = read_predictions(path), read_probabilities(probabilities_of(path))
         known = ~np.isnan(values).any(axis=1)
         if len(frame) != len(values):
-            raise UserError(
-                f"{path}: {len(frame)} predictions, {len(values)} rows of probabilities beside it"
-            )
+            found = f"{len(frame)} predictions, {len(values)} rows of probabilities beside it"
+            raise UserError(f"{path}: {found}")
         if not len(classes) or not known.any():
             continue
         frame, values = frame[known], values[known].astype(float)
@@ -305,14 +304,10 @@ def chance_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
     inside = rows[rows["metric"] == "pearson_within_drug"].groupby(["task", "data_set"], sort=False)["value"]
     for (task, data_set), values in inside:
         found[task, data_set] = "Pearson within drugs", values.to_list(), [0.0] * len(values)
-    gains = [
-        corrected_resampled_t(np.subtract(reached, chance).tolist(), 0)
-        for _, reached, chance in found.values()
-    ]
+    gains = [corrected_resampled_t(np.subtract(a, b).tolist(), 0) for _, a, b in found.values()]
     adjusted = holm([gain.p for gain in gains])
-    for ((task, data_set), (metric, reached, chance)), gain, p in zip(
-        found.items(), gains, adjusted, strict=True
-    ):
+    for of, gain, p in zip(found.items(), gains, adjusted, strict=True):
+        (task, data_set), (metric, reached, chance) = of
         title = f"{printed.load().tasks[task].title}, {printed.data_set_title(data_set)}: {metric}"
         where = ("Permuted labels against chance", "", title)
         yield _cell(where, "", "reached", float(np.mean(reached)), 3)

@@ -25,7 +25,6 @@ from celllm.scores.facts import read_facts
 from celllm.scores.statistics import Summary
 
 NOT_RUN = "not-run"
-ADDED = "added"
 PARTIAL = "partial"
 NOTHING = Summary(0, math.nan, math.nan, 0)  # of a cell without scores
 
@@ -126,11 +125,11 @@ def lines(table: ScoreTable, models: Mapping[str, Model]) -> list[Line]:
         rows.append(Line(name, title, "paper", row, model is not None, seeds))
     others = (t for t in printed.load().tables.values() if t.columns == table.columns)
     taken = {line.model for line in rows} | {row.model for other in others for row in other.rows}
-    extra = sorted((m for m in models.values() if m.name not in taken), key=lambda m: m.group == CONTROL)
-    groups = (ADDED if m.group == "paper" else m.group for m in extra)
-    return rows + [
-        Line(m.name, m.title, group, None, True, m.seeds) for m, group in zip(extra, groups, strict=True)
-    ]
+    for m in sorted(models.values(), key=lambda m: m.group == CONTROL):
+        if m.name not in taken:
+            group = "added" if m.group == "paper" else m.group
+            rows.append(Line(m.name, m.title, group, None, True, m.seeds))
+    return rows
 
 
 def _cell(
