@@ -57,9 +57,6 @@ def warn_of_rare(labels: Sequence[str], n_folds: int, where: str) -> None:
         log.warning("%s: classes with fewer cells than the %d folds: %s", where, n_folds, ", ".join(rare))
 
 
-# --- draws -------------------------------------------------------------------------------------------------
-
-
 def stratified_folds(
     ids: Sequence[str], labels: Sequence[str], n_folds: int, seed: int, validation_fraction: float = 0.1
 ) -> list[Parts]:
@@ -215,9 +212,6 @@ def group_folds(
     return folds
 
 
-# --- helpers of the draws ----------------------------------------------------------------------------------
-
-
 def _sorted(ids: Sequence[str], labels: Sequence[str]) -> tuple[Rows, NDArray[Any]]:
     """Row numbers in the order of the names, and the labels in that order."""
     names = np.asarray(ids, dtype=str)
@@ -280,9 +274,6 @@ def rows_of(fold: Fold, ids: Sequence[str]) -> Parts:
     """Row numbers in place of names, for a file whose rows are called ``ids``."""
     place = {name: row for row, name in enumerate(ids)}
     return Parts(*(np.sort(np.array([place[name] for name in part], dtype=np.int64)) for part in fold))
-
-
-# --- files -------------------------------------------------------------------------------------------------
 
 
 def write_splits(path: str | Path, splits: Splits) -> None:

@@ -73,18 +73,11 @@ class CellBatch:
 class Tokeniser:
     """Makes batches of cells.
 
-    Attributes
-    ----------
-    n_genes : int
-        Size of the vocabulary; gene id ``n_genes`` is [CLS] and ``n_genes + 1`` is [PAD].
-    max_length : int
-        Tokens that a cell has at most, [CLS] counted; without effect when ``zeros`` is set.
-    keep : {"highest", "first"}
-        Which ones: the highest expressed (of equals the first), or the first in gene order (released code).
-    zeros : bool
-        Every cell as the full vector of ``genes``, vocabulary indices or all, zeros included (scBERT).
-    n_bins, log_base
-        See :func:`bins`.
+    Gene id ``n_genes``, the size of the vocabulary, is [CLS], ``n_genes + 1`` is [PAD]. A cell has at most
+    ``max_length`` tokens, [CLS] counted: those of its highest expressed genes (of equals the first), or of
+    the first in gene order, as in the released code. With ``zeros`` (scBERT) every cell is instead the full
+    vector of ``genes``, vocabulary indices or all, zeros included. For ``n_bins`` and ``log_base`` see
+    :func:`bins`.
     """
 
     n_genes: int

@@ -24,7 +24,7 @@ from celllm.sources.catalogue import Content, InputFile
 
 AGENT = f"celllm/{__version__} (reproducibility benchmark)"
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
-CHUNK, HEAD = 2**20, 4096
+CHUNK = 2**20
 
 log = logging.getLogger(__name__)
 
@@ -244,8 +244,7 @@ def _store(response: requests.Response, file: InputFile, partial: Path, part: Pa
 
 def _check_end(file: InputFile, part: Part, partial: Path, declared_html: bool) -> None:
     """Look at the beginning, then ask whether the end was reached, as far as anybody said where it is."""
-    with open(partial, "rb") as handle:
-        check_start(file.content, handle.read(HEAD), declared_html)
+    check_start(file.content, partial, declared_html)
     size, total = _size(partial), file.bytes if part.total is None else part.total
     if total is not None and size < total:
         raise Broken(f"the transfer broke off at {size:,} of {total:,} bytes")
@@ -257,12 +256,14 @@ def _check_end(file: InputFile, part: Part, partial: Path, declared_html: bool) 
             raise Broken(f"the transfer broke off at {size:,} bytes") from error
 
 
-def check_start(content: Content, start: bytes, declared_html: bool = False) -> None:
-    """Hold the first bytes against the kind of content; raise :class:`WrongContent` for anything else.
+def check_start(content: Content, path: Path, declared_html: bool = False) -> None:
+    """Hold the first bytes of a file against the kind of content, or raise :class:`WrongContent`.
 
     A page instead of the file is the commonest answer of a server in trouble, often with status 200.
     """
-    head = re.sub(rb"^(\xef\xbb\xbf|\s|<!--.*?-->|<\?xml.*?\?>)+", b"", start[:4096], flags=re.DOTALL)
+    with open(path, "rb") as handle:
+        start = handle.read(4096)
+    head = re.sub(rb"^(\xef\xbb\xbf|\s|<!--.*?-->|<\?xml.*?\?>)+", b"", start, flags=re.DOTALL)
     is_html = re.match(rb"<(!doctype\s+html|html|head|body|script|meta)\b", head, flags=re.IGNORECASE)
     gzipped = start.startswith(b"\x1f\x8b")
     text = content == "text" or (content == "text_or_gzip" and not gzipped)

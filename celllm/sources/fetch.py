@@ -10,16 +10,7 @@ from urllib.parse import urlsplit
 from celllm.errors import UserError
 from celllm.io import atomic, sha256
 from celllm.sources.catalogue import Catalogue, InputFile, choose
-from celllm.sources.download import (
-    HEAD,
-    PATIENCE,
-    Patience,
-    Refused,
-    check_start,
-    check_whole,
-    download,
-    forget,
-)
+from celllm.sources.download import PATIENCE, Patience, Refused, check_start, check_whole, download, forget
 from celllm.sources.lock import LOCKS, DataLock, Entry, held
 from celllm.sources.samples import list_samples
 
@@ -122,8 +113,7 @@ def _verify(file: InputFile, place: Path, entry: Entry | None, store: Store) -> 
 def _look_at(file: InputFile, place: Path) -> None:
     """Refuse a file put there by hand that is plainly not what its name says."""
     try:
-        with open(place, "rb") as handle:
-            check_start(file.content, handle.read(HEAD))
+        check_start(file.content, place)
         check_whole(file.content, place)
     except Refused as error:
         what = str(error).removeprefix("sent ")

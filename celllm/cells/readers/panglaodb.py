@@ -116,18 +116,18 @@ _SPARSE: dict[str, Callable[[Any, tuple[int, ...]], Any]] = {
 
 def _load(path: Path) -> dict[str, Any]:
     """Objects of an R workspace by name, or the one of saveRDS, read without running any of it."""
-    start = _unpacked(path, 512)
-    if not start.strip() or start.lstrip().startswith(b"<"):
-        what = "a web page (HTML) instead of the data" if start.strip() else "the file is empty"
-        raise UserError(f"{path}: {what}; {delimited.AGAIN}")
-    is_rds = start[:2] in (b"X\n", b"A\n")
-    if not is_rds and start[:2] != b"RD":
-        what = kind_of(start) or "no R data by its first bytes"
-        raise UserError(
-            f"{path}: not a complete R workspace (it is {what}); "
-            f"expected is an .RData with one sparse matrix; {delimited.AGAIN}"
-        )
     try:
+        start = _unpacked(path, 512)
+        if not start.strip() or start.lstrip().startswith(b"<"):
+            what = "a web page (HTML) instead of the data" if start.strip() else "the file is empty"
+            raise UserError(f"{path}: {what}; {delimited.AGAIN}")
+        is_rds = start[:2] in (b"X\n", b"A\n")
+        if not is_rds and start[:2] != b"RD":
+            what = kind_of(start) or "no R data by its first bytes"
+            raise UserError(
+                f"{path}: not a complete R workspace (it is {what}); "
+                f"expected is an .RData with one sparse matrix; {delimited.AGAIN}"
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on the missing constructor of dgCMatrix, and on every oddity
             content = _unpacked(path, MAX_WORKSPACE)
@@ -147,13 +147,8 @@ def _unpacked(path: Path, most: int) -> bytes:
     opener = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
     with open(path, "rb") as handle:
         magic = handle.read(2)
-    try:
-        with opener.get(magic, open)(path, "rb") as stream:  # type: ignore[operator]
-            return bytes(stream.read(most))
-    except (EOFError, OSError, zlib.error, LZMAError) as error:
-        raise UserError(
-            f"{path}: not a complete R workspace ({one_line(error)}); {delimited.AGAIN}"
-        ) from error
+    with opener.get(magic, open)(path, "rb") as stream:  # type: ignore[operator]
+        return bytes(stream.read(most))
 
 
 def symbols(names: list[str], where: str | Path = "the matrix") -> list[str]:
