@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from celllm.errors import UserError
-from celllm.io import atomic
+from celllm.io import write_csv
 
 COLUMNS = ("started", "host", "slurm_job", "attempt", "first_step", "last_step", "seconds", "status")
 PATIENCE = 3
@@ -16,22 +16,11 @@ PATIENCE = 3
 
 
 class Attempts:
-    """The present start of a training, or of the fits of a row, among those before it.
+    """The present start of a training, or of the fits of a row (``unit``), among those before it.
 
-    Parameters
-    ----------
-    folder
-        Of the checkpoints, or of the finished fits.
-    attempt
-        Number of times that a workflow has begun this job, this time included. Beyond the first, what failed
-        by its input, and not by an interruption or a kill, is not tried again.
-    unit
-        What it counts: steps of a training, fits of a row.
-
-    Raises
-    ------
-    UserError
-        With the reason of the last failure, for such a repetition.
+    ``attempt`` is the number of times that a workflow has begun this job, this time included. Beyond the
+    first, what failed by its input, and not by an interruption or a kill, is not tried again: that is a
+    :class:`UserError` with the reason of the last failure.
     """
 
     def __init__(self, folder: Path, attempt: int = 1, unit: str = "step") -> None:
@@ -111,10 +100,7 @@ class Attempts:
 
     def _write(self) -> None:
         self.row["seconds"] = f"{time.monotonic() - self.began:.1f}"
-        with atomic(self.path) as partial, open(partial, "w", newline="", encoding="utf-8") as handle:
-            writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
+        write_csv(self.path, COLUMNS, ([row[name] for name in COLUMNS] for row in self.rows))
 
 
 def read(path: Path) -> list[dict[str, str]]:

@@ -27,14 +27,8 @@ def finite(value: float, what: str, epoch: int) -> float:
 class BestEpoch:
     """The best epoch so far; among equal scores (frequent in small parts) the one with the lower loss.
 
-    Attributes
-    ----------
-    key : (float, float)
-        Score on the selection part, and minus the loss there.
-    epoch : int
-        Its number from 0; -1 before there is one.
-    state : mapping
-        Parameters of the model after it.
+    ``key`` is the score on the selection part, and minus the loss there; ``epoch`` counts from 0, and is -1
+    before there is one; ``state`` are the parameters of the model after it.
     """
 
     key: tuple[float, float] = (-np.inf, -np.inf)

@@ -28,21 +28,11 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class State:
-    """Everything that a training run needs to resume.
+    """Everything that a training run needs to resume."""
 
-    Attributes
-    ----------
-    step
-        Optimiser steps done.
-    tensors
-        Parameters, buffers and optimiser state by name.
-    values
-        What is not a tensor, as JSON values.
-    """
-
-    step: int
-    tensors: dict[str, Tensor]
-    values: dict[str, Any]
+    step: int  # optimiser steps done
+    tensors: dict[str, Tensor]  # parameters, buffers and optimiser state by name
+    values: dict[str, Any]  # what is not a tensor, as JSON values
 
 
 @contextmanager
@@ -69,13 +59,7 @@ def exclusive(folder: str | Path) -> Iterator[None]:
 
 
 def save(folder: str | Path, state: State, config: Mapping[str, Any]) -> Path:
-    """Write a checkpoint, then remove all but the last two.
-
-    Parameters
-    ----------
-    config
-        JSON values that a run must share to resume from this checkpoint; see :func:`load`.
-    """
+    """Write a checkpoint, then remove all but the last two; ``config`` as in :func:`load`."""
     path = Path(folder) / f"step-{state.step:09d}.safetensors"
     tensors.write(path, FORMAT, state.tensors, step=state.step, values=state.values, config=config)
     for old in _paths(folder)[:-KEPT]:
@@ -85,6 +69,8 @@ def save(folder: str | Path, state: State, config: Mapping[str, Any]) -> Path:
 
 def load(folder: str | Path, config: Mapping[str, Any]) -> State | None:
     """Read the last checkpoint of a folder; None when there is none.
+
+    ``config`` holds JSON values that a run must share to resume from a checkpoint.
 
     What a *finished* training of another configuration left is removed: its encoder is written, and the
     workflow asks for a new one. An unfinished one is never touched.
@@ -102,17 +88,24 @@ def load(folder: str | Path, config: Mapping[str, Any]) -> State | None:
         except UserError as error:
             log.warning("%s; using the checkpoint before it", error)
             continue
-        difference = _difference(header["config"], json.loads(json.dumps(config)))
-        if difference and header["values"].get("finished"):
-            log.info("%s: of a finished training in which %s; a new one starts", folder, difference)
-            _remove(folder)
-            return None
-        if difference:
+        # The first field in which the two configurations differ.
+        saved, current = _flat(header["config"]), _flat(json.loads(json.dumps(config)))
+        names = sorted(saved.keys() | current.keys())
+        name = next((name for name in names if saved.get(name) != current.get(name)), None)
+        if name is None:
+            return State(header["step"], found, header["values"])
+        difference = f"{name} was {saved.get(name)!r}, now it is {current.get(name)!r}"
+        if not header["values"].get("finished"):
             raise UserError(
                 f"{path}: checkpoint of another configuration: {difference}; restore it, or remove the "
                 "folder to start anew"
             )
-        return State(header["step"], found, header["values"])
+        log.info("%s: of a finished training in which %s; a new one starts", folder, difference)
+        for old in paths:
+            old.unlink()
+        (Path(folder) / "metrics.csv").unlink(missing_ok=True)
+        shutil.rmtree(Path(folder) / "events", ignore_errors=True)
+        return None
     if paths:
         raise UserError(f"{folder}: none of its checkpoints can be read; remove them to start over")
     return None
@@ -125,22 +118,6 @@ def steps(folder: str | Path) -> list[int]:
 
 def _paths(folder: str | Path) -> list[Path]:
     return sorted(Path(folder).glob("step-*.safetensors"))
-
-
-def _remove(folder: str | Path) -> None:
-    for path in _paths(folder):
-        path.unlink()
-    (Path(folder) / "metrics.csv").unlink(missing_ok=True)
-    shutil.rmtree(Path(folder) / "events", ignore_errors=True)
-
-
-def _difference(saved: Mapping[str, Any], current: Mapping[str, Any]) -> str:
-    """The first field in which two configurations differ, in words; empty when they are equal."""
-    saved, current = _flat(saved), _flat(current)
-    for name in sorted(saved.keys() | current.keys()):
-        if saved.get(name) != current.get(name):
-            return f"{name} was {saved.get(name)!r}, now it is {current.get(name)!r}"
-    return ""
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -10,26 +10,14 @@ from celllm.model.settings import MEASURES
 
 @dataclass(frozen=True)
 class Objective:
-    """A loss of pre-training, known by its name to the model that computes it and to all that report it.
+    """A loss of pre-training, known by its name to the model that computes it and to all that report it."""
 
-    Attributes
-    ----------
-    name, title
-        A column of the table; what figures call it.
-    per
-        What the loss is a mean over. The model gives sums over tokens and cells; the contrast is one loss of
-        the whole batch.
-    ignorant
-        From the number of cells in a batch to the loss of a model that knows nothing.
-    logarithmic
-        Whether it is drawn on a logarithmic axis.
-    """
-
-    name: str
-    title: str
+    name: str  # a column of the table
+    title: str  # what figures call it
+    # What it is a mean over. The model gives sums over tokens and cells; the contrast is one loss of a batch.
     per: Literal["masked token", "cell", "batch"]
-    ignorant: Callable[[int], float]
-    logarithmic: bool = False
+    ignorant: Callable[[int], float]  # cells in a batch -> loss of a model that knows nothing
+    logarithmic: bool = False  # whether it is drawn on a logarithmic axis
 
     @property
     def weight(self) -> str:

@@ -413,7 +413,8 @@ def _modules_behind(thing: Any, seen: set[int], depth: int = 12) -> Iterator[nn.
         inner = [thing.__self__, thing.__func__]
     elif isinstance(thing, types.FunctionType):
         inner = [*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values()]
-        inner += [cell.cell_contents for cell in thing.__closure__ or () if _is_filled(cell)]
+        # Not those of variables that get their value later.
+        inner += [cell.cell_contents for cell in thing.__closure__ or () if cell != types.CellType()]
         if thing.__globals__.get("__name__", "").partition(".")[0] != "torch":
             inner += [thing.__globals__[name] for name in _names(thing.__code__) if name in thing.__globals__]
     elif isinstance(thing, Mapping | list | tuple | set):
@@ -424,14 +425,6 @@ def _modules_behind(thing: Any, seen: set[int], depth: int = 12) -> Iterator[nn.
         inner += [getattr(thing, name, None) for name in getattr(thing, "__slots__", ())]
     for one in inner:
         yield from _modules_behind(one, seen, depth - 1)
-
-
-def _is_filled(cell: types.CellType) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:  # a variable that gets its value later
-        return False
-    return True
 
 
 def _names(code: types.CodeType) -> set[str]:

@@ -20,19 +20,11 @@ from celllm.model.embedder import find_device
 
 @dataclass(frozen=True)
 class Processes:
-    """The place of this process among all that train the model.
-
-    Attributes
-    ----------
-    rank, size
-        Its number and how many there are.
-    device
-        Where it computes.
-    """
+    """The place of this process, number ``rank`` of ``size``, among all that train the model."""
 
     rank: int
     size: int
-    device: torch.device
+    device: torch.device  # where it computes
 
     @property
     def is_first(self) -> bool:
@@ -92,13 +84,7 @@ class Processes:
 
 @contextmanager
 def joined(device: str = "auto") -> Iterator[Processes]:
-    """Join the processes that torchrun started; alone without torchrun.
-
-    Parameters
-    ----------
-    device
-        See :func:`celllm.model.embedder.find_device`.
-    """
+    """Join the processes that torchrun started, on a device by name; alone without torchrun."""
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     place = find_device(device)
     if size == 1:

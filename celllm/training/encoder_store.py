@@ -34,12 +34,8 @@ SOURCES = ("corpus", "model", "training", "optimiser.py", "tensors.py")
 class Stored:
     """The place of one encoder.
 
-    Attributes
-    ----------
-    folder
-        Holds ``encoder.safetensors``, ``metrics.csv`` and ``made_from.json`` once it is trained.
-    made_from
-        JSON values: what the name of the folder is the hash of.
+    The folder holds ``encoder.safetensors``, ``metrics.csv`` and ``made_from.json`` once it is trained. Its
+    name is the hash of ``made_from``, JSON values.
     """
 
     folder: Path

@@ -1,14 +1,12 @@
 """TensorBoard events of a training run, where tensorboard is installed; nothing at all without it."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from celllm.model.settings import MEASURES
 from celllm.training.columns import LOSSES
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 _POSITION = ("step", "epoch")
 _GROUPS = dict.fromkeys(("loss", *LOSSES), "loss") | dict.fromkeys(MEASURES, "geometry")
@@ -17,17 +15,16 @@ _GROUPS = dict.fromkeys(("loss", *LOSSES), "loss") | dict.fromkeys(MEASURES, "ge
 class Events:
     """Writes the metrics of every step as scalars, under ``loss/``, ``geometry/`` and ``run/``.
 
-    Parameters
-    ----------
-    folder
-        Of the event files. Events of an earlier start after ``step`` are marked as void: these steps come
-        again.
-    step
-        Steps that count as done.
+    Events of an earlier start after ``step``, the steps that count as done, are marked as void: these steps
+    come again.
     """
 
     def __init__(self, folder: str | Path, step: int) -> None:
-        self.writer = _writer(Path(folder), step)
+        self.writer: Any = None
+        with suppress(ImportError):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(folder), purge_step=step + 1)
 
     def add(self, row: Mapping[str, float | int]) -> None:
         """Write the metrics of a step."""
@@ -44,11 +41,3 @@ class Events:
     def __exit__(self, *_: object) -> None:
         if self.writer is not None:
             self.writer.close()
-
-
-def _writer(folder: Path, step: int) -> "SummaryWriter | None":
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder), purge_step=step + 1)

@@ -1,6 +1,5 @@
 """The one place where processes of a training are started: as many as there are GPUs, through torchrun."""
 
-import json
 import logging
 import os
 import signal
@@ -12,6 +11,7 @@ import torch
 
 from celllm.errors import UserError
 from celllm.interruption import EXIT_INTERRUPTED
+from celllm.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -44,16 +44,9 @@ def is_first() -> bool:
 def start(n: int, verb: str, arguments: Mapping[str, Any]) -> int:
     """Run a command in ``n`` processes on this machine, with the threads shared out among them.
 
-    Parameters
-    ----------
-    n
-        Processes; the variables of torchrun tell each its place.
-    verb, arguments
-        The command, ``celllm VERB``, and its arguments by name; those that are None are left out.
-
-    Returns
-    -------
-    0, :data:`EXIT_INTERRUPTED` where a signal asked to stop, or the status of the first process that failed.
+    The command is ``celllm VERB`` with these arguments by name, but for those that are None; the variables of
+    torchrun tell each process its place. Returns 0, :data:`EXIT_INTERRUPTED` where a signal asked to stop, or
+    the status of the first process that failed.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -63,19 +56,10 @@ def start(n: int, verb: str, arguments: Mapping[str, Any]) -> int:
     os.environ["OMP_NUM_THREADS"] = str(max(1, threads // n))
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # a page for each process that ends
     signals = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
-    command = [
-        "--standalone",
-        "--nproc-per-node",
-        str(n),
-        "--signals-to-handle",
-        signals,
-        "-m",
-        "celllm",
-        verb,
-    ]
+    command = f"--standalone --nproc-per-node {n} --signals-to-handle {signals} -m celllm {verb}".split()
     for name, value in arguments.items():
         if value is not None:
-            text = json.dumps(value) if isinstance(value, Mapping) else str(value)
+            text = value.model_dump_json() if isinstance(value, Settings) else str(value)
             command += [f"--{name.replace('_', '-')}", text]
     try:
         run(parse_args(command))

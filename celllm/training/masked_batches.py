@@ -16,24 +16,12 @@ from celllm.training.settings import PretrainSettings
 
 @dataclass(frozen=True)
 class Batch:
-    """The cells of one optimiser step, as far as this process embeds them.
+    """The cells of one optimiser step, as far as this process embeds them."""
 
-    Attributes
-    ----------
-    n_cells
-        Of the logical batch, over all processes.
-    rows
-        Places in the corpus of the cells of each chunk.
-    chunks
-        The cells, ready for the encoder.
-    sampler
-        State of the sampler behind this batch.
-    """
-
-    n_cells: int
-    rows: list[NDArray[np.int64]]
-    chunks: list[MaskedCells]
-    sampler: dict[str, Any]
+    n_cells: int  # of the logical batch, over all processes
+    rows: list[NDArray[np.int64]]  # places in the corpus of the cells of each chunk
+    chunks: list[MaskedCells]  # the cells, ready for the encoder
+    sampler: dict[str, Any]  # state of the sampler behind this batch
 
     @property
     def n_masked(self) -> int:
@@ -53,18 +41,7 @@ class Batch:
 
 @dataclass
 class BatchMaker:
-    """Makes the batches of a run in order.
-
-    Attributes
-    ----------
-    corpus, tokeniser, sampler
-        Where cells come from, how they become tokens, and in which order.
-    settings
-        Of the run: ``token_budget`` (see :func:`~celllm.corpus.batches.length_buckets`), ``mask_rate`` and
-        ``replace_rate`` (see :func:`~celllm.training.objectives.hide_expressions`), ``seed``.
-    rank, n_ranks
-        This process and the number of processes; every cell of a batch is embedded by one of them.
-    """
+    """Makes the batches of a run in order; each cell is embedded by one of the ``n_ranks`` processes."""
 
     corpus: Corpus
     tokeniser: Tokeniser
@@ -85,19 +62,15 @@ class BatchMaker:
         own = np.argsort(self.lengths[rows], kind="stable")[self.rank :: self.n_ranks]
         cut = length_buckets(self.lengths[rows[own]], self.settings.token_budget)
         chunks = [own[places] for places in cut]
-        return Batch(
-            len(rows),
-            [rows[places] for places in chunks],
-            [self._chunk(rows[places], numbers[places]) for places in chunks],
-            self.sampler.state(),
-        )
-
-    def _chunk(self, rows: NDArray[np.int64], numbers: NDArray[np.uint64]) -> MaskedCells:
-        return hide_expressions(
-            self.tokeniser(self.corpus.take(rows)),
-            numbers,
-            self.corpus.tumour[rows],
-            mask_rate=self.settings.mask_rate,
-            replace_rate=self.settings.replace_rate,
-            spare_zeros=self.tokeniser.zeros,
-        )
+        hidden = [
+            hide_expressions(
+                self.tokeniser(self.corpus.take(rows[places])),
+                numbers[places],
+                self.corpus.tumour[rows[places]],
+                mask_rate=self.settings.mask_rate,
+                replace_rate=self.settings.replace_rate,
+                spare_zeros=self.tokeniser.zeros,
+            )
+            for places in chunks
+        ]
+        return Batch(len(rows), [rows[places] for places in chunks], hidden, self.sampler.state())

@@ -15,27 +15,11 @@ from celllm.training.contrastive import at_least_float32
 
 
 class MomentumContrast(nn.Module):
-    """The encoder of the keys and the queue of the last keys.
+    """The encoder of the keys, which starts as a copy of ``model``, and the queue of the last keys.
 
-    Parameters
-    ----------
-    model
-        The model of the queries; the keys' model starts as its copy and is never trained.
-    size
-        Length of a key.
-    queue_length
-        Number of negatives. At first they are random directions, as in the authors' code.
-    momentum
-        Share of its old parameters that the keys' model keeps at an update.
-    temperature
-        Divides the similarities.
-    generator
-        Of the first negatives.
-
-    Attributes
-    ----------
-    coming
-        Keys (T, d) of the batch of this step.
+    A key has ``size`` numbers. The first ``queue_length`` negatives are random directions, as in the authors'
+    code. An update keeps the share ``momentum`` of the old parameters. ``coming`` holds the keys (T, d) of
+    the batch of this step.
     """
 
     queue: Tensor

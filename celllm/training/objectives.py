@@ -21,26 +21,14 @@ from celllm.training.settings import ContrastOn
 
 @dataclass(frozen=True)
 class MaskedCells:
-    """Cells with some expression tokens hidden, and what was there.
+    """Cells with some expression tokens hidden, and what was there."""
 
-    Attributes
-    ----------
-    gene_ids, bins, mask : Tensor
-        As in :class:`~celllm.corpus.tokens.CellBatch`, (B, L); ``bins`` holds [MASK] where a token is hidden.
-    chosen : Tensor
-        (B, L) bool: the tokens to predict, hidden or not.
-    targets : Tensor
-        (number of chosen tokens,) int64: their expression tokens, row by row.
-    tumour : Tensor
-        (B,) int64: 1 for a tumour cell.
-    """
-
-    gene_ids: Tensor
-    bins: Tensor
-    mask: Tensor
-    chosen: Tensor
-    targets: Tensor
-    tumour: Tensor
+    gene_ids: Tensor  # (B, L), as in CellBatch
+    bins: Tensor  # (B, L), [MASK] where a token is hidden
+    mask: Tensor  # (B, L)
+    chosen: Tensor  # (B, L) bool: the tokens to predict, hidden or not
+    targets: Tensor  # (number of chosen tokens,) int64: their expression tokens, row by row
+    tumour: Tensor  # (B,) int64: 1 for a tumour cell
 
     def __len__(self) -> int:
         return len(self.gene_ids)
@@ -65,29 +53,29 @@ def hide_expressions(
     """Choose expression tokens to predict and replace most of them by [MASK]; [CLS] is never chosen.
 
     Of each cell ``ceil(mask_rate * n)`` of its n expression tokens are chosen, as in scBERT, and each of them
-    is replaced with probability ``replace_rate``. Every cell brings a random number of its own that alone
-    decides about its tokens, so it does not matter in which chunk a cell stands.
-
-    Parameters
-    ----------
-    cells
-        Their tensors are left as they are.
-    numbers
-        (B,) random 64-bit numbers, one per cell.
-    tumour
-        (B,) 1 for a tumour cell.
-    spare_zeros
-        Do not choose tokens of bin 0, as scBERT, whose cells hold the genes that are not expressed too.
+    is replaced with probability ``replace_rate``. Every cell brings a random 64-bit number of its own (B,)
+    that alone decides about its tokens, so it does not matter in which chunk a cell stands. ``tumour`` (B,)
+    is 1 for a tumour cell. With ``spare_zeros`` no tokens of bin 0 are chosen, as in scBERT, whose cells hold
+    the genes that are not expressed too.
     """
     bins = cells.bins.numpy()
     eligible = cells.mask.numpy().copy()
     eligible[:, 0] = False
     if spare_zeros:
         eligible &= bins > 0
-    scores = _scores(numbers, bins.shape[1])
-    chosen = eligible & (scores <= _thresholds(np.where(eligible, scores, _MOST), eligible.sum(1), mask_rate))
+    # Random scores of tokens, (B, L): SplitMix64 (Steele et al. 2014) seeded by each cell's number.
+    places: NDArray[np.uint64] = np.arange(1, bins.shape[1] + 1, dtype=np.uint64)
+    z = numbers[:, None] + places * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    scores = z ^ (z >> np.uint64(31))
+    # Rounded first: 0.15 * 20 in floating point may lie above 3.
+    n_chosen = np.ceil(np.round(mask_rate * eligible.sum(1), 9)).astype(np.int64)
+    ascending = np.sort(np.where(eligible, scores, np.uint64(2**64 - 1)), axis=1)
+    last = np.take_along_axis(ascending, np.maximum(n_chosen - 1, 0)[:, None], axis=1)
+    chosen = eligible & (scores <= last)
     # Which scores are small says nothing about their lower halves.
-    replaced = chosen & ((scores & _LOWER_HALF) < np.uint64(int(replace_rate * 2**32)))
+    replaced = chosen & ((scores & np.uint64(2**32 - 1)) < np.uint64(int(replace_rate * 2**32)))
     return MaskedCells(
         cells.gene_ids,
         torch.from_numpy(np.where(replaced, MASK_BIN, bins)),
@@ -98,41 +86,12 @@ def hide_expressions(
     )
 
 
-_MOST = np.uint64(2**64 - 1)
-_LOWER_HALF = np.uint64(2**32 - 1)
-
-
-def _thresholds(
-    scores: NDArray[np.uint64], n_eligible: NDArray[np.int64], mask_rate: float
-) -> NDArray[np.uint64]:
-    """Score of the last chosen token of each cell, (B, 1)."""
-    # Rounded first: 0.15 * 20 in floating point may lie above 3.
-    n_chosen = np.ceil(np.round(mask_rate * n_eligible, 9)).astype(np.int64)
-    return np.take_along_axis(np.sort(scores, axis=1), np.maximum(n_chosen - 1, 0)[:, None], axis=1)
-
-
-def _scores(numbers: NDArray[np.uint64], length: int) -> NDArray[np.uint64]:
-    """Random 64-bit scores of tokens, (B, length): SplitMix64 (Steele et al. 2014) seeded by each number."""
-    z = numbers[:, None] + np.arange(1, length + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
 class PretrainingModel(nn.Module):
     """Encoder and the heads of the objectives in use.
 
-    Parameters
-    ----------
-    encoder
-        Any encoder.
-    contrast
-        What the contrastive loss compares: ``pooled`` (gene pooling and a linear layer, as the paper), the
-        vector of [CLS], the ``mean`` over a cell's genes; None without contrast.
-    tumour
-        With the head that separates tumour cells from normal ones.
-    size
-        Of the pooled vector (Table F.1: 512).
+    The contrastive loss compares ``pooled`` vectors (gene pooling and a linear layer to ``size`` numbers, as
+    the paper; Table F.1: 512), the vector of [CLS], or the ``mean`` over a cell's genes; None: no contrast.
+    ``tumour``: with the head that separates tumour cells from normal ones.
     """
 
     def __init__(

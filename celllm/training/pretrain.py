@@ -33,7 +33,6 @@ from celllm.model.anisotropy import measure
 from celllm.model.embedder import Embedder
 from celllm.model.encoder import Encoder, count_parameters
 from celllm.model.weights import save_failure
-from celllm.settings import as_settings
 from celllm.training import checkpoints as checkpoint_files
 from celllm.training import launch
 from celllm.training.attempts import Attempts
@@ -64,12 +63,12 @@ KILLED = (
 def run_pretrain(
     corpus: str | Path,
     genes: str | Path,
-    model: Mapping[str, Any] | str,
+    model: ModelRow,
+    settings: PretrainSettings,
     checkpoints: str | Path,
     out: str | Path,
     metrics: str | Path,
     gene_embeddings: str | Path | None = None,
-    settings: Mapping[str, Any] | str | None = None,
     gpus: int = 0,
     processes: int = 0,
     attempt: int = 1,
@@ -85,7 +84,9 @@ def run_pretrain(
     genes
         The vocabulary, ``genes.tsv``.
     model
-        A row of config/models.yaml with its size spelled out, as mapping or JSON; see :class:`ModelRow`.
+        A row of config/models.yaml with its size spelled out, as JSON; see :class:`ModelRow`.
+    settings
+        JSON text, or a JSON or YAML file; see :class:`PretrainSettings`.
     checkpoints
         Folder of the checkpoints. One run holds it at a time; what stands there is gone on from.
     out
@@ -94,8 +95,6 @@ def run_pretrain(
         CSV, one row per step; see :data:`celllm.training.columns.STEPS`.
     gene_embeddings
         Frozen gene embeddings; without them the gene table is trained.
-    settings
-        Mapping or JSON; see :class:`PretrainSettings`.
     gpus
         GPUs on this machine to train on, one process each.
     processes
@@ -131,8 +130,6 @@ def run_pretrain(
         if status in LASTING or not is_last:
             return status
         return _give_up(given, f"one of {n} processes failed or was killed; the log says more")
-    chosen = as_settings(PretrainSettings, settings, "settings")
-    row = as_settings(ModelRow, model, "model")
     run = starts = None
     with ExitStack() as stack:
         if launch.is_first():
@@ -140,11 +137,11 @@ def run_pretrain(
             starts = stack.enter_context(Attempts(folder, attempt))
             if is_last and len(starts.kills()) > 1:
                 return _give_up(given, KILLED)
-        group = stack.enter_context(joined(chosen.device))
+        group = stack.enter_context(joined(settings.device))
         stop = stack.enter_context(StopRequest(follower=not group.is_first))
         try:
             with stop.at_once():
-                run = prepare(row, chosen, group, corpus, genes, gene_embeddings, folder)
+                run = prepare(model, settings, group, corpus, genes, gene_embeddings, folder)
             run.attempts = starts
             finished = _finish(run, stop, store, out, metrics)
         except Interrupted as asked:
@@ -155,7 +152,7 @@ def run_pretrain(
             for_good = run is not None and attempts > 0 if isinstance(error, UserError) else is_last
             if not for_good:
                 raise
-            log.exception("%s: its training failed", row.name)
+            log.exception("%s: its training failed", model.name)
             return _give_up(given, str(error) or type(error).__name__) if starts else 0
         if not finished and starts:
             starts.interrupted()
@@ -166,7 +163,10 @@ def _finish(
     run: "Run", stop: StopRequest, store: str | Path | None, out: str | Path, metrics: str | Path
 ) -> bool:
     """Write the encoder, trained now or before; False when a signal asked to stop."""
-    group, stored = run.processes, _stored(store, run)
+    group, stored = run.processes, None
+    if store is not None:
+        numbers = [group.device.type, str(run.trainer.precision)]
+        stored = Stored.of(store, name=run.row.name, numbers=numbers, **run.config)
     if stored and group.any(group.is_first and stored.take(run.row.model_dump(), out, metrics)):
         return True
     if run.attempts:
@@ -193,50 +193,25 @@ def _give_up(given: Mapping[str, Any], reason: str) -> int:
     return 0
 
 
-def _stored(store: str | Path | None, run: "Run") -> Stored | None:
-    """Place of the run's encoder in the store."""
-    if store is None:
-        return None
-    numbers = [run.processes.device.type, str(run.trainer.precision)]
-    return Stored.of(store, name=run.row.name, numbers=numbers, **run.config)
-
-
 @dataclass
 class Run:
-    """A run as it stands: everything that a step needs and changes.
-
-    Attributes
-    ----------
-    n_steps, step
-        Steps in all, and done.
-    sampler
-        State of the sampler behind the batches used up (the sampler itself is ahead).
-    config
-        What a checkpoint must share to be gone on from.
-    folder
-        Of the checkpoints.
-    held_out
-        Cells that are not trained on.
-    peak_flops
-        FLOP/s of a large matrix product on all processes together; None where it was not measured.
-    attempts
-        Where this start and those before it are written down; None in all processes but the first.
-    """
+    """A run as it stands: everything that a step needs and changes."""
 
     settings: PretrainSettings
     row: ModelRow
     processes: Processes
     trainer: Trainer
     batches: BatchMaker
-    config: dict[str, Any]
-    folder: Path
-    n_steps: int
-    held_out: Cells
-    step: int = 0
-    peak_flops: float | None = None
-    attempts: Attempts | None = None
+    config: dict[str, Any]  # what a checkpoint must share to be gone on from
+    folder: Path  # of the checkpoints
+    n_steps: int  # in all
+    held_out: Cells  # not trained on
+    step: int = 0  # done
+    peak_flops: float | None = None  # FLOP/s of a large matrix product on all processes together
+    attempts: Attempts | None = None  # this start and those before it, in the first process
 
     def __post_init__(self) -> None:
+        # Behind the batches used up; the sampler itself is ahead.
         self.sampler = self.batches.sampler.state()
         self.saved_at = time.monotonic()
 
@@ -251,12 +226,7 @@ class Run:
         peak = self.settings.learning_rate
         if self.settings.schedule == "cosine_restarts":
             return cosine_restarts(RESTART_EPOCHS * self.step // self.n_steps, peak)
-        return cosine(self.step, self.n_steps, peak, self.warmup_steps)
-
-    @property
-    def warmup_steps(self) -> int:
-        """Warm-up, at most a tenth of the run."""
-        return min(self.settings.warmup_steps, self.n_steps // 10)
+        return cosine(self.step, self.n_steps, peak, min(self.settings.warmup_steps, self.n_steps // 10))
 
     def save(self, wait: bool = True) -> None:
         """Write a checkpoint of the last finished step (the first process) while the others wait."""
@@ -267,9 +237,8 @@ class Run:
                 "scaler": self.trainer.scaler.state_dict(),
                 "finished": self.step == self.n_steps,
             }
-            path = checkpoint_files.save(
-                self.folder, State(self.step, self.trainer.tensors(), values), self.config
-            )
+            state = State(self.step, self.trainer.tensors(), values)
+            path = checkpoint_files.save(self.folder, state, self.config)
             log.info("%s: checkpoint written", path)
         if self.attempts:
             self.attempts.reached(self.step)
@@ -339,11 +308,14 @@ def prepare(
     batches = BatchMaker(cells, tokeniser, sampler, settings, processes.rank, processes.size)
     torch.manual_seed(seed_of(settings.seed, Stream.INITIAL))
     trainer = Trainer(row, settings, Encoder(row.encoder_config(len(vocabulary)), table), processes)
+    # Of all shards in their order, and of which of their cells are in.
+    digest = hashlib.sha256("\n".join(entry.sha256 for entry in cells.entries).encode())
+    digest.update(cells.lengths.tobytes() + cells.tumour.tobytes())
     config = {
         "model": row.science(),
         "settings": settings.science(),
         "genes_sha256": vocabulary.sha256,
-        "corpus": {"n_cells": cells.n_cells, "sha256": _digest(cells)},
+        "corpus": {"n_cells": cells.n_cells, "sha256": digest.hexdigest()},
         "gene_embeddings_sha256": digest_of(table) if table is not None else None,
     }
     n_steps = settings.max_steps or settings.epochs * sampler.batches_per_epoch
@@ -351,8 +323,11 @@ def prepare(
     run = Run(settings, row, processes, trainer, batches, config, folder, n_steps, watched)
     _announce(run)
     run.resume()
-    if settings.measure_peak:
-        run.peak_flops = _measured_peak(run)
+    if settings.measure_peak:  # all processes at once, as they will compute
+        processes.wait()
+        own = peak_flops(processes.device, trainer.precision)
+        run.peak_flops = processes.sum({"peak": own})["peak"]
+        log.info("a large matrix product: %.4g GFLOP/s", run.peak_flops / 1e9)
     return run
 
 
@@ -366,23 +341,6 @@ def hold_out(
     rng = np.random.default_rng(seed_of(settings.seed, Stream.HELD_OUT))
     held_out = rng.choice(rows, n, replace=False)
     return rows[~np.isin(rows, held_out)], held_out
-
-
-def _measured_peak(run: Run) -> float:
-    """What the utilisation is a share of: all processes at once, as they will compute."""
-    run.processes.wait()
-    own = peak_flops(run.processes.device, run.trainer.precision)
-    peak = run.processes.sum({"peak": own})["peak"]
-    log.info("a large matrix product: %.4g GFLOP/s", peak / 1e9)
-    return peak
-
-
-def _digest(corpus: Corpus) -> str:
-    """SHA-256 over the digests of all shards in their order, and over which of their cells are in."""
-    digest = hashlib.sha256("\n".join(entry.sha256 for entry in corpus.entries).encode())
-    digest.update(corpus.lengths.tobytes())
-    digest.update(corpus.tumour.tobytes())
-    return digest.hexdigest()
 
 
 def _announce(run: Run) -> None:
@@ -439,35 +397,31 @@ def _steps(
         with _told_in_one_line(run, batch):
             losses |= run.trainer.update(batch, rate)
         run.step, run.sampler = run.step + 1, batch.sampler
-        measured = losses | {"learning_rate": rate, "waiting_seconds": waited}
-        row = _metrics(run, batch, measured, time.monotonic() - began, run.trainer.flops - flops)
+        seconds = time.monotonic() - began
+        own = {"tokens": float(batch.n_tokens), "flops": float(run.trainer.flops - flops)}
+        sums = run.processes.sum(own)
+        n_tokens, speed = int(sums["tokens"]), sums["flops"] / seconds
+        row = {
+            "step": run.step,
+            "epoch": batch.sampler["epoch"],
+            "n_cells": batch.n_cells,
+            "n_tokens": n_tokens,
+            "n_chunks": len(batch.chunks),
+            **losses,
+            "learning_rate": rate,
+            "waiting_seconds": waited,
+            "seconds": seconds,
+            "cells_per_second": batch.n_cells / seconds,
+            "tokens_per_second": n_tokens / seconds,
+            "peak_mib": peak_mib(run.processes.device),
+            "flops_per_second": speed,
+            **({"utilisation": speed / run.peak_flops} if run.peak_flops else {}),
+            **run.geometry(),
+        }
         for report in reports:
             report.add(row)
         if run.is_due():
             run.save()
-
-
-def _metrics(
-    run: Run, batch: Batch, measured: Mapping[str, float], seconds: float, flops: int
-) -> dict[str, float | int]:
-    """One row of the table of all steps."""
-    sums = run.processes.sum({"tokens": float(batch.n_tokens), "flops": float(flops)})
-    n_tokens, speed = int(sums["tokens"]), sums["flops"] / seconds
-    return {
-        "step": run.step,
-        "epoch": batch.sampler["epoch"],
-        "n_cells": batch.n_cells,
-        "n_tokens": n_tokens,
-        "n_chunks": len(batch.chunks),
-        **measured,
-        "seconds": seconds,
-        "cells_per_second": batch.n_cells / seconds,
-        "tokens_per_second": n_tokens / seconds,
-        "peak_mib": peak_mib(run.processes.device),
-        "flops_per_second": speed,
-        **({"utilisation": speed / run.peak_flops} if run.peak_flops else {}),
-        **run.geometry(),
-    }
 
 
 @contextmanager
@@ -478,29 +432,20 @@ def _told_in_one_line(run: Run, batch: Batch) -> Iterator[None]:
     except NotFinite as error:
         last = max(checkpoint_files.steps(run.folder), default=None)
         kept = "no checkpoint yet" if last is None else f"the checkpoint of step {last} stays"
+        where = " (in no cell by itself)"
+        if rows := error.rows:
+            samples = run.batches.corpus.samples(rows)
+            named = ", ".join(f"{row} ({sample})" for row, sample in zip(rows[:8], samples, strict=False))
+            where = f" at {len(rows)} cell(s), corpus rows {named}" + (" ..." if len(rows) > 8 else "")
         raise UserError(
-            f"step {run.step + 1}: {error}{_cells(run, error.rows)}; {kept}; "
-            "lower the learning rate, or leave these cells out"
+            f"step {run.step + 1}: {error}{where}; {kept}; lower the learning rate, or leave these cells out"
         ) from error
     except (MemoryError, RuntimeError) as error:
         known = isinstance(error, MemoryError | torch.OutOfMemoryError)
         if not (known or "can't allocate memory" in str(error) or "not enough memory" in str(error)):
             raise
-        raise UserError(f"step {run.step + 1}: out of memory; {_smaller(batch)}") from error
-
-
-def _cells(run: Run, rows: list[int]) -> str:
-    if not rows:
-        return " (in no cell by itself)"
-    samples = run.batches.corpus.samples(rows)
-    named = ", ".join(f"{row} ({sample})" for row, sample in zip(rows[:8], samples, strict=False))
-    return f" at {len(rows)} cell(s), corpus rows {named}" + (" ..." if len(rows) > 8 else "")
-
-
-def _smaller(batch: Batch) -> str:
-    longest = max(chunk.mask.shape[1] for chunk in batch.chunks)
-    if longest < batch.largest:
-        return (
-            f"try settings.token_budget {max(longest, batch.largest // 2)} (chunks of {batch.largest} tokens)"
-        )
-    return f"one cell of {longest} tokens does not fit; set gradient_checkpointing or less max_length"
+        longest, chunk = max(chunk.mask.shape[1] for chunk in batch.chunks), batch.largest
+        advice = f"one cell of {longest} tokens does not fit; set gradient_checkpointing or less max_length"
+        if longest < chunk:
+            advice = f"try settings.token_budget {max(longest, chunk // 2)} (chunks of {chunk} tokens)"
+        raise UserError(f"step {run.step + 1}: out of memory; {advice}") from error

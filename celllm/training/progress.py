@@ -14,7 +14,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from celllm import meter
-from celllm.io import atomic
+from celllm.io import atomic, write_csv
 from celllm.training.columns import LOSSES, STEPS
 
 log = logging.getLogger(__name__)
@@ -23,32 +23,32 @@ log = logging.getLogger(__name__)
 class Metrics:
     """The table of all steps, one line each, written as they come.
 
-    Parameters
-    ----------
-    path
-        The file. Lines of steps after ``step`` (done by a run that was killed before its next checkpoint) are
-        dropped: those steps come again. Steps up to it that have no line get an empty one, and a warning.
-    step
-        Steps that count as done.
+    Lines of steps after ``step``, the steps that count as done, are dropped: a run that was killed before its
+    next checkpoint did them, and they come again. Steps up to it that have no line get an empty one, and a
+    warning.
     """
 
     def __init__(self, path: str | Path, step: int) -> None:
         self.path = Path(path)
-        found = {int(row["step"]): row for row in _rows(self.path)}
+        found = {}
+        if self.path.exists():
+            with open(self.path, newline="", encoding="utf-8") as handle:
+                rows = list(csv.DictReader(handle))
+            # A last line that was cut off by a kill is passed over.
+            whole = (row for row in rows if None not in row.values() and row["peak_mib"])
+            found = {int(row["step"]): row for row in whole}
         if lost := [number for number in range(1, step + 1) if number not in found]:
             text = "%s: the lines of %d of %d steps were lost, the first that of step %d; they stay empty"
             log.warning(text, path, len(lost), step, lost[0])
         rows = [found.get(number, {"step": str(number)}) for number in range(1, step + 1)]
-        with atomic(self.path) as partial, open(partial, "w", newline="", encoding="utf-8") as handle:
-            writer = csv.DictWriter(handle, STEPS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(self.path, STEPS, ([row.get(name, "") for name in STEPS] for row in rows))
         self.handle = open(self.path, "a", newline="", encoding="utf-8")  # noqa: SIM115
         self.writer = csv.DictWriter(self.handle, STEPS, lineterminator="\n")
 
     def add(self, row: Mapping[str, float | int]) -> None:
         """Write the row of a step; columns it lacks stay empty."""
-        self.writer.writerow({name: _short(value) for name, value in row.items()})
+        short = {name: f"{x:.9g}" if isinstance(x, float) else x for name, x in row.items()}
+        self.writer.writerow(short)
         self.handle.flush()
 
     def copy(self, path: str | Path) -> None:
@@ -63,30 +63,10 @@ class Metrics:
         self.handle.close()
 
 
-def _short(value: float | int) -> float | int | str:
-    return f"{value:.9g}" if isinstance(value, float) else value
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    """Rows of an earlier run; a last line that was cut off by a kill is passed over."""
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as handle:
-        rows = list(csv.DictReader(handle))
-    return [row for row in rows if None not in row.values() and row["peak_mib"]]
-
-
 class Progress(ExitStack):
-    """Lines in the log every so many steps, and a bar when standard error is a terminal.
+    """Lines in the log every ``log_steps`` steps, and a bar when standard error is a terminal.
 
-    Parameters
-    ----------
-    n_steps, step
-        Steps of the run, and those done already.
-    log_steps
-        Steps between two lines.
-    silent
-        Report nothing (a process that is not the first).
+    ``step`` of ``n_steps`` are done already. ``silent``: report nothing, in a process that is not the first.
     """
 
     def __init__(self, n_steps: int, step: int, log_steps: int, silent: bool = False) -> None:
@@ -107,17 +87,13 @@ class Progress(ExitStack):
             return
         per_step = (time.monotonic() - self.start) / (step - self.first)
         losses = "  ".join(f"{name} {row[name]:.4f}" for name in LOSSES if name in row)
+        speed = f"{row['flops_per_second'] / 1e9:.4g} GFLOP/s"
+        speed += f" ({row['utilisation']:.0%})" if "utilisation" in row else ""
         log.info(
             "step %d/%d  loss %.4f (%s)  %.1f cells/s  %.0f tokens/s  %s  peak %.0f MiB  %s left",
             *(step, self.n_steps, row["loss"], losses, row["cells_per_second"], row["tokens_per_second"]),
-            *(_speed(row), row["peak_mib"], duration(per_step * (self.n_steps - step))),
+            *(speed, row["peak_mib"], duration(per_step * (self.n_steps - step))),
         )
-
-
-def _speed(row: Mapping[str, float | int]) -> str:
-    """Operations per second, and their share of the machine where that was measured."""
-    speed = f"{row['flops_per_second'] / 1e9:.4g} GFLOP/s"
-    return f"{speed} ({row['utilisation']:.0%})" if "utilisation" in row else speed
 
 
 def duration(seconds: float) -> str:

@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,35 +28,19 @@ _DAY = 86_400.0
 
 @dataclass(frozen=True)
 class StateCache:
-    """A folder of entries with a limit to their size.
+    """A folder of entries, made when it is not there, with a limit to their size.
 
-    Attributes
-    ----------
-    folder : Path
-        Made when it is not there.
-    limit_mib : int
-        Of all files together; the least recently used make room, and what is larger by itself is not kept.
+    The least recently used files make room; what is larger than ``limit_mib`` by itself is not kept.
     """
 
     folder: Path
     limit_mib: int
 
     def get(self, key: str, n_bytes: int, fill: Callable[[Tensor], None]) -> Tensor | None:
-        """Bytes of an entry (n_bytes,), uint8, mapped from its file.
+        """Bytes of an entry (n_bytes,), uint8, mapped from its file; None when it is larger than the limit.
 
-        Parameters
-        ----------
-        key : str
-            Names all that the bytes depend on; part of the file's name.
-        n_bytes : int
-            Their number.
-        fill : callable
-            Writes the bytes into the tensor it is given; called when there is no file, or a damaged one.
-
-        Returns
-        -------
-        Tensor or None
-            None when the entry is larger than the limit.
+        ``key`` names all that the bytes depend on; it is part of the file's name. ``fill`` writes the bytes
+        into the tensor it is given; it is called when there is no file, or a damaged one.
         """
         path = self.folder / f"{key}{_SUFFIX}"
         if n_bytes + _DIGEST_BYTES > self.limit_mib * MIB:
@@ -63,31 +48,28 @@ class StateCache:
             return None
         found = _read(path, n_bytes)
         if found is None:
-            found = _write(path, n_bytes, fill)
+            with atomic(path) as partial:
+                with open(partial, "r+b") as handle:
+                    os.posix_fallocate(handle.fileno(), 0, n_bytes)  # a full disk is an error here, no crash
+                found = _map(partial, n_bytes, shared=True)
+                fill(found)
+                with open(partial, "ab") as handle:
+                    handle.write(_digest(found))
             self._make_room(path)
         return found
 
     def _make_room(self, newest: Path) -> None:
         """Remove the files used longest ago until the rest is within the limit; leftovers after a day."""
-        entries = sorted((used, path, size) for path, used, size in _files(self.folder) if path != newest)
-        total = sum(size for _, _, size in entries) + newest.stat().st_size
-        for used, path, size in entries:
+        entries = []
+        for path in self.folder.glob(f"*{_SUFFIX}"):
+            with suppress(FileNotFoundError):  # another process has just removed it
+                entries.append((path.stat().st_mtime, path, path.stat().st_size))
+        total = sum(size for _, _, size in entries)
+        for used, path, size in sorted(entries):
             being_written = path.name.startswith(".") and time.time() - used < _DAY
-            if total > self.limit_mib * MIB and not being_written:
+            if total > self.limit_mib * MIB and path != newest and not being_written:
                 path.unlink(missing_ok=True)
                 total -= size
-
-
-def _files(folder: Path) -> list[tuple[Path, float, int]]:
-    """Path, time of last use and size of all files there that no other process has just removed."""
-    found = []
-    for path in folder.glob(f"*{_SUFFIX}"):
-        try:
-            info = path.stat()
-        except FileNotFoundError:
-            continue
-        found.append((path, info.st_mtime, info.st_size))
-    return found
 
 
 def _read(path: Path, n_bytes: int) -> Tensor | None:
@@ -103,18 +85,6 @@ def _read(path: Path, n_bytes: int) -> Tensor | None:
         return None
     log.warning("%s: damaged; it is computed again", path)
     return None
-
-
-def _write(path: Path, n_bytes: int, fill: Callable[[Tensor], None]) -> Tensor:
-    """Fill a new file and put it in place, whole; return it mapped."""
-    with atomic(path) as partial:
-        with open(partial, "r+b") as handle:
-            os.posix_fallocate(handle.fileno(), 0, n_bytes)  # a full disk is an error here, not a crash later
-        mapped = _map(partial, n_bytes, shared=True)
-        fill(mapped)
-        with open(partial, "ab") as handle:
-            handle.write(_digest(mapped))
-    return mapped
 
 
 def _map(path: Path, n_bytes: int, shared: bool = False) -> Tensor:

@@ -19,14 +19,8 @@ _MOST_SECONDS = 0.4
 def pass_flops(config: EncoderConfig, mask: Tensor, backward: bool) -> int:
     """Floating-point operations of a pass of the encoder over some cells; see :func:`forward_flops`.
 
-    Parameters
-    ----------
-    config
-        Of the encoder.
-    mask
-        (B, L) bool, True at real tokens: what is computed at padded places is not counted.
-    backward
-        Whether a backward pass follows.
+    ``mask`` (B, L) is True at real tokens: what is computed at padded places is not counted. ``backward``:
+    whether a backward pass follows.
     """
     forward = sum(forward_flops(config, length) for length in mask.sum(1).tolist())
     return forward * (1 + BACKWARD) if backward else forward

@@ -31,13 +31,7 @@ CONTRAST_SIZE = 512
 
 
 class NotFinite(ArithmeticError):
-    """A loss or gradient is NaN or infinite.
-
-    Attributes
-    ----------
-    rows
-        Cells of this process whose own encoding is not finite.
-    """
+    """A loss or gradient is NaN or infinite; ``rows`` are cells of this process whose own encoding is so."""
 
     def __init__(self, what: str, rows: list[int]) -> None:
         super().__init__(what)
@@ -47,21 +41,8 @@ class NotFinite(ArithmeticError):
 class Trainer:
     """Model, optimiser and everything between a batch and the next parameters.
 
-    Parameters
-    ----------
-    row
-        Says which objectives there are.
-    settings
-        Settings of the run.
-    encoder
-        To be trained.
-    processes
-        This process among all.
-
-    Attributes
-    ----------
-    flops
-        Counted operations of all passes that this process has begun, backward passes included.
+    The row says which objectives there are. ``flops`` counts the operations of all passes that this process
+    has begun, backward passes included.
     """
 
     def __init__(
@@ -76,7 +57,16 @@ class Trainer:
         )
         self.temperature = row.temperature or settings.temperature
         self.wrapped = processes.wrap(self.model)
-        self.moco = self._momentum_contrast() if row.contrast == "moco" else None
+        self.moco: MomentumContrast | None = None
+        if row.contrast == "moco":
+            self.moco = MomentumContrast(
+                self.model,
+                self.model.contrast_size,
+                queue_length=settings.queue_length,
+                momentum=settings.momentum,
+                temperature=self.temperature,
+                generator=torch.Generator().manual_seed(seed_of(settings.seed, Stream.QUEUE)),
+            ).to(processes.device)
         if settings.compile:
             compile_layers(self.model.encoder.layers)
             if self.moco is not None:
@@ -86,18 +76,6 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=self.precision == torch.float16)
         self.flops = 0
 
-    def _momentum_contrast(self) -> MomentumContrast:
-        settings = self.settings
-        moco = MomentumContrast(
-            self.model,
-            self.model.contrast_size,
-            queue_length=settings.queue_length,
-            momentum=settings.momentum,
-            temperature=self.temperature,
-            generator=torch.Generator().manual_seed(seed_of(settings.seed, Stream.QUEUE)),
-        )
-        return moco.to(self.processes.device)
-
     def step(self, batch: Batch, step: int, learning_rate: float) -> dict[str, float]:
         """Update the parameters with one batch: :meth:`gradients`, then :meth:`update`."""
         losses = self.gradients(batch, step)
@@ -106,21 +84,8 @@ class Trainer:
     def gradients(self, batch: Batch, step: int) -> dict[str, float]:
         """The first part of a step, all of its time. Broken off at any place, it can be begun again.
 
-        Parameters
-        ----------
-        batch
-            This process's part of the logical batch.
-        step
-            Updates done before; the random numbers of this one follow from it.
-
-        Returns
-        -------
-        The losses of :meth:`add_gradients`.
-
-        Raises
-        ------
-        NotFinite
-            Before anything is updated.
+        ``step`` updates are done before; the random numbers of this one follow from that. Returns the losses
+        of :meth:`add_gradients`; raises :class:`NotFinite` before anything is updated.
         """
         every = self.settings.feature_redraw_steps
         if every and step and step % every == 0:
@@ -153,10 +118,8 @@ class Trainer:
     def add_gradients(self, batch: Batch) -> dict[str, float]:
         """Add the gradient of all objectives over the logical batch to ``.grad``.
 
-        Returns
-        -------
-        ``loss``, the weighted sum, then ``mlm``, ``tumour`` and ``contrast`` as far as they are in use, each
-        without its weight and over all processes.
+        Returns ``loss``, the weighted sum, then ``mlm``, ``tumour`` and ``contrast`` as far as they are in
+        use, each without its weight and over all processes.
         """
         self.model.train()
         token_losses = self._token_losses(batch)
@@ -196,11 +159,8 @@ class Trainer:
     def _how(self) -> dict[str, Any]:
         """How every scheme back-propagates: scaled as the update expects it, gradients summed once."""
         # Gradients are averaged over the processes, but losses are shares that add up.
-        n = self.processes.size
-        return {
-            "scale": lambda value: self.scaler.scale(value * n),
-            "no_sync": self.processes.no_sync(self.wrapped),
-        }
+        n, no_sync = self.processes.size, self.processes.no_sync(self.wrapped)
+        return {"scale": lambda value: self.scaler.scale(value * n), "no_sync": no_sync}
 
     def _contrast_gradients(self, batch: Batch, token_losses: TokenLosses) -> dict[str, Tensor]:
         def loss(h: Tensor, h_plus: Tensor) -> Tensor:
@@ -244,14 +204,7 @@ class Trainer:
     def update(self, batch: Batch, learning_rate: float) -> dict[str, float]:
         """The second part of a step: what the gradients change. It must not be broken off.
 
-        Returns
-        -------
-        ``gradient_norm``, before clipping.
-
-        Raises
-        ------
-        NotFinite
-            Before anything is updated.
+        Returns ``gradient_norm``, before clipping; raises :class:`NotFinite` before anything is updated.
         """
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate

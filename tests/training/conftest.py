@@ -12,7 +12,9 @@ from celllm.cells.genes import Vocabulary
 from celllm.corpus.expressed import from_csr
 from celllm.corpus.shards import run_index, write_shard
 from celllm.graph.embeddings import save_gene_embeddings
-from celllm.training.pretrain import run_pretrain
+from celllm.settings import as_settings
+from celllm.training import pretrain
+from celllm.training.settings import ModelRow, PretrainSettings
 
 N_GENES = 40
 SHARDS = {"healthy": (40, False), "blood": (15, False), "tumour": (35, True)}
@@ -71,6 +73,14 @@ def _counts(n_cells: int, tumour: bool) -> np.ndarray:
 
 
 Arguments = Callable[..., dict[str, Any]]
+
+
+def run_pretrain(*, model: Any, settings: Any, **others: Any) -> int:
+    """Pre-train with a row and settings as the command line gives them."""
+    row = as_settings(ModelRow, model, "model")
+    return pretrain.run_pretrain(
+        model=row, settings=as_settings(PretrainSettings, settings, "settings"), **others
+    )
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from celllm.training.distributed import Processes, joined
-from celllm.training.pretrain import run_pretrain
+from tests.training.conftest import run_pretrain
 
 Arguments = Callable[..., dict[str, Any]]
 
@@ -50,8 +50,13 @@ TRAINING = """
 import json, sys
 import torch
 torch.set_num_threads(1)
+from celllm.settings import as_settings
 from celllm.training.pretrain import run_pretrain
-sys.exit(run_pretrain(**json.loads(sys.argv[1])))
+from celllm.training.settings import ModelRow, PretrainSettings
+given = json.loads(sys.argv[1])
+given["model"] = as_settings(ModelRow, given["model"])
+given["settings"] = as_settings(PretrainSettings, given["settings"])
+sys.exit(run_pretrain(**given))
 """
 
 

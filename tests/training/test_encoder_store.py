@@ -9,6 +9,7 @@ import pytest
 from celllm.io import sha256
 from celllm.model.weights import load_encoder
 from celllm.training import encoder_store, pretrain
+from tests.training.conftest import run_pretrain
 
 Trained = Callable[..., dict[str, Any]]
 
@@ -24,7 +25,7 @@ def trained(arguments: Callable[..., dict[str, Any]], store: Path) -> Trained:
 
     def run(*args: Any, **kwargs: Any) -> dict[str, Any]:
         made = arguments(*args, **kwargs)
-        assert pretrain.run_pretrain(**made, store=store) == 0
+        assert run_pretrain(**made, store=store) == 0
         return made
 
     return run

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from celllm.training.pretrain import run_pretrain
+from tests.training.conftest import run_pretrain
 from tests.training.test_pretrain import Arguments, Pretrained, read
 
 

@@ -11,8 +11,8 @@ from celllm.io import read_csv
 from celllm.model.weights import load_encoder
 from celllm.training import attempts as attempts_module
 from celllm.training.attempts import Attempts
-from celllm.training.pretrain import run_pretrain
 from celllm.training.trainer import Trainer
+from tests.training.conftest import run_pretrain
 
 Made = Callable[..., dict[str, Any]]
 

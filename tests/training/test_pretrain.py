@@ -13,6 +13,7 @@ import torch
 
 from celllm import tensors
 from celllm.cells.genes import Vocabulary
+from celllm.cli import main
 from celllm.corpus.settings import TokenSettings
 from celllm.corpus.shards import Corpus
 from celllm.corpus.tokens import Tokeniser
@@ -25,10 +26,11 @@ from celllm.training import pretrain
 from celllm.training.checkpoints import exclusive
 from celllm.training.distributed import joined
 from celllm.training.model_row import commonest_genes, row_tokeniser, training_cells
-from celllm.training.pretrain import hold_out, prepare, run_pretrain
+from celllm.training.pretrain import hold_out, prepare
 from celllm.training.schedule import cosine_restarts
 from celllm.training.settings import ModelRow, PretrainSettings
 from celllm.training.trainer import Trainer, resolve_precision
+from tests.training.conftest import run_pretrain
 
 Pretrained = Callable[..., dict[str, Any]]
 Arguments = Callable[..., dict[str, Any]]
@@ -386,10 +388,12 @@ def test_bad_rows_are_told_in_one_line(arguments: Arguments, row: dict[str, Any]
         run_pretrain(**arguments(row=row))
 
 
-def test_json_text_will_do(arguments: Arguments) -> None:
+def test_the_command_takes_json_text(arguments: Arguments) -> None:
     made = arguments()
     made |= {name: json.dumps(made[name]) for name in ("model", "settings")}
-    assert run_pretrain(**made) == 0
+    words = [word for name, value in made.items() for word in (f"--{name.replace('_', '-')}", value)]
+    assert main(["pretrain", *words]) == 0
+    assert Path(made["out"]).exists()
 
 
 def test_bfloat16_comes_close(arguments: Arguments) -> None:

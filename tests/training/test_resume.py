@@ -21,8 +21,8 @@ from celllm.interruption import StopRequest
 from celllm.io import sha256
 from celllm.training import checkpoints
 from celllm.training.attempts import read as read_attempts
-from celllm.training.pretrain import run_pretrain
 from celllm.training.trainer import Trainer
+from tests.training.conftest import run_pretrain
 from tests.training.test_pretrain import open_run
 
 Arguments = Callable[..., dict[str, Any]]
@@ -71,6 +71,11 @@ def save_file(tensors, path, metadata):
     write(tensors, path, metadata)
 
 Trainer.gradients, Trainer.update, safetensors.torch.save_file = before, after, save_file
+from celllm.settings import as_settings
+from celllm.training.settings import ModelRow, PretrainSettings
+
+arguments["model"] = as_settings(ModelRow, arguments["model"])
+arguments["settings"] = as_settings(PretrainSettings, arguments["settings"])
 sys.exit(pretrain.run_pretrain(**arguments))
 """
 
