@@ -219,8 +219,9 @@ class Bill:
     def n_fits(self, section: str) -> int:
         """Fits of a row that chooses, on one data set: those that two protocols share are made once."""
         protocols = set(self.config[section]["protocols"])
-        searches = {"strict", "no_refit"} | ({"paper"} if section == "drug_response" else set())
-        in_a_fold = bool(searches & protocols) + ("strict" in protocols) + ("paper" in protocols - searches)
+        on_training_part = {"strict", "no_refit"} | ({"paper"} if section == "drug_response" else set())
+        on_both = {"strict"} | ({"paper"} - on_training_part)  # that fit of strict is read off paper's search
+        in_a_fold = bool(on_training_part & protocols) + bool(on_both & protocols)
         folds = [self.plan.splits(task) for task in self.plan.tasks(section)]
         return in_a_fold * sum(int(s.get("n_repeats", s.get("n_folds", 1))) for s in folds)
 

@@ -41,7 +41,7 @@ def test_pretraining_is_counted_by_hand(bills: dict[str, Bill]) -> None:
 
 def test_fits_are_counted_as_the_runner_makes_them(bills: dict[str, Bill]) -> None:
     paper = bills["paper.yaml"]
-    assert [paper.n_fits(s) for s in ("annotation", "drug_sensitivity", "drug_response")] == [15, 30, 20]
+    assert [paper.n_fits(s) for s in ("annotation", "drug_sensitivity", "drug_response")] == [10, 20, 20]
 
 
 def test_a_row_whose_frozen_states_do_not_fit_says_so(bills: dict[str, Bill]) -> None:
