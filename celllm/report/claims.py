@@ -36,15 +36,7 @@ import pandas as pd
 from celllm.report import published as printed
 from celllm.report.explain import explained, sentence
 from celllm.report.fact_tables import as_text
-from celllm.report.ledger import (
-    CONTRADICTION,
-    FAILS,
-    HOLDS,
-    INCONCLUSIVE,
-    NOT_RUN,
-    TOY,
-    ledger_view,
-)
+from celllm.report.ledger import CONTRADICTION, FAILS, HOLDS, INCONCLUSIVE, NOT_RUN, TOY, ledger_view
 from celllm.report.lookup import Lookup, paired
 from celllm.report.published import CONTROL, SCALE, CellOf, Claim, Paper
 from celllm.report.render import write_pages
