@@ -11,8 +11,7 @@ from celllm.io import read_csv, write_csv
 from celllm.model.settings import ENCODER_FILE
 from celllm.scores.columns import CONTRAST, GEOMETRY
 
-LAST_SHARE = 0.1
-"""Of the steps: the loss at the end is the mean over so many."""
+LAST_SHARE = 0.1  # of the steps: the loss at the end is the mean over so many
 
 
 def run_contrast(

@@ -14,7 +14,7 @@ from celllm.report.captions import GROUPS, caption_of
 from celllm.report.ledger import read_ledger
 from celllm.report.render import read_table, render
 from celllm.report.run import labelled
-from celllm.report.settings import ReportSettings
+from celllm.report.settings import RunLabel
 from celllm.report.summary import summary_view
 
 LARGEST_SVG = 1_000_000  # bytes; above it the pixels of the PNG are the smaller way to show the same
@@ -26,7 +26,7 @@ def run_report(
     figures: Sequence[str | Path],
     claims: str | Path,
     manifest: str | Path,
-    settings: ReportSettings,
+    settings: RunLabel,
     out: str | Path,
 ) -> None:
     """Tables, figures, claims and manifest -> one self-contained page.

@@ -18,10 +18,6 @@ class RunLabel(Settings):
         return "toy" if self.toy else "full"
 
 
-class ReportSettings(RunLabel):
-    """Of the page of a run."""
-
-
 class TableSettings(RunLabel):
     """Of a table of scores."""
 

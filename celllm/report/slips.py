@@ -1,7 +1,5 @@
 """Where the paper contradicts itself: a claim beside the paper's own table, or beside another place of it."""
 
-from collections.abc import Sequence
-
 from celllm.report.fact_tables import as_text
 from celllm.report.ledger import number_text
 from celllm.report.published import CONTROL, CellOf, Claim, Paper
@@ -11,14 +9,20 @@ ROUNDING = 1e-9  # of decimals in binary
 
 def contradiction(claim: Claim, book: Paper) -> str:
     """How the paper contradicts this claim itself, from printed numbers alone; empty where it does not."""
-    if claim.kind == "ordering":
-        return _reversed(claim, book)
+    if claim.kind == "ordering":  # that the paper's own numbers do not have
+        for cell, row in ((cell, row) for cell in claim.cells for row in claim.over if row != CONTROL):
+            rival = cell.of_row(row)
+            ours, theirs = book.number(cell), book.number(rival)
+            if ours and theirs and book.column(cell).metric.sign * (ours.value - theirs.value) <= 0:
+                both = f"{_title(cell, book)} {ours.value:g}, {_title(rival, book)} {theirs.value:g}"
+                return f"The paper's own table has {both} ({book.where(cell)})"
+        return ""
     if claim.paper is None:
         return ""
     if claim.fact:
         others = [other for other in claim.also if other != claim.paper]
         return f"The paper also says {as_text(others[0])}" if others else ""
-    stated, own = float(claim.paper), _printed_value(claim, claim.cells, book)
+    stated, own = float(claim.paper), _printed_value(claim, book)
     half_a_digit = 0.5 * 10 ** -len(str(claim.paper).partition(".")[2]) + ROUNDING
     if own is not None and abs(own - stated) > half_a_digit:
         texts = number_text(own, claim.unit), number_text(stated, claim.unit)
@@ -33,20 +37,10 @@ def contradiction(claim: Claim, book: Paper) -> str:
     return ""
 
 
-def _reversed(claim: Claim, book: Paper) -> str:
-    """An ordering that the paper's own numbers do not have."""
-    for cell, row in ((cell, row) for cell in claim.cells for row in claim.over if row != CONTROL):
-        ours, theirs = book.number(cell), book.number(cell.of_row(row))
-        if ours and theirs and book.column(cell).metric.sign * (ours.value - theirs.value) <= 0:
-            texts = f"{_title(cell, book)} {ours.value:g}, {_title(cell.of_row(row), book)} {theirs.value:g}"
-            return f"The paper's own table has {texts} ({book.where(cell)})"
-    return ""
-
-
-def _printed_value(claim: Claim, cells: Sequence[CellOf], book: Paper) -> float | None:
+def _printed_value(claim: Claim, book: Paper) -> float | None:
     """The claim recomputed from printed numbers; None where the paper does not print them all."""
     values = []
-    for cell in cells:
+    for cell in claim.cells:
         number = book.number(cell)
         over = book.number(cell.of_row(claim.over[0])) if claim.over else None
         if number is None or (claim.over and over is None):

@@ -8,7 +8,7 @@ import pytest
 from celllm.report.claims import run_claims
 from celllm.report.manifest import run_manifest
 from celllm.report.page import run_report
-from celllm.report.settings import ClaimSettings, ManifestSettings, ReportSettings, TableSettings
+from celllm.report.settings import ClaimSettings, ManifestSettings, RunLabel, TableSettings
 from celllm.report.tables import run_table
 from celllm.scores.scores import OK, Score, write
 from celllm.settings import as_settings
@@ -99,7 +99,7 @@ def report(tmp_path: Path, score_file, spread, models):
         tables = [tmp_path / "table1.csv", tmp_path / "tabled1.csv"]
         figures = [tmp_path / "fig3_zheng68k.png", tmp_path / "fig3_zheng68k.svg"]
         claims, manifest, out = tmp_path / "claims.csv", tmp_path / "manifest.json", tmp_path / "report.html"
-        run_report(tables, figures, claims, manifest, as_settings(ReportSettings, settings), out)
+        run_report(tables, figures, claims, manifest, as_settings(RunLabel, settings), out)
         return out
 
     return make

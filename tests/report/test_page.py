@@ -11,7 +11,7 @@ from celllm.report.claims import run_claims
 from celllm.report.manifest import run_manifest
 from celllm.report.page import run_report
 from celllm.report.run import TOY_NOTE
-from celllm.report.settings import ClaimSettings, ManifestSettings, ReportSettings, TableSettings
+from celllm.report.settings import ClaimSettings, ManifestSettings, RunLabel, TableSettings
 from celllm.report.tables import run_table
 from celllm.settings import as_settings
 
@@ -88,7 +88,7 @@ def test_a_file_that_is_something_else(report, tmp_path: Path, name: str, conten
             [],
             tmp_path / "claims.csv",
             tmp_path / "manifest.json",
-            ReportSettings(),
+            RunLabel(),
             tmp_path / "r.html",
         )
     assert not (tmp_path / "r.html").exists()
@@ -135,7 +135,7 @@ def test_a_gap_says_why(tmp_path: Path, score_file, models, failures: dict, told
     run_table("table1", scores, models, as_settings(TableSettings, settings), table.with_suffix(""))
     run_claims(scores, models, as_settings(ClaimSettings, settings), claims.with_suffix(""))
     run_manifest({}, as_settings(ManifestSettings, settings), manifest)
-    run_report([table], [], claims, manifest, as_settings(ReportSettings, settings), tmp_path / "report.html")
+    run_report([table], [], claims, manifest, as_settings(RunLabel, settings), tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert told in text
     assert "This run made no figure" in text
