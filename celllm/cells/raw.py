@@ -1,5 +1,6 @@
 """Cells as a reader returns them: the numbers and names of the source, nothing changed yet."""
 
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from scipy.sparse import csr_matrix
 
+log = logging.getLogger(__name__)
 
 ENOUGH = 50
 """Cells from which on their labels must be fewer."""
@@ -66,18 +68,21 @@ class RawCells:
 def category_names(column: "pd.Series[Any]") -> list[str | None]:
     """Labels or samples as text: without spaces around, whole numbers without ``.0``, None if missing."""
     texts = [f"{v:.0f}" if isinstance(v, float) and v.is_integer() else str(v).strip() for v in column]
-    return [None if text.lower() in (*MISSING, "<na>") else text for text in texts]
+    return [None if missing else text or None for text, missing in zip(texts, column.isna(), strict=True)]
 
 
 def check_labels(labels: "pd.Series[Any]", where: str | Path) -> None:
-    """Refuse missing labels, two spellings of one, and what is no class but a number or name of each cell."""
+    """Refuse missing labels, two spellings of one, and what is no class but a number or name of each cell.
+
+    ``NA`` and the like may be the name of a class; that they are one is a warning.
+    """
     names = category_names(labels)
-    if missing := [i for i, name in enumerate(names) if name is None]:
-        first = labels.iloc[missing[:1]]
-        written = f", which has '{first.iloc[0]}'" if isinstance(first.iloc[0], str) and first.iloc[0] else ""
-        raise UserError(
-            f"{where}: {len(missing)} of {len(labels)} cells have no label, e.g. '{first.index[0]}'{written}"
-        )
+    if n_missing := names.count(None):
+        example = labels.index[names.index(None)]
+        raise UserError(f"{where}: {n_missing} of {len(labels)} cells have no label, e.g. '{example}'")
+    for word in {name for name in names if name and name.lower() in (*MISSING, "<na>")}:
+        n_cells = names.count(word)
+        log.warning("%s: %d cells have the label '%s'; it is taken as a class", where, n_cells, word)
     spellings: dict[str, str] = {}
     for name in labels.astype(str).unique():
         other = spellings.setdefault(" ".join(name.casefold().split()), name)

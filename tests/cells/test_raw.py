@@ -14,7 +14,8 @@ from celllm.errors import UserError
     ("column", "names"),
     [
         (["T cell ", " B\u00a0", "NK"], ["T cell", "B", "NK"]),
-        (["nan", "NaN", "NA", "<NA>", "None", "#N/A", "", " ", "-", None, np.nan], [None] * 11),
+        (["", " ", None, np.nan, pd.NA], [None] * 5),
+        (["nan", "NA", "None", "-"], ["nan", "NA", "None", "-"]),
         ([0.0, 11.0, np.nan], ["0", "11", None]),
         ([0.5, 1.0], ["0.5", "1"]),
         ([3, 4], ["3", "4"]),
@@ -32,7 +33,6 @@ def test_labels_are_text(column: Any, names: list[str | None]) -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (["T", "NA", "B"], "1 of 3 cells have no label, e.g. '1', which has 'NA'"),
         (["T", None, None], "2 of 3 cells have no label, e.g. '1'$"),
         (["T cell", "B", "t cell"], "the labels 'T cell' and 't cell' differ by capitals or spaces only"),
         (["T cell", "B", "T  cell"], "the labels 'T cell' and 'T  cell' differ"),
@@ -43,3 +43,12 @@ def test_labels_that_would_make_wrong_classes_are_refused(labels: list[str | Non
     with pytest.raises(UserError, match=message):
         check_labels(pd.Series(labels, dtype=object), "cells.h5ad")
     check_labels(pd.Series(["T cell", "T cells", "B"]), "cells.h5ad")
+
+
+def test_a_class_that_may_be_a_missing_value_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    check_labels(pd.Series(["T", "nan", "NA", "nan"]), "cells.h5ad")
+    warned = {record.getMessage() for record in caplog.records}
+    assert warned == {
+        "cells.h5ad: 2 cells have the label 'nan'; it is taken as a class",
+        "cells.h5ad: 1 cells have the label 'NA'; it is taken as a class",
+    }

@@ -98,7 +98,7 @@ def test_cells_without_a_sample_are_no_sample(tmp_path: Path, gene_files: Any) -
     path = tmp_path / "cells.h5ad"
     _cellxgene(path)
     adata = anndata.read_h5ad(path)
-    adata.obs["donor"] = ["NA", "d1", "d2"]
+    adata.obs["donor"] = [None, "d1", "d2"]
     adata.write_h5ad(path)
     with pytest.raises(UserError, match=r"1 of 3 cells have no sample in obs\['donor'\], e.g. 'c1'"):
         _prepare({"cells": path}, gene_files, tmp_path / "out.h5ad", {"sample_key": "donor"})
