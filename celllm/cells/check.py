@@ -172,12 +172,9 @@ def _places(adata: "AnnData", wanted: str | None) -> Iterator[tuple[str, Any, "p
         places.insert("counts" in adata.layers, ("X", "X", adata.X, adata.var))
     if adata.raw is not None and adata.raw.X is not None:
         places.insert(0, ("raw.X", "raw.X", adata.raw.X, adata.raw.var))
+    wanted = "raw.X" if wanted == "raw" else wanted
     for place, name, matrix, var in places:
-        if (
-            (wanted is None and name not in _PARTS)
-            or wanted in (place, name)
-            or (wanted, name) == ("raw", "raw.X")
-        ):
+        if wanted in (place, name) or (wanted is None and name not in _PARTS):
             yield place, matrix, var
 
 

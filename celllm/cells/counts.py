@@ -1,7 +1,7 @@
 """Raw counts of somebody's cells, a block at a time, in the order of a vocabulary.
 
-Where the counts stand is decided by the rule of ``celllm check``. Data in memory are looked at as a whole; of
-a file, or of an AnnData backed by one, the first cells decide and every block is checked as it is read.
+Data in memory are looked at as a whole; of a file the first cells decide where the counts stand, by the rule
+of ``celllm check``, and every block is checked as it is read.
 """
 
 import logging

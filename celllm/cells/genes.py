@@ -1,8 +1,7 @@
 """Gene names: the frozen vocabulary of protein-coding genes and the way from any name to it.
 
 The position of a gene in the vocabulary is its identity in every model, so list and order are written once
-per run (``genes.tsv``) and compared by checksum ever after. Names of data sets are older or other than the
-approved symbols; ``aliases.tsv`` holds what they mean, by HGNC's own record of previous symbols and aliases.
+per run (``genes.tsv``). ``aliases.tsv`` holds what older names mean, by HGNC's record of symbols and aliases.
 """
 
 import hashlib

@@ -189,12 +189,9 @@ def value_problem(
     values: NDArray[Any] = matrix.data
     for is_bad, what in ((~np.isfinite(values), "is not a finite number"), (values < 0, "is negative")):
         if is_bad.any():
-            scaled = (
-                " (scaled or centred?)"
-                if what == "is negative" and kind == "counts" and np.any(values % 1)
-                else ""
-            )
-            return f"{_spell(matrix, is_bad, cells, genes)} {what}{scaled}; {_EXPECTED[kind]}"
+            is_scaled = what == "is negative" and kind == "counts" and np.any(values % 1)
+            note = " (scaled or centred?)" if is_scaled else ""
+            return f"{_spell(matrix, is_bad, cells, genes)} {what}{note}; {_EXPECTED[kind]}"
     found = judge(matrix)
     if found.nature == "empty":
         return None
@@ -204,7 +201,7 @@ def value_problem(
             return f"the largest value, {high:.4g}, is too large for log2(TPM + 1); are these TPM?"
         wrong_base = found.nature == "log" and "log2" not in found.words
         return f"the values are {found.words}; {_EXPECTED[kind]}" if wrong_base else None
-    if kind == "tpm" and found.nature in ("counts", *LINEAR) and high < TPM_ABOVE:
+    if kind == "tpm" and found.nature in LINEAR and high < TPM_ABOVE:
         return f"the largest value, {high:.4g}, is too small for TPM; are the values log-transformed?"
     if found.nature not in LINEAR:
         return f"the values are {found.words}; {_EXPECTED[kind]}"
@@ -235,9 +232,8 @@ def _transformed_counts(fractions: NDArray[Any], high: float) -> Values | None:
         if len(counts) < min(3, len(some)) or not len(counts):
             continue
         near = np.rint(counts)
-        least = int(
-            np.any(back(np.zeros(1)) == 0)
-        )  # a value other than zero stands for a zero in no other way
+        # Where a zero is transformed to zero, a value other than zero stands for at least one.
+        least = int(np.any(back(np.zeros(1)) == 0))
         if np.mean((near >= least) & (np.abs(counts - near) < 1e-3 + 2e-6 * counts)) > 0.99:
             nature: Nature = "root" if "root" in name else "log"
             return Values(nature, f"{name} of whole counts (largest {high:.4g})")

@@ -1,8 +1,7 @@
 """The leakage report: cells of the tasks that the encoders have already met in pre-training.
 
-Compared are hashes of the counts (celllm.corpus.hashes), so what is found is the very same cell, gene by
-gene; of cells that another pipeline counted anew the library is found, by its barcodes and accession numbers
-(celllm.corpus.libraries). Memory holds eight bytes per cell.
+Equal hashes of the counts are the very same cell; of cells that another pipeline counted anew the library is
+found, by its barcodes and accession numbers. Memory holds eight bytes per cell.
 """
 
 import logging

@@ -63,9 +63,8 @@ def read_deepcdr(files: Mapping[str, Path], options: Options) -> tuple[pd.DataFr
     _warn_of(set(listed) - annotated, listed, f"lines of {files['lines']}", files["annotation"])
     _warn_of(set(listed) - in_matrix[1], listed, f"lines of {files['lines']}", files["ic50"])
     _warn_of(set(drugs) - in_matrix[0], drugs, f"drugs of {files['drugs']}", files["ic50"])
-    lines = {
-        line for line, label in listed.items() if not options.tcga_label or label in TCGA_LABELS
-    } & annotated
+    wanted = {line for line, label in listed.items() if not options.tcga_label or label in TCGA_LABELS}
+    lines = wanted & annotated
     pairs = [
         (line, drug.cid, drug.name, drug.smiles, f"GDSC:{screen}", value)
         for screen, line, value in measured
