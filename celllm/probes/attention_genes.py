@@ -105,7 +105,15 @@ def run_interpret(
     ranks = {"attended": by_attention(totals, settings), "expressed": by_expression(totals)}
     if not len(ranks["attended"]):
         raise UserError("interpretation: enough cells express no gene; lower interpretation.min_share")
-    _write_genes(table, vocabulary.symbols, totals, ranks, settings)
+    attention, expression = totals.mean_attention(settings.average), totals.mean_expression()
+    rank = {name: {int(gene): place for place, gene in enumerate(order, 1)} for name, order in ranks.items()}
+    lines: list[Sequence[Any]] = []
+    for gene in dict.fromkeys([*ranks["attended"].tolist(), *ranks["expressed"].tolist()]):
+        places = [rank[name].get(gene, "") for name in ("attended", "expressed")]
+        means = [_texts(numbers[[2, 0, 1], gene]) for numbers in (attention, expression)]
+        expressing = totals.expressing[:, gene].astype(int)
+        lines.append((vocabulary.symbols[gene], *places, *means[0], *expressing, *means[1]))
+    write_csv(table, GENES, lines)
     found = {name: cluster(sample.ragged, ranks[name][: settings.n_genes], tumour, settings) for name in SETS}
     samples = source.samples(rows)
     write_csv(
@@ -236,25 +244,6 @@ def tsne(x: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
         return np.zeros((len(x), 2))
     perplexity = min(30.0, (len(x) - 1) / 3)
     return TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(x).astype(np.float64)
-
-
-def _write_genes(
-    path: str | Path,
-    symbols: Sequence[str],
-    totals: GeneTotals,
-    ranks: Mapping[str, NDArray[np.int64]],
-    settings: InterpretationSettings,
-) -> None:
-    attention, expression = totals.mean_attention(settings.average), totals.mean_expression()
-    rank = {name: {int(gene): place for place, gene in enumerate(order, 1)} for name, order in ranks.items()}
-    rest = [gene for gene in ranks["expressed"].tolist() if gene not in rank["attended"]]
-    lines: list[Sequence[Any]] = []
-    for gene in [*ranks["attended"].tolist(), *rest]:
-        shown = [rank[name].get(gene, "") for name in ("attended", "expressed")]
-        cells = totals.expressing[:, gene].astype(int)
-        means = [_texts(numbers[[2, 0, 1], gene]) for numbers in (attention, expression)]
-        lines.append((symbols[gene], *shown, *means[0], *cells, *means[1]))
-    write_csv(path, GENES, lines)
 
 
 def _texts(values: Sequence[float] | NDArray[Any]) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from celllm.corpus.expressed import from_csr
@@ -62,8 +63,6 @@ def gradient(contrast: str, settings: ExactnessSettings, chunks: list[MaskedCell
 
 def random_chunks(settings: ExactnessSettings, chunk_size: int) -> list[MaskedCells]:
     """Random cells with 10 to 90 % of the genes, in chunks of ``chunk_size``; the last may be shorter."""
-    from scipy.sparse import csr_matrix
-
     rng = np.random.default_rng(settings.seed)
     share = rng.uniform(0.1, 0.9, size=(settings.n_cells, 1))
     shape = settings.n_cells, settings.n_genes

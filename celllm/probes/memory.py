@@ -10,7 +10,7 @@ one view of one cell: L + 1 tokens. The last term is the contrastive loss itself
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -103,7 +103,17 @@ def run_memory(out: str | Path, table: str | Path, settings: MemorySettings) -> 
         **facts[settings.attention[0]],
         "by_attention": facts,
     }
-    write_csv(table, MEMORY, (row for kind, fit in fits.items() for row in _rows(settings, kind, fit)))
+    lines: list[list[Any]] = []
+    for kind, contrast, fit in ((kind, *pair) for kind, of in fits.items() for pair in of.items()):
+        for what, points in (("fitted", fit.fitted), ("checked", fit.checked)):
+            for p in points:
+                peaks = [f"{x / 2**20:.1f}" for x in (p.peak, fit.peak(p.n_cells, p.length))]
+                lines.append([what, kind, contrast, p.n_cells, p.length, *peaks])
+        for size in settings.batch_sizes:
+            length = fit.max_length(budget, size)
+            at_it = f"{fit.peak(size, length) / 2**20:.1f}"
+            lines.append(["curve", kind, contrast, size, length, "", at_it])
+    write_csv(table, MEMORY, lines)
     write_json(out, {"memory": described})
 
 
@@ -148,15 +158,3 @@ def _scaled(point: Point, limit: float) -> int:
 
 def _on_cuda(settings: MemorySettings) -> bool:
     return settings.tracker != "meta" and torch.cuda.is_available()
-
-
-def _rows(settings: MemorySettings, attention: str, fits: Mapping[str, Fit]) -> Iterator[list[Any]]:
-    for contrast, fit in fits.items():
-        for what, points in (("fitted", fit.fitted), ("checked", fit.checked)):
-            for p in points:
-                peaks = [f"{x / 2**20:.1f}" for x in (p.peak, fit.peak(p.n_cells, p.length))]
-                yield [what, attention, contrast, p.n_cells, p.length, *peaks]
-        for n_cells in settings.batch_sizes:
-            length = fit.max_length(settings.budget_gib * GIB, n_cells)
-            at_it = f"{fit.peak(n_cells, length) / 2**20:.1f}"
-            yield ["curve", attention, contrast, n_cells, length, "", at_it]

@@ -73,9 +73,20 @@ def run_settings_facts(
     """
     n_genes = len(Vocabulary.read(genes))
     config = model.encoder_config(n_genes)
-    settings = of_encoder(model, config) | {"pretraining": of_pretraining(pretraining, config)}
+    shape = ("n_tokens", "dim", "depth", "heads", "dropout")
+    settings: dict[str, Any] = {
+        "model": {name: getattr(config, name) for name in shape},
+        "tokens": {"max_length": model.tokens.max_length},
+        "pretraining": of_pretraining(pretraining, config),
+    }
     if annotation is not None:
-        classes = "/".join(map(str, n_classes(facts, data_sets)))
+        counted = read_facts(facts)
+        found = [find(counted, ("data_sets", name, "n_classes")) for name in data_sets]
+        for name, number in zip(data_sets, found, strict=True):
+            if number is None:
+                missing = f"no data_sets.{name}.n_classes; give the file that `celllm counts` wrote"
+                raise UserError(f"facts: {missing}")
+        classes = "/".join(map(str, found))
         settings["annotation"] = of_classifier(annotation, config, classes)
     if drug_sensitivity is not None:
         settings["drug"] = of_classifier(drug_sensitivity, config, "2")
@@ -84,13 +95,12 @@ def run_settings_facts(
     settings["splits"] = {
         task: round(100 * chosen["train_fraction"], 6) for task, chosen in _mapping(splits).items()
     }
-    shapes = {
-        name: as_settings(EncoderConfig, {"n_genes": n_genes, **size}, f"sizes.{name}")
+    by_size = {
+        name: n_parameters(as_settings(EncoderConfig, {"n_genes": n_genes, **size}, f"sizes.{name}"))
         for name, size in _mapping(sizes).items()
     }
-    by_size = {name: n_parameters(shape) for name, shape in shapes.items()}
-    counted = {"n_parameters": n_parameters(config), "n_parameters_by_size": by_size}
-    write_json(out, {"settings": settings, "model": counted})
+    parameters = {"n_parameters": n_parameters(config), "n_parameters_by_size": by_size}
+    write_json(out, {"settings": settings, "model": parameters})
 
 
 def _mapping(values: Json | None) -> Mapping[str, Any]:
@@ -100,25 +110,6 @@ def _mapping(values: Json | None) -> Mapping[str, Any]:
 def n_parameters(config: EncoderConfig) -> int:
     """All parameters of an encoder, frozen gene embeddings included, counted in one that is built."""
     return count_parameters(Encoder(config))[0]
-
-
-def n_classes(facts: Sequence[str | Path], data_sets: Sequence[str]) -> list[int]:
-    """Counted classes of each data set."""
-    counted = read_facts(facts)
-    found = [find(counted, ("data_sets", name, "n_classes")) for name in data_sets]
-    for name, number in zip(data_sets, found, strict=True):
-        if number is None:
-            raise UserError(f"facts: no data_sets.{name}.n_classes; give the file that `celllm counts` wrote")
-    return found
-
-
-def of_encoder(row: ModelRow, config: EncoderConfig) -> dict[str, Any]:
-    """The part "Model" of Table F.1."""
-    names = ("n_tokens", "dim", "depth", "heads", "dropout")
-    return {
-        "model": {name: getattr(config, name) for name in names},
-        "tokens": {"max_length": row.tokens.max_length},
-    }
 
 
 def of_pretraining(chosen: PretrainSettings, config: EncoderConfig) -> dict[str, Any]:
