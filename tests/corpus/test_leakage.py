@@ -87,6 +87,23 @@ def test_samples_are_named_by_their_tables(shards: list[Path], genes: Path, tmp_
         run_index([tmp_path / "{sample}.safetensors"], tmp_path / "index.json", samples=tables)
 
 
+def test_libraries_with_the_same_barcodes_are_in_the_report(
+    shards: list[Path], genes: Path, tmp_path: Path
+) -> None:
+    """Other counts under the barcodes of a sample: no equal cell, and the library is named all the same."""
+    made = []
+    for name, seed in (("task", 8), ("S1", 1)):
+        data = h5ad.read(write(tmp_path / f"{name}.h5ad", counts(20, seed)))
+        bases = np.random.default_rng(0).choice(list("ACGT"), (20, 16))
+        data.obs_names = [f"{name}:{''.join(row)}-1" for row in bases]
+        h5ad.write(data, tmp_path / f"{name}.h5ad")
+        made.append(tmp_path / f"{name}.h5ad")
+    run_leakage(shards, {"task": made[0]}, genes, LeakageSettings(), tmp_path / "out", prepared=made[1:])
+    (found,) = json.loads((tmp_path / "out.json").read_text())["libraries"]
+    assert (found["data_set"], found["sample"], found["n_barcodes"]) == ("task", "S1", 20)
+    assert "| task | task | made: S1 | 20 | 100.0% |  |" in (tmp_path / "out.md").read_text()
+
+
 @pytest.fixture
 def task(tmp_path: Path) -> dict[str, Path]:
     """A task with three planted cells (one of them three times in pre-training), and one without."""

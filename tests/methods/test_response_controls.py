@@ -140,6 +140,14 @@ def test_the_order_that_was_planted() -> None:
     assert cold["ridge_by_drug"] < 0.85 * cold["drug_mean"] < 0.86 * cold["shuffled_ridge_by_drug"]
 
 
+def test_permuted_responses_foretell_nothing() -> None:
+    """Within two standard errors of no correlation over ten deals, where the ridge by drug finds most."""
+    truth = planted("warm")[2].known
+    found = [np.corrcoef(predictions("permuted", seed=seed), truth)[0, 1] for seed in range(10)]
+    assert abs(np.mean(found)) < 2 * np.std(found, ddof=1) / np.sqrt(10) + 0.02
+    assert np.corrcoef(predictions("ridge_by_drug"), truth)[0, 1] > 0.8
+
+
 @pytest.mark.parametrize("name", BASELINES)
 def test_two_runs_agree(name: str) -> None:
     first = predictions(name, seed=5)

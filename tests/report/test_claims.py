@@ -724,7 +724,10 @@ def test_what_counts_as_the_papers_value_is_printed(ledger) -> None:
     assert "| 68,450<br>exactly | 700 |" in text
     assert "| +3.0 points<br>± 1.4 | +3.0 points<br>2.3 to 3.7<br>n = 5, d = 7.5<br>p (Holm) " in text
     for suffix in ("md", "html"):
-        assert "adjusted over the 3 differences and orderings" in Path(f"{ledger.out}.{suffix}").read_text()
+        text = Path(f"{ledger.out}.{suffix}").read_text()
+        assert "adjusted over the 3 differences and orderings" in text
+        assert "five runs of each are assumed, since it names no number" in text
+    assert {task.n for task in published.load().tasks.values()} == {5}
 
 
 def test_ratios_of_test_to_training_cells_are_those_of_the_full_run() -> None:

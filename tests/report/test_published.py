@@ -126,6 +126,18 @@ def test_rows_are_found_by_key_and_by_title() -> None:
     assert table.row("no such row") is None
 
 
+def test_the_choice_is_told_beside_the_protocol_that_learned_from_the_same_rows() -> None:
+    """Strict is fitted again on both parts, from which annotation learns under paper; response does not."""
+    against = {name: task.choice_against for name, task in published.load().tasks.items()}
+    assert against == {
+        "annotation": "strict",
+        "drug_few_shot": "strict",
+        "drug_full": "strict",
+        "response_warm": "no_refit",
+        "response_cold": "no_refit",
+    }
+
+
 def test_unknown_table_is_told_in_one_line() -> None:
     with pytest.raises(UserError, match="table 'table9': the paper has no such table; known are table1"):
         BOOK.table("table9")

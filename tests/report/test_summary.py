@@ -86,6 +86,20 @@ def test_a_run_without_any_score(summary) -> None:
     )
 
 
+def test_what_holds_by_construction_or_by_other_data_is_left_out_of_the_totals(
+    tmp_path: Path, score_file, spread, models
+) -> None:
+    """A run with one score, which holds, and two facts that would."""
+    facts = tmp_path / "facts.json"
+    facts.write_text('{"model": {"n_parameters": 52000000}, "data_sets": {"zheng68k": {"n_cells": 68450}}}')
+    scores = [score_file({("celllm", "zheng68k", "strict", "macro_f1"): spread(0.718, 0.01)})]
+    run_claims(scores, models, ClaimSettings(run="x"), tmp_path / "claims", [facts])
+    told = summary_view([], read_ledger(tmp_path / "claims.csv"), MANIFEST, published.load())
+    said = told["facts"]["What it says"]
+    assert " 1 were decidable in this run: 1 hold, 0 fail, 0 are too close" in said[0]
+    assert "1 set by the configuration, 1 counts that depend on the release of a data set" in said[1]
+
+
 def test_verdicts_in_words_add_up(summary) -> None:
     told = summary({("celllm", "strict"): 0.718, ("scbert", "strict"): 0.68})["facts"]["What it says"][:3]
     total, decidable, *verdicts = (int(n) for n in re.findall(r"\d+", told[0]))

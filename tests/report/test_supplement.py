@@ -65,6 +65,16 @@ def test_a_pooled_correlation_is_the_drugs_in_disguise(tmp_path: Path) -> None:
     ]
 
 
+def test_quartiles_are_those_over_drugs(tmp_path: Path) -> None:
+    """Two drugs, one with a correlation of 1 and one with -1: halfway between are the quartiles."""
+    path = predictions(tmp_path / "p.csv", lambda d, i: float(i if d else -i))
+    frame = made("table_s2", tmp_path, predictions={"response_cold/gdsc/ridge": path})
+    for name in ("Pearson", "Spearman"):
+        cells = frame.loc[("Cell-line drug response (cold start)", "Ridge", name)]
+        assert float(cells.loc["quartiles", "value"]) == pytest.approx(1.0)
+        assert cells.loc["quartiles", "text"] == "−0.50 to 0.50"
+
+
 @pytest.mark.parametrize(("labels", "known"), [([1, 2, 3, 4, 5], True), ([1, 2, 3], False), ([1] * 5, False)])
 def test_few_or_equal_pairs_have_no_correlation(labels: list[int], known: bool) -> None:
     part = pd.DataFrame({"label": np.array(labels, float), "predicted": np.arange(len(labels), dtype=float)})

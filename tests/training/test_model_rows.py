@@ -56,6 +56,12 @@ def test_a_variant_differs_from_celllm_in_one_thing(name: str, differing: str, v
     assert row(name).science() == row("celllm").science() | {differing: value}
 
 
+def test_without_contrast_there_is_a_row_of_two_views() -> None:
+    one, two = row("celllm_wo_cl"), row("celllm_wo_cl_two_views")
+    assert two.science() == one.science() | {"views": 2}
+    assert (one.n_views, two.n_views, row("celllm").n_views) == (1, 2, 2)
+
+
 def test_an_untrained_encoder_has_graphmaes_vectors_or_random_ones(tmp_path: Path) -> None:
     size = {"dim": 16, "depth": 1, "heads": 2, "dim_head": 8}
     start = {"name": "start", "kind": "encoder", "pretrained": False, "size": size}
