@@ -12,14 +12,10 @@ if TYPE_CHECKING:
 # Name -> module of this package that declares the method in its METHODS; imported when it is asked for.
 # CELLS predict the label of a cell, PAIRS the response of a cell line to a drug.
 CELLS = {
-    "majority": "controls",
-    "random": "controls",
+    **dict.fromkeys(("majority", "random"), "controls"),
     "knn_pca": "neighbours",
-    "logistic_regression": "linear",
-    "l1_logistic_regression": "linear",
-    "logistic_regression_2000": "linear",
-    "linear_svm": "linear",
-    "permuted": "linear",
+    **dict.fromkeys(("logistic_regression", "l1_logistic_regression", "logistic_regression_2000"), "linear"),
+    **dict.fromkeys(("linear_svm", "permuted"), "linear"),
     "celltypist": "celltypist_fold",
     "scanvi": "scanvi",
     "scanpy_ingest": "ingest",
@@ -28,14 +24,9 @@ CELLS = {
 # Heads on embeddings made elsewhere: the key ``head`` of a row of kind ``embedding``.
 HEADS = dict.fromkeys(("knn", "linear", "paper"), "embedded")
 PAIRS = {
-    "drug_mean": "response_controls",
-    "drug_mean_line_mean": "response_controls",
-    "ridge": "response_controls",
-    "ridge_by_drug": "response_controls",
-    "line_mean_ridge_by_drug": "response_controls",
-    "shuffled_ridge_by_drug": "response_controls",
-    "gradient_boosting": "response_controls",
-    "permuted": "response_controls",
+    **dict.fromkeys(("drug_mean", "drug_mean_line_mean"), "response_controls"),
+    **dict.fromkeys(("ridge", "ridge_by_drug", "line_mean_ridge_by_drug"), "response_controls"),
+    **dict.fromkeys(("shuffled_ridge_by_drug", "gradient_boosting", "permuted"), "response_controls"),
     "deepcdr": "deepcdr",
     "deepcdr_original": "deepcdr_original",
     "encoder": "celllm_response",
@@ -43,13 +34,7 @@ PAIRS = {
 
 
 def look_up(name: str, modules: Mapping[str, str]) -> "Method[Any, Any]":
-    """Return the method of a name in :data:`CELLS` or :data:`PAIRS`, or one from outside the package.
-
-    Raises
-    ------
-    UserError
-        When there is none, see :mod:`celllm.methods.outside`.
-    """
+    """The method of a name in :data:`CELLS` or :data:`PAIRS`, or one from :mod:`.outside` the package."""
     if name not in modules:
         return outside.load(name, modules)
     found: Method[Any, Any] = importlib.import_module(f"{__name__}.{modules[name]}").METHODS[name]

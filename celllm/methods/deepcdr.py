@@ -25,15 +25,7 @@ from celllm.training.settings import RegressionSettings
 
 
 class ExpressionLines(nn.Module):
-    """Vectors of cell lines from their expression.
-
-    Parameters
-    ----------
-    expression : float32 array (n_lines, n_genes)
-        log2(TPM + 1), neither centred nor scaled.
-    settings : DeepCdrSettings
-        See there.
-    """
+    """Vectors of cell lines from log2(TPM + 1) of their genes (n_lines, n_genes), not centred or scaled."""
 
     expression: Tensor
 

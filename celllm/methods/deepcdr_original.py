@@ -14,24 +14,14 @@ from celllm.methods.pairs import Pairs
 from celllm.methods.settings import DeepCdrOriginalSettings
 from celllm.training.regression import Floats, Numbers, PairModel
 
-BLOCK = 4096
-"""Pairs that are predicted at a time."""
-
-JOINT = 300
-"""Width of the layer that joins drug and cell line; the convolutions leave 30 numbers of it."""
+BLOCK = 4096  # pairs that are predicted at a time
+JOINT = 300  # width of the layer that joins drug and cell line; the convolutions leave 30 numbers of it
 
 
 class DeepCdrOriginal(PairModel):
     """Graph convolutions on the drug, two layers on the expression, convolutions on both.
 
-    Parameters
-    ----------
-    expression : float32 array (n_lines, n_genes)
-        Centred, of mean variance 1.
-    drugs : Drugs
-        All drugs.
-    settings : DeepCdrOriginalSettings
-        Sizes.
+    The expression (n_lines, n_genes) is centred, and of mean variance 1.
     """
 
     expression: Tensor

@@ -35,23 +35,7 @@ def fit_ingest(train: Part, settings: IngestSettings, seed: int) -> Predict:
 
     Scanpy centres new cells on their *own* mean, so that a prediction depends on the cells predicted with it.
     """
-    reference = _reference(train, settings, seed)
-    genes = reference.var_names.astype(int)
-
-    def predict(part: Part) -> Labels:
-        new = AnnData(log_normalised(part.counts)[:, genes])
-        new.var_names = reference.var_names
-        ingest = ExactIngest(reference)
-        ingest.fit(new)
-        ingest.neighbors()
-        ingest.map_labels(_LABEL, "knn")
-        return np.asarray(ingest.to_adata().obs[_LABEL]).astype(str)
-
-    return predict
-
-
-def _reference(train: Part, settings: IngestSettings, seed: int) -> AnnData:
-    """Training cells over their most variable genes, with components and neighbours; genes named by place."""
+    # Over the most variable genes, named by their place.
     x = log_normalised(train.counts)
     genes = variable_genes(x, settings.n_top_genes)
     reference = AnnData(x[:, genes])
@@ -68,7 +52,17 @@ def _reference(train: Part, settings: IngestSettings, seed: int) -> AnnData:
         method="gauss",
         transformer="sklearn",
     )
-    return reference
+
+    def predict(part: Part) -> Labels:
+        new = AnnData(log_normalised(part.counts)[:, genes])
+        new.var_names = reference.var_names
+        ingest = ExactIngest(reference)
+        ingest.fit(new)
+        ingest.neighbors()
+        ingest.map_labels(_LABEL, "knn")
+        return np.asarray(ingest.to_adata().obs[_LABEL]).astype(str)
+
+    return predict
 
 
 METHODS = {"scanpy_ingest": Method(fit_ingest, IngestSettings)}

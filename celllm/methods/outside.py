@@ -31,14 +31,7 @@ def file_of(name: str) -> str | None:
 
 
 def load(name: str, known: Iterable[str] = ()) -> "Method[Any, Any]":
-    """Import a method.
-
-    Parameters
-    ----------
-    name
-        See the head of this module.
-    known
-        The package's own methods, for the message.
+    """Import a method; ``known`` are the package's own, for the message.
 
     Raises
     ------
@@ -47,7 +40,18 @@ def load(name: str, known: Iterable[str] = ()) -> "Method[Any, Any]":
     """
     from celllm.methods.method import Method
 
-    found = _attribute(name) if _is_place(name) else _entry_point(name, known)
+    if _is_place(name):
+        place, _, attribute = name.rpartition(":")
+        module = _imported(place, lambda: _module(place))
+        if not hasattr(module, attribute):
+            there = ", ".join(key for key in vars(module) if key.isupper()) or "none in capitals"
+            raise UserError(f"{place}: defines no '{attribute}'; there are {there}")
+        found = getattr(module, attribute)
+    else:
+        points = {point.name: point for point in entry_points(group=GROUP)}
+        if name not in points:
+            raise UserError(f"{unknown(name, [*known, *points], 'method')}, MODULE:NAME and FILE.py:NAME")
+        found = _imported(points[name].value, points[name].load)
     if not isinstance(found, Method):
         raise UserError(f"{name}: is a {type(found).__name__}; expected a celllm.methods.method.Method")
     if not (isinstance(found.settings, type) and issubclass(found.settings, Settings)):
@@ -82,26 +86,14 @@ def _is_place(name: str) -> bool:
     return bool(place)
 
 
-def _attribute(name: str) -> Any:
-    place, _, attribute = name.rpartition(":")
-    path = file_of(name)
-    module = _imported(place, lambda: _of_file(path) if path else _of_name(place))
-    if not hasattr(module, attribute):
-        there = ", ".join(key for key in vars(module) if key.isupper()) or "none in capitals"
-        raise UserError(f"{place}: defines no '{attribute}'; there are {there}")
-    return getattr(module, attribute)
-
-
-def _entry_point(name: str, known: Iterable[str]) -> Any:
-    found = {point.name: point for point in entry_points(group=GROUP)}
-    if name not in found:
-        raise UserError(f"{unknown(name, [*known, *found], 'method')}, MODULE:NAME and FILE.py:NAME")
-    return _imported(found[name].value, found[name].load)
-
-
-def _of_file(path: str) -> ModuleType:
-    """Import a file under a name that no other module has; once, as any module."""
-    place = _existing(path).resolve()
+def _module(name: str) -> ModuleType:
+    if not name.endswith(".py"):
+        # Like `python -m`, which the jobs run as: a package in the working directory can be imported.
+        if os.getcwd() not in sys.path and "" not in sys.path:
+            sys.path.append(os.getcwd())
+        return importlib.import_module(name)
+    # A file, under a name that no other module has; once, as any module.
+    place = _existing(name).resolve()
     name = f"celllm_method_{place.stem}_{abs(hash(str(place))):x}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, place)
@@ -113,13 +105,6 @@ def _of_file(path: str) -> ModuleType:
             del sys.modules[name]
             raise
     return sys.modules[name]
-
-
-def _of_name(name: str) -> ModuleType:
-    # Like `python -m`, which the jobs run as: a package in the working directory can be imported.
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
-    return importlib.import_module(name)
 
 
 def _existing(path: str) -> Path:

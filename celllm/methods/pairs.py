@@ -29,29 +29,14 @@ class Screen:
 
     All of this is known for tested lines and drugs too; a method must not fit anything to lines for which it
     has no response.
-
-    Attributes
-    ----------
-    lines : str array (n_lines,)
-        Names of the cell lines.
-    counts : csr_matrix (n_lines, genes)
-        Their expression on a linear scale, TPM or counts.
-    drugs : str array (n_drugs,)
-        Names of the drugs.
-    molecules : tuple of Molecule
-        Their structures.
-    genes : Genes, optional
-        Of the columns of ``counts``.
-    values : str
-        ``tpm`` or ``counts``.
     """
 
-    lines: NDArray[np.str_]
-    counts: csr_matrix
-    drugs: NDArray[np.str_]
-    molecules: "tuple[Molecule, ...]"
-    genes: Genes | None = None
-    values: str = "tpm"
+    lines: NDArray[np.str_]  # names (n_lines,)
+    counts: csr_matrix  # expression on a linear scale (n_lines, genes)
+    drugs: NDArray[np.str_]  # names (n_drugs,)
+    molecules: "tuple[Molecule, ...]"  # structures of the drugs
+    genes: Genes | None = None  # of the columns of `counts`
+    values: str = "tpm"  # what `counts` holds, "tpm" or "counts"
 
     @cached_property
     def expression(self) -> NDArray[np.float64]:
@@ -71,21 +56,11 @@ class Screen:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Some pairs of a screen.
-
-    Attributes
-    ----------
-    screen : Screen
-        All lines and drugs.
-    lines, drugs : int64 arrays (n,)
-        Places of the pairs' line and drug in the screen.
-    responses : float64 array (n,), optional
-        ln IC50; None where the method may not know it.
-    """
+    """Some pairs of a screen; responses, ln IC50, are None where the method may not know them."""
 
     screen: Screen
-    lines: NDArray[np.int64]
-    drugs: NDArray[np.int64]
+    lines: NDArray[np.int64]  # places in the screen (n,)
+    drugs: NDArray[np.int64]  # likewise
     responses: Responses | None = None
 
     def __len__(self) -> int:

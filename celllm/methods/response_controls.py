@@ -41,11 +41,6 @@ def drug_means(pairs: Pairs) -> Floats:
     return overall + _means(pairs.known - overall, pairs.drugs, len(pairs.screen.drugs))
 
 
-def line_means(pairs: Pairs, residual: Floats) -> Floats:
-    """Mean residual of each cell line (n_lines,); 0 for a line without a pair."""
-    return _means(residual, pairs.lines, len(pairs.screen.lines))
-
-
 def _means(values: Floats, groups: NDArray[np.int64], n_groups: int) -> Floats:
     counts = np.bincount(groups, minlength=n_groups)
     return np.bincount(groups, values, n_groups) / np.maximum(counts, 1)
@@ -56,7 +51,7 @@ def additive(pairs: Pairs, with_lines: bool) -> Floats:
     drugs = drug_means(pairs)
     lines = np.zeros(len(pairs.screen.lines))
     if with_lines:
-        lines = line_means(pairs, pairs.known - drugs[pairs.drugs])
+        lines = _means(pairs.known - drugs[pairs.drugs], pairs.lines, len(lines))
     return lines[:, None] + drugs
 
 

@@ -35,17 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Annotation:
-    """Labelled cells.
-
-    Attributes
-    ----------
-    cells : Part
-        All cells, with labels.
-    source : str
-        Their file.
-    obs : DataFrame
-        What else is known of them.
-    """
+    """Labelled cells, their file, and what else is known of them."""
 
     cells: Part
     source: str

@@ -35,24 +35,15 @@ from celllm.tasks.protocols import PAPER_ON_VALIDATION, Rule, rules
 
 log = logging.getLogger(__name__)
 
-N_NAMED = 5
-"""Lines or drugs that a message names at most."""
+N_NAMED = 5  # lines or drugs that a message names at most
 
 
 @dataclass(frozen=True)
 class DrugResponse:
     """Pairs of a cell line and a drug, brought together and cleaned.
 
-    Attributes
-    ----------
-    pairs : Pairs
-        All pairs, with their responses.
-    ids : str array (n_pairs,)
-        ``line|drug|screen``, unique: a drug screened twice on a line has two pairs.
-    obs : DataFrame
-        What is known of the cell lines, by their names.
-    source : str
-        The file of the cell lines.
+    ``ids`` are ``line|drug|screen``, unique: a drug screened twice on a line has two pairs. ``obs`` says by
+    name what is known of the cell lines, ``source`` is their file.
     """
 
     pairs: Pairs
@@ -205,20 +196,12 @@ def _usable(
         ("a drug whose SMILES cannot be read", "drug", table["drug"].isin(unreadable).to_numpy()),
     ):
         if (kept & bad).any():
-            names = f": {_some(table.loc[kept & bad, column])}" if column else ""
-            log.warning("%s: %d pairs left out, %s%s", path, (kept & bad).sum(), reason, names)
+            names = sorted(set(table.loc[kept & bad, column].astype(str))) if column else []
+            more = f" and {len(names) - N_NAMED} more" if len(names) > N_NAMED else ""
+            some = f": {', '.join(names[:N_NAMED])}{more}" if names else ""
+            log.warning("%s: %d pairs left out, %s%s", path, (kept & bad).sum(), reason, some)
         kept &= ~bad
-    _check(table[kept], path)
-    return table[kept]
-
-
-def _some(column: "pd.Series[str]") -> str:
-    names = sorted(set(column.astype(str)))
-    more = f" and {len(names) - N_NAMED} more" if len(names) > N_NAMED else ""
-    return ", ".join(names[:N_NAMED]) + more
-
-
-def _check(table: pd.DataFrame, path: str | Path) -> None:
+    table = table[kept]
     if table.empty:
         raise UserError(f"{path}: no pair is left that has a response, expression and a structure")
     twice = pd.Series(pair_ids(table)).duplicated()
@@ -227,6 +210,7 @@ def _check(table: pd.DataFrame, path: str | Path) -> None:
     if np.ptp(table["ln_ic50"].to_numpy()) == 0:
         value = table["ln_ic50"].iloc[0]
         raise UserError(f"{path}: all {len(table)} responses are {value}; there is nothing to predict")
+    return table
 
 
 TASK = DrugResponse

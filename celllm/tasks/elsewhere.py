@@ -27,21 +27,12 @@ def take_scores(
     protocols: Sequence[str],
     out: str | Path,
 ) -> None:
-    """Write the scores that a row brings where those of a method would stand.
+    """Write the scores that a row brings for the run's splits where those of a method would stand.
 
-    Parameters
-    ----------
-    row
-        Its key ``scores`` is ``SCORES.csv + SPLITS.json``: a score file (:mod:`celllm.scores.scores`) and the
-        file of splits that it was made on, one for each task; nothing where it has none of this data set.
-    saved
-        The run's splits of the data set.
-    metrics
-        What a task would have measured.
-    base
-        Table, data set and model of the scores.
-    protocols, out
-        See :func:`celllm.tasks.runner.run_task`.
+    The row's key ``scores`` is ``SCORES.csv + SPLITS.json``: a score file (:mod:`celllm.scores.scores`) and
+    the file of splits that it was made on, one for each task; nothing where it has none of this data set.
+    ``metrics`` are what a task would have measured, ``base`` holds table, data set and model of the scores;
+    the others as in :func:`celllm.tasks.runner.run_task`.
 
     Raises
     ------
@@ -51,19 +42,35 @@ def take_scores(
     """
     place = row.get("scores")
     frame, sources = _read(place, base) if place else (None, {})
+    kept = ("split", "seed", "metric", "value", "status", "seconds", "peak_mib", "reason")
     for splits in saved:
         if frame is not None:
             _check(frame[frame["task"] == splits.task], splits, sources, str(place))
         for protocol in protocols:
             table = "table_s3" if splits.task in HELD_OUT else base.table
             here = replace(base, table=table, task=splits.task, protocol=protocol)
-            found = [] if frame is None else _rows(frame, here)
+            found: list[Score] = []
+            if frame is not None:
+                part = frame[(frame["task"] == splits.task) & (frame["protocol"] == protocol)]
+                rows: list[dict[str, Any]] = part[list(kept)].astype(object).to_dict("records")
+                for given in rows:
+                    value = None if pd.isna(given["value"]) else given["value"]
+                    found.append(replace(here, **given | {"value": value}))
+            if not found:
+                reason = f"no score under protocol {protocol} of {splits.task} in {place}"
+                if place is None:
+                    reason = "the row's `file` names no scores of this data set"
+                none = replace(here, status=NOT_APPLICABLE, reason=reason)
+                numbers = range(len(splits.folds))
+                found = [
+                    replace(none, split=str(number), metric=name) for number in numbers for name in metrics
+                ]
             folder = Path(out, splits.task, base.data_set, base.model)
             path = folder / f"{protocol}.predictions.csv"
             scores.write_predictions(path, [])
             if "accuracy" in metrics:
                 scores.write_probabilities(scores.probabilities_of(path), [], np.empty((0, 0)))
-            scores.write(folder / f"{protocol}.csv", found or _none(here, metrics, len(splits.folds), place))
+            scores.write(folder / f"{protocol}.csv", found)
 
 
 def _read(place: str, base: Score) -> tuple[pd.DataFrame, dict[str, Splits]]:
@@ -100,21 +107,3 @@ def _check(frame: pd.DataFrame, splits: Splits, sources: Mapping[str, Splits], p
         raise UserError(
             f"{place}: {large['metric'].iloc[0]} is {large['value'].iloc[0]}; expected a fraction, 1 at most"
         )
-
-
-def _rows(frame: pd.DataFrame, base: Score) -> list[Score]:
-    here = frame[(frame["task"] == base.task) & (frame["protocol"] == base.protocol)]
-    kept = ("split", "seed", "metric", "value", "status", "seconds", "peak_mib", "reason")
-    rows: list[dict[str, Any]] = here[list(kept)].astype(object).to_dict("records")
-    return [replace(base, **row | {"value": None if pd.isna(row["value"]) else row["value"]}) for row in rows]
-
-
-def _none(base: Score, metrics: Sequence[str], n_splits: int, place: str | None) -> list[Score]:
-    """Rows that say why there are no scores."""
-    reason = f"no score under protocol {base.protocol} of {base.task} in {place}"
-    if place is None:
-        reason = "the row's `file` names no scores of this data set"
-    base = replace(base, status=NOT_APPLICABLE, reason=reason)
-    return [
-        replace(base, split=str(number), metric=metric) for number in range(n_splits) for metric in metrics
-    ]

@@ -14,8 +14,7 @@ from celllm.errors import UserError
 log = logging.getLogger(__name__)
 
 Names = NDArray[np.str_]
-UNKNOWN = "unknown"
-"""The group of cells or lines without a value."""
+UNKNOWN = "unknown"  # the group of cells or lines without a value
 
 
 def groups_of(obs: "pd.DataFrame", column: str, source: str | Path) -> NDArray[np.str_]:

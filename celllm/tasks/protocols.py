@@ -24,24 +24,12 @@ class LeakError(AssertionError):
 
 @dataclass(frozen=True)
 class Rule:
-    """What a method that chooses learns from and chooses on, and which of its models is scored.
+    """What a method that chooses learns from and chooses on, and which of its models is scored."""
 
-    Attributes
-    ----------
-    learn
-        The training part, or ``both``: with the validation part.
-    choose
-        The part that it chooses on.
-    refit
-        Whether it is then fitted on both with what it chose.
-    last
-        Whether the model is scored as the search left it, not as it was at its best.
-    """
-
-    learn: Literal["train", "both"]
+    learn: Literal["train", "both"]  # both: with the validation part
     choose: Literal["validation", "test"]
-    refit: bool = False
-    last: bool = False
+    refit: bool = False  # whether it is then fitted on both with what it chose
+    last: bool = False  # whether the model is scored as the search left it, not as it was at its best
 
 
 STRICT = Rule("train", "validation", refit=True)
