@@ -18,20 +18,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """The fits of a row.
+    """The fits of a row: number ``attempt`` of ``attempts``."""
 
-    Attributes
-    ----------
-    store : FitStore
-        Of its finished fits.
-    work : callable
-        Makes the others, and writes the scores; returns whether all fits came to their end.
-    attempt, attempts : int
-        Number of this attempt, and how many there are.
-    """
-
-    store: FitStore
-    work: Callable[[FitStore], bool]
+    store: FitStore  # of its finished fits
+    work: Callable[[FitStore], bool]  # makes the others, writes the scores; whether all came to their end
     attempt: int = 1
     attempts: int = 1
 

@@ -29,7 +29,7 @@ from celllm.scores.scores import Score
 from celllm.settings import as_settings
 from celllm.tasks.fits import FitStore, Fitted, Predicted
 from celllm.tasks.protocols import Rule, refuse_leak, rows_of_part
-from celllm.tasks.task import Task, Values
+from celllm.tasks.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -242,29 +242,11 @@ def run_task(
     ``<protocol>.probabilities.npz``. Nothing is written of a name before all its folds are done; until then
     finished fits are in the runner's store.
 
-    Parameters
-    ----------
-    task, folds
-        The rows, and their saved folds by the name of the task they were drawn for.
-    runner : Runner
-        The method.
-    base : Score
-        Data set, model and seed of all scores.
-    protocols : sequence of str
-        See :mod:`celllm.tasks.protocols`.
-    out : path
-        A folder.
-    folder : str
-        Of this row in it; without one, the name of its model.
+    ``folds`` are saved ones, by the name of the task they were drawn for; ``base`` holds data set, model and
+    seed of all scores. Without a ``folder`` of this row it is the name of its model.
 
-    Returns
-    -------
-    Whether all fits came to their end.
-
-    Raises
-    ------
-    LeakError
-        When test rows are offered where a protocol forbids it.
+    Returns whether all fits came to their end; test rows offered where a protocol
+    (:mod:`celllm.tasks.protocols`) forbids it raise :class:`LeakError`.
     """
     complete = True
     for name, drawn in folds.items():
@@ -324,18 +306,25 @@ def _probabilities(outcomes: Sequence[Fitted]) -> tuple[list[str], NDArray[np.fl
 
 
 def _of_test(task: Task, fold: Parts, predict: Callable[[Any], Any]) -> Predicted:
-    """What a model predicts of the test part, which it sees without what is known of it."""
-    return _checked(predict(task.part(fold.test, labelled=False)), task.truth, len(fold.test))
+    """What a model predicts of the test part, which it sees without what is known of it.
 
-
-def _checked(predicted: Any, truth: Values, n: int) -> Predicted:
-    """One value of the kind of the truth for each row, or a failed fold."""
-    probabilities = predicted if isinstance(predicted, Probabilities) else None
-    if probabilities is not None:
-        _check_probabilities(probabilities, n)
-    values = np.asarray(probabilities.labels if probabilities else predicted, dtype=truth.dtype.type)
-    if probabilities is not None:  # as they are saved, so that calibration is that of the file
-        probabilities = Probabilities(probabilities.values.astype(np.float32), probabilities.classes)
+    That is one value of the kind of the truth for each row, or a failed fold.
+    """
+    predicted = predict(task.part(fold.test, labelled=False))
+    truth, n, probabilities = task.truth, len(fold.test), None
+    if isinstance(predicted, Probabilities):
+        shares, classes = np.asarray(predicted.values), np.asarray(predicted.classes)
+        if shares.shape != (n, len(classes)):
+            shape = " x ".join(map(str, shares.shape))
+            raise ValueError(f"{shape} probabilities predicted for {n} test rows and {len(classes)} classes")
+        if not np.isfinite(shares).all():
+            raise FloatingPointError("a predicted probability is not a finite number")
+        if shares.min(initial=0) < 0 or np.abs(shares.sum(axis=1) - 1).max(initial=0) > 1e-3:
+            raise ValueError("predicted probabilities are negative, or do not add up to 1")
+        # As they are saved, so that calibration is that of the file.
+        probabilities = Probabilities(predicted.values.astype(np.float32), predicted.classes)
+        predicted = predicted.labels
+    values = np.asarray(predicted, dtype=truth.dtype.type)
     if values.shape != (n,):
         raise ValueError(f"{values.size} values predicted for {n} test rows")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -343,17 +332,6 @@ def _checked(predicted: Any, truth: Values, n: int) -> Predicted:
     if values.dtype.kind == "U" and (foreign := np.setdiff1d(values, truth)).size:
         raise ValueError(f"predicted '{foreign[0]}', which is no label of the data set")
     return Predicted(values, probabilities)
-
-
-def _check_probabilities(predicted: Probabilities, n: int) -> None:
-    values, classes = np.asarray(predicted.values), np.asarray(predicted.classes)
-    if values.shape != (n, len(classes)):
-        shape = " x ".join(map(str, values.shape))
-        raise ValueError(f"{shape} probabilities predicted for {n} test rows and {len(classes)} classes")
-    if not np.isfinite(values).all():
-        raise FloatingPointError("a predicted probability is not a finite number")
-    if values.min(initial=0) < 0 or np.abs(values.sum(axis=1) - 1).max(initial=0) > 1e-3:
-        raise ValueError("predicted probabilities are negative, or do not add up to 1")
 
 
 def status_of(error: BaseException) -> tuple[str, str]:

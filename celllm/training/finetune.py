@@ -42,18 +42,9 @@ class FineTuned(nn.Module):
     The head reads the places of the data set's genes only. All other places of the paper's full gene vector
     are zero for every cell of the data set: their weights would get no gradient and change no output.
 
-    Parameters
-    ----------
-    encoder : Encoder
-        Its upper layers are copied, it stays as it is.
-    n_frozen : int
-        Number of lower layers that are not part of this.
-    genes : int array
-        Vocabulary indices of the genes that cells of the data set can have.
-    n_classes : int
-        Outputs.
-    settings : FinetuneSettings
-        Of the head; the layers keep the dropout of pre-training.
+    Of the encoder the layers from ``n_frozen`` on are copied, and keep the dropout of pre-training; ``genes``
+    are vocabulary indices of the genes that cells of the data set can have. The settings are those of the
+    head.
     """
 
     places: Tensor
@@ -79,7 +70,10 @@ class FineTuned(nn.Module):
             settings.dropout,
             settings.pooling_activation,
         )
-        _shrink(self.head, (len(genes) + 1) / (config.n_genes + 1))
+        # The first linear layer starts as if it read the full gene vector: its length sets the first range.
+        with torch.no_grad():
+            for parameter in self.head.layers[0].parameters():
+                parameter.mul_(((len(genes) + 1) / (config.n_genes + 1)) ** 0.5)
         # Vocabulary index -> place among ``genes``; [CLS] and [PAD] come after them
         places = torch.full((config.n_genes + 2,), len(genes) + 1)
         places[torch.tensor(genes)] = torch.arange(len(genes))
@@ -96,13 +90,6 @@ class FineTuned(nn.Module):
         for layer in self.layers:
             x = layer(x, states.mask)
         return self.head.pooling(self.norm(x), self.places[states.gene_ids], states.mask)
-
-
-@torch.no_grad()
-def _shrink(head: ClassificationHead, share: float) -> None:
-    """Start the first linear layer as if it read the full gene vector: its length sets the first range."""
-    for parameter in head.layers[0].parameters():
-        parameter.mul_(share**0.5)
 
 
 @torch.no_grad()
@@ -135,23 +122,8 @@ def class_weights(targets: NDArray[np.int64], n_classes: int, kind: str) -> NDAr
 class Finetuner:
     """Fits classifiers on one data set; the output of the frozen layers for a cell is shared by all of them.
 
-    Parameters
-    ----------
-    embedder : Embedder
-        Pre-trained, on the device to be used; never changed.
-    cells : Cells
-        The data set.
-    genes : int array
-        Vocabulary indices of the data set's genes.
-    n_classes : int
-        Classes of the data set.
-    settings : FinetuneSettings
-        See there.
-
-    Raises
-    ------
-    UserError
-        When more layers are to be trained than the encoder has.
+    The embedder is pre-trained, on the device to be used, and never changed; ``genes`` are vocabulary indices
+    of the data set's genes. More layers to train than the encoder has are a :class:`UserError`.
     """
 
     def __init__(
@@ -169,26 +141,11 @@ class Finetuner:
         self.precision = resolve_precision(settings.precision, self.states.device)
 
     def fit(self, rows: NDArray[np.int64], targets: NDArray[np.int64], epochs: int, seed: int) -> Predict:
-        """Train for a number of epochs.
+        """Train for a number of epochs on the cells at ``rows`` (n,), of the classes ``targets`` (n,).
 
-        Parameters
-        ----------
-        rows, targets : int arrays (n,)
-            Places of the training cells in the data set, and their classes.
-        epochs : int
-            Times that the cells are gone through.
-        seed : int
-            Of the head's first weights, of dropout and of the order of the cells.
-
-        Returns
-        -------
-        callable
-            From places of cells to the probabilities of their classes (n, n_classes).
-
-        Raises
-        ------
-        NotFiniteError
-            When the loss is not a finite number.
+        The seed is that of the head's first weights, of dropout and of the order of the cells. Returns a
+        function from places of cells to the probabilities of their classes (n, n_classes); a loss that is no
+        finite number raises :class:`NotFiniteError`.
         """
         with seeded(seed, self.states.device):
             model = self._model(rows)
@@ -208,17 +165,9 @@ class Finetuner:
     ) -> ChosenEpoch[NDArray[np.int64], NDArray[np.float64]]:
         """Train until ``settings.patience`` ends; the best epoch is that with the best score on other cells.
 
-        Parameters
-        ----------
-        selection_rows, selection_targets : int arrays (m,)
-            The cells to choose on.
-        score : callable
-            ``score(true, predicted)``, higher is better.
-        after : callable
-            Called after each epoch: ``after(epochs, predict, seconds)``, with what :meth:`fit` would return
-            for as many, and the time since the start.
-
-        The other parameters, and the errors, are those of :meth:`fit`.
+        The cells to choose on are ``selection_rows`` (m,), ``score(true, predicted)`` is higher for better.
+        After each epoch ``after(epochs, predict, seconds)`` is called with what :meth:`fit`, whose other
+        parameters and errors these are, would return for as many, and the time since the start.
         """
         best, start = BestEpoch(), time.perf_counter()
         with seeded(seed, self.states.device):
@@ -286,7 +235,8 @@ class Finetuner:
         rows, targets = train
         model.train()
         losses = []
-        steps = list(_steps(len(rows), self.settings.batch_size * self.settings.accumulation, order))
+        shuffled, size = order.permutation(len(rows)), self.settings.batch_size * self.settings.accumulation
+        steps = [shuffled[start : start + size] for start in range(0, len(rows), size)]
         for step, following in zip(steps, [*steps[1:], steps[0][:0]], strict=True):
             self.states.expect(rows[following])
             losses.append(self.backward(model, rows[step], targets[step], weights))
@@ -330,8 +280,3 @@ class Finetuner:
     def _autocast(self) -> torch.autocast:
         enabled = self.precision != torch.float32
         return torch.autocast(self.states.device.type, self.precision if enabled else None, enabled=enabled)
-
-
-def _steps(n: int, size: int, order: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    shuffled = order.permutation(n)
-    yield from (shuffled[start : start + size] for start in range(0, n, size))

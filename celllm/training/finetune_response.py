@@ -37,14 +37,8 @@ from celllm.training.trainer import resolve_precision
 class ResponseModel(PairModel):
     """Cell lines, drugs and the regression on both.
 
-    Parameters
-    ----------
-    lines : nn.Module
-        Maps numbers of n lines to (n, settings.cell_layers[-1]).
-    drugs : nn.Module
-        Maps numbers of n different drugs to (n, settings.drug_size), on the same device.
-    settings : TgdrpSettings
-        See there.
+    ``lines`` maps numbers of n lines to (n, settings.cell_layers[-1]), ``drugs`` numbers of n different drugs
+    to (n, settings.drug_size), on the same device.
     """
 
     def __init__(self, lines: nn.Module, drugs: nn.Module, settings: TgdrpSettings) -> None:
@@ -70,14 +64,7 @@ class ResponseModel(PairModel):
 class EncodedLines(nn.Module):
     """Vectors of cell lines from the trained part of an encoder, each line encoded once.
 
-    Parameters
-    ----------
-    states : FrozenStates
-        Of the cell lines; on the device of the encoder.
-    genes : int array
-        Vocabulary indices of the genes that a line can have.
-    settings : ResponseSettings
-        See there.
+    ``genes`` are vocabulary indices of the genes that a line can have.
     """
 
     def __init__(self, states: FrozenStates, genes: Numbers, settings: ResponseSettings) -> None:
@@ -107,18 +94,9 @@ class EncodedLines(nn.Module):
 class ResponseTuner:
     """Fits models of drug response on one set of cell lines; frozen layers run once per line for all of them.
 
-    Parameters
-    ----------
-    embedder : Embedder
-        Pre-trained, on the device to be used; never changed.
-    cells : Cells
-        The cell lines; with ``line_bins: log2_tpm`` from :func:`celllm.corpus.expressed.not_normalised`.
-    genes : int array
-        Vocabulary indices of the lines' genes.
-    drug_encoder : callable
-        Makes an untrained drug encoder, see :class:`ResponseModel`.
-    settings : ResponseSettings
-        See there.
+    The embedder is pre-trained, on the device to be used, and never changed. With ``line_bins: log2_tpm`` the
+    cell lines are from :func:`celllm.corpus.expressed.not_normalised`. ``drug_encoder`` makes an untrained
+    one, see :class:`ResponseModel`.
     """
 
     def __init__(
@@ -136,21 +114,9 @@ class ResponseTuner:
         self.states = freeze(embedder, cells, settings)
 
     def fit(self, pairs: KnownPairs, epochs: int, seed: int) -> ResponseModel:
-        """Train a model for a number of epochs.
+        """Train a model for a number of epochs; a loss that is no finite number is a :class:`NotFiniteError`.
 
-        Parameters
-        ----------
-        pairs
-            Pairs to learn from.
-        epochs : int
-            See :class:`RegressionSettings`.
-        seed : int
-            Of the first weights, of dropout and of the order of the pairs.
-
-        Raises
-        ------
-        NotFiniteError
-            When the loss is not a finite number.
+        The seed is that of the first weights, of dropout and of the order of the pairs.
         """
         with seeded(seed, self.states.device):
             return fit(self.model(), pairs, self.settings, epochs, np.random.default_rng(seed))

@@ -13,10 +13,9 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -30,6 +29,7 @@ from celllm.corpus.expressed import Cells
 from celllm.corpus.tokens import Tokeniser
 from celllm.errors import UserError
 from celllm.model.embedder import Embedder, default_budget
+from celllm.training.settings import FinetuneSettings, ResponseSettings
 from celllm.training.state_cache import MIB, StateCache
 
 log = logging.getLogger(__name__)
@@ -40,65 +40,34 @@ FLOAT32_MIB = 8192
 
 @dataclass(frozen=True)
 class Store:
-    """How the states of cells are kept.
+    """How the states of cells are kept."""
 
-    Attributes
-    ----------
-    limit_mib : int
-        Memory for states on the device; cells beyond it are computed whenever they are asked for.
-    dtype : torch.dtype or None
-        Of the states; bfloat16 halves them, at three significant digits. None: by :data:`FLOAT32_MIB`.
-    token_budget : int
-        Tokens, padding included, that pass through the frozen layers at a time.
-    folder : str
-        Where states are kept on disk, shared by all runs; empty: nowhere. See :class:`StateCache`.
-    folder_mib : int
-        Size of that folder at most.
-    spill_mib : int
-        Disk for states beyond ``limit_mib``, in a file without a name in the folder for temporary files: it
-        is gone with the process, however that ends.
-    """
-
+    # Memory for states on the device; cells beyond it are computed whenever they are asked for.
     limit_mib: int = 4096
+    # Of the states; bfloat16 halves them, at three significant digits. None: by FLOAT32_MIB.
     dtype: torch.dtype | None = None
-    token_budget: int = 2048
-    folder: str = ""
-    folder_mib: int = 0
+    token_budget: int = 2048  # tokens, padding included, that pass through the frozen layers at a time
+    folder: str = ""  # a StateCache on disk, shared by all runs; empty: none
+    folder_mib: int = 0  # its size at most
+    # Disk for states beyond `limit_mib`, in a file without a name in the folder for temporary files: it is
+    # gone with the process, however that ends.
     spill_mib: int = 0
 
 
 @dataclass(frozen=True)
 class States:
-    """Input of the first trained layer for some cells, padded to the longest.
+    """Input of the first trained layer for some cells, padded to the longest."""
 
-    Attributes
-    ----------
-    x : Tensor
-        (B, L, dim) float32, zero at padded places.
-    gene_ids : Tensor
-        (B, L) int64, [PAD] at padded places.
-    mask : Tensor
-        (B, L) bool, True at real tokens.
-    """
-
-    x: Tensor
-    gene_ids: Tensor
-    mask: Tensor
+    x: Tensor  # (B, L, dim) float32, zero at padded places
+    gene_ids: Tensor  # (B, L) int64, [PAD] at padded places
+    mask: Tensor  # (B, L) bool, True at real tokens
 
 
 class FrozenStates:
     """States of the cells of one data set after the first ``n_frozen`` layers of an encoder.
 
-    Parameters
-    ----------
-    embedder : Embedder
-        On the device where the states are to be; its encoder is put into evaluation mode.
-    cells : Cells
-        The cells.
-    n_frozen : int
-        Layers to run; when it is all of them, the final norm is applied too.
-    store : Store
-        How the states are kept.
+    The states are on the device of the embedder, whose encoder is put into evaluation mode. Where
+    ``n_frozen`` is all layers, the final norm is applied too.
     """
 
     def __init__(self, embedder: Embedder, cells: Cells, n_frozen: int, store: Store = Store()) -> None:
@@ -139,16 +108,20 @@ class FrozenStates:
             self._kept, self._all = {}, flat
         if self._all is not None:
             found = [self._read(self._all, row) for row in rows.tolist()]
-            return self._padded([x for x, _ in found], [genes for _, genes in found])
-        kept = self._kept
-        fresh = dict(self._compute(np.array([row for row in rows.tolist() if row not in kept], dtype=int)))
-        found = [fresh[row] if row in fresh else kept[row] for row in rows.tolist()]
-        for row, states in fresh.items():
-            size = sum(tensor.numel() * tensor.element_size() for tensor in states)
-            if size <= self._room:
-                self._room -= size
-                kept[row] = states
-        return self._padded([x for x, _ in found], [genes for _, genes in found])
+        else:
+            kept = self._kept
+            missing = [row for row in rows.tolist() if row not in kept]
+            fresh = dict(self._compute(np.array(missing, dtype=int)))
+            found = [fresh[row] if row in fresh else kept[row] for row in rows.tolist()]
+            for row, states in fresh.items():
+                size = sum(tensor.numel() * tensor.element_size() for tensor in states)
+                if size <= self._room:
+                    self._room -= size
+                    kept[row] = states
+        pad, genes = self.tokeniser.n_genes + 1, [genes for _, genes in found]
+        gene_ids = pad_sequence(genes, batch_first=True, padding_value=pad).to(self.device).long()
+        x = pad_sequence([x for x, _ in found], batch_first=True).to(self.device)
+        return States(x.float(), gene_ids, gene_ids != pad)
 
     def _spill(self, n_bytes: int) -> int | None:
         """States of all cells in a file of this process; None, and the cost, where there is no room.
@@ -226,12 +199,6 @@ class FrozenStates:
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
-    def _padded(self, xs: Sequence[Tensor], genes: Sequence[Tensor]) -> States:
-        pad = self.tokeniser.n_genes + 1
-        gene_ids = pad_sequence(list(genes), batch_first=True, padding_value=pad).to(self.device).long()
-        x = pad_sequence(list(xs), batch_first=True).to(self.device)
-        return States(x.float(), gene_ids, gene_ids != pad)
-
     @torch.no_grad()
     def _compute(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
         for chunk in self.chunks(rows, self.store.token_budget):
@@ -263,45 +230,12 @@ def is_in_memory(folder: Path) -> bool:
     return next((kinds[str(p)] for p in (place, *place.parents) if str(p) in kinds), "") in ("tmpfs", "ramfs")
 
 
-class FrozenSettings(Protocol):
-    """What the settings of a task say about the frozen layers and their store."""
-
-    @property
-    def trainable_layers(self) -> int:
-        """Upper layers that are trained; -1: all."""
-
-    @property
-    def store_mib(self) -> int:
-        """See :class:`Store`."""
-
-    @property
-    def store_dtype(self) -> str:
-        """Name of a floating-point type, or auto."""
-
-    @property
-    def token_budget(self) -> int:
-        """Tokens of one pass; 0: what suits the device."""
-
-    @property
-    def cache(self) -> str:
-        """Folder of a :class:`Store`."""
-
-    @property
-    def cache_mib(self) -> int:
-        """Its size at most."""
-
-    @property
-    def spill_mib(self) -> int:
-        """See :class:`Store`."""
-
-
-def freeze(embedder: Embedder, cells: Cells, settings: FrozenSettings, n_above: int = 0) -> FrozenStates:
+def freeze(
+    embedder: Embedder, cells: Cells, settings: FinetuneSettings | ResponseSettings, n_above: int = 0
+) -> FrozenStates:
     """Freeze the layers below the trained ones, which end ``n_above`` layers below the top.
 
-    Raises
-    ------
-    UserError
-        When more layers are to be trained than the encoder has.
+    More layers to train than the encoder has are a :class:`UserError`.
     """
     depth, wanted = embedder.encoder.config.depth, settings.trainable_layers
     if not -1 <= wanted <= depth - n_above:
