@@ -81,11 +81,8 @@ class GeneNetwork:
     def read(cls, path: str | Path, genes_sha256: str) -> "GeneNetwork":
         """Read a network written by :meth:`save`.
 
-        Raises
-        ------
-        UserError
-            When the file is missing, is not such a network, or was made for a vocabulary other than the one
-            with ``genes_sha256``.
+        Raises :class:`UserError` when the file is missing, is not such a network, or was made for a
+        vocabulary other than the one with ``genes_sha256``.
         """
         try:
             with np.load(path, allow_pickle=False) as held:
@@ -140,10 +137,8 @@ def run_network(
 def read_proteins(info: str | Path, symbols: "SymbolMap") -> dict[str, int]:
     """Return the gene of every protein whose preferred name is, or was, the name of a gene of the vocabulary.
 
-    Raises
-    ------
-    UserError
-        When the file is not STRING's ``protein.info`` or names no gene of the vocabulary.
+    Raises :class:`UserError` when the file is not STRING's ``protein.info`` or names no gene of the
+    vocabulary.
     """
     proteins: dict[str, int] = {}
     n_proteins, name = 0, ""
@@ -167,10 +162,8 @@ def read_links(
     Links between two proteins of one gene are dropped; of several links between two genes the highest score
     counts.
 
-    Raises
-    ------
-    UserError
-        When the file is damaged or not STRING's ``protein.links``, or when no edge is left.
+    Raises :class:`UserError` when the file is damaged or not STRING's ``protein.links``, or when no edge is
+    left.
     """
     pieces, n_links, n_above = [], 0, 0
     for rows in _tables(links, " ", tuple((name,) for name in LINK_COLUMNS)):

@@ -36,10 +36,7 @@ def prepare(cells: Part, settings: FinetuneSettings, row: Mapping[str, Any]) -> 
 
     Each cell is encoded when a fit or a prediction asks for it, by itself.
 
-    Raises
-    ------
-    UserError
-        For an encoder that is missing, damaged or of another gene list.
+    Raises :class:`UserError` for an encoder that is missing, damaged or of another gene list.
     """
     assert cells.genes is not None and cells.classes is not None
     embedder = read_embedder(row.get("encoder"), row, cells.genes.vocabulary)

@@ -19,10 +19,7 @@ def prepare(screen: Screen, settings: ResponseSettings, row: Mapping[str, Any]) 
     How the expression of a line becomes bins is a setting, ``line_bins``; of more genes than ``max_length``
     the highest or the first stay, as in cells.
 
-    Raises
-    ------
-    UserError
-        For an encoder that is missing, damaged or of another gene list.
+    Raises :class:`UserError` for an encoder that is missing, damaged or of another gene list.
     """
     assert screen.genes is not None
     embedder = read_embedder(row.get("encoder"), row, screen.genes.vocabulary)

@@ -33,10 +33,8 @@ def file_of(name: str) -> str | None:
 def load(name: str, known: Iterable[str] = ()) -> "Method[Any, Any]":
     """Import a method; ``known`` are the package's own, for the message.
 
-    Raises
-    ------
-    UserError
-        When there is none of that name, it cannot be imported, or it is no :class:`Method`.
+    Raises :class:`UserError` when there is none of that name, it cannot be imported, or it is no
+    :class:`Method`.
     """
     from celllm.methods.method import Method
 
@@ -62,10 +60,7 @@ def load(name: str, known: Iterable[str] = ()) -> "Method[Any, Any]":
 def check_elsewhere(name: str) -> None:
     """Check what can be seen of a method that runs in an environment of its own: the text of its file.
 
-    Raises
-    ------
-    UserError
-        For a file that is missing, is no Python or does not define the name.
+    Raises :class:`UserError` for a file that is missing, is no Python or does not define the name.
     """
     path, (_, _, attribute) = file_of(name), name.rpartition(":")
     if path is None or not _is_place(name):

@@ -172,10 +172,7 @@ class Transfer:
 def fit(x: Floats, counts: csr_matrix, labels: ArrayLike, seed: int = 0) -> Transfer:
     """Learn from the embeddings (n, dim) and raw counts (n, genes) of labelled cells.
 
-    Raises
-    ------
-    UserError
-        When there are fewer than two labels, or a label has a single cell.
+    Raises :class:`UserError` when there are fewer than two labels, or a label has a single cell.
     """
     classes, target = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
     sizes = np.bincount(target, minlength=1)

@@ -130,10 +130,7 @@ def read_released(path: str | Path) -> dict[str, Tensor]:
 
     A prefix of all names (``module.``, ``encoder.``) is taken away.
 
-    Raises
-    ------
-    UserError
-        For a file that is missing, damaged, holds objects, or has no ``token_emb``.
+    Raises :class:`UserError` for a file that is missing, damaged, holds objects, or has no ``token_emb``.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -217,10 +214,8 @@ def converted(
 ) -> tuple[Encoder, list[tuple[str, str, str]]]:
     """An encoder with these tensors, and (tensor, shape, what it became) for each of them.
 
-    Raises
-    ------
-    UserError
-        Naming a tensor that is missing, or one of the layers that the encoder has no place for.
+    Raises :class:`UserError` naming a tensor that is missing, or one of the layers that the encoder has no
+    place for.
     """
 
     def tensor(name: str) -> Tensor:

@@ -30,11 +30,8 @@ def load_encoder(path: str | Path, genes_sha256: str | None = None) -> tuple[Enc
 
     With ``genes_sha256``, the digest of the gene list in use, an encoder of another list is refused.
 
-    Raises
-    ------
-    UserError
-        For a file that is missing, damaged or not an encoder, or of another gene list;
-        :class:`NotTrainedError` for one whose pre-training failed.
+    Raises :class:`UserError` for a file that is missing, damaged or not an encoder, or of another gene list;
+    :class:`NotTrainedError` for one whose pre-training failed.
     """
     header, weights = tensors.read(path, ENCODER_FILE, "encoder; expected what 'celllm pretrain' writes")
     if "failed" in header:

@@ -101,10 +101,8 @@ class Annotation:
     def draw(self, name: str, data_set: str, settings: Mapping[str, Any] | str | None) -> Splits:
         """Draw splits of the cells, stratified by label, or over whole groups of them.
 
-        Raises
-        ------
-        UserError
-            For settings that make no split, and cells that are all of one label, in the training side too.
+        Raises :class:`UserError` for settings that make no split, and cells that are all of one label, in the
+        training side too.
         """
         if name in HELD_OUT:
             held = as_settings(GroupSplitSettings, settings, "settings of splits")

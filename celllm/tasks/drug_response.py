@@ -64,10 +64,8 @@ class DrugResponse:
         Pairs without a finite response, without expression of the line or without a readable structure of the
         drug are left out, and the log says how many and names lines and drugs.
 
-        Raises
-        ------
-        UserError
-            When no pair is left, a pair occurs twice, a drug has two structures or all responses are equal.
+        Raises :class:`UserError` when no pair is left, a pair occurs twice, a drug has two structures or all
+        responses are equal.
         """
         if responses is None:
             raise UserError("drug response: no table of responses; pass --responses")
@@ -151,10 +149,7 @@ class DrugResponse:
 
         Groups are the drugs, or those of the cell lines in a column of obs.
 
-        Raises
-        ------
-        UserError
-            For settings that make no split.
+        Raises :class:`UserError` for settings that make no split.
         """
         if name in HELD_OUT:
             held, groups = as_settings(GroupSplitSettings, settings, "settings of splits"), self.drugs

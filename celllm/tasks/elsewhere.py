@@ -34,11 +34,8 @@ def take_scores(
     ``metrics`` are what a task would have measured, ``base`` holds table, data set and model of the scores;
     the others as in :func:`celllm.tasks.runner.run_task`.
 
-    Raises
-    ------
-    UserError
-        For scores of other splits, of a split that does not exist, of several models none of which has the
-        row's name, and what :func:`celllm.scores.scores.read_many` refuses.
+    Raises :class:`UserError` for scores of other splits, of a split that does not exist, of several models
+    none of which has the row's name, and what :func:`celllm.scores.scores.read_many` refuses.
     """
     place = row.get("scores")
     frame, sources = _read(place, base) if place else (None, {})

@@ -13,10 +13,7 @@ from celllm.tasks.task import TASKS, task_of
 def saved_splits(paths: Sequence[str | Path], data_set: str) -> dict[str, Splits]:
     """Read files of splits, by the file; the first decides which task all of them are for.
 
-    Raises
-    ------
-    UserError
-        For splits of another data set or another task, and for two files of one name.
+    Raises :class:`UserError` for splits of another data set or another task, and for two files of one name.
     """
     found: dict[str, Splits] = {}
     for path in map(str, paths):
@@ -39,10 +36,7 @@ def saved_splits(paths: Sequence[str | Path], data_set: str) -> dict[str, Splits
 def places(path: str | Path, splits: Splits, ids: Sequence[str]) -> list[Parts]:
     """Folds of splits, read from ``path``, as places in ``ids``.
 
-    Raises
-    ------
-    UserError
-        For splits of other cells, and for a cell that is in two parts of a fold.
+    Raises :class:`UserError` for splits of other cells, and for a cell that is in two parts of a fold.
     """
     check_cells(path, splits, ids)
     folds = [rows_of(fold, ids) for fold in splits.folds]

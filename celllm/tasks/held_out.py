@@ -20,10 +20,7 @@ UNKNOWN = "unknown"  # the group of cells or lines without a value
 def groups_of(obs: "pd.DataFrame", column: str, source: str | Path) -> NDArray[np.str_]:
     """Group of every cell or line; one without a value is of the group ``unknown``, and the log says so.
 
-    Raises
-    ------
-    UserError
-        When there is no such column.
+    Raises :class:`UserError` when there is no such column.
     """
     if column not in obs:
         raise UserError(
@@ -48,10 +45,8 @@ def draw_groups(
 ) -> Splits:
     """Splits of rows over their groups; ``labels`` are all the same where rows have none.
 
-    Raises
-    ------
-    UserError
-        For too few groups, and when one is held out without which all rows to train on have one label.
+    Raises :class:`UserError` for too few groups, and when one is held out without which all rows to train on
+    have one label.
     """
     where = f"{source}: groups by '{settings.group}'"
     fraction, kind = settings.validation_fraction, settings.validation

@@ -56,10 +56,8 @@ def rows_of_part(fold: Parts, part: str) -> Rows:
 def refuse_leak(fold: Parts, protocol: str, rule: Rule) -> None:
     """Hold a rule against the test part of a fold.
 
-    Raises
-    ------
-    LeakError
-        When a test row is learned from, or chosen on under another protocol than ``paper``.
+    Raises :class:`LeakError` when a test row is learned from, or chosen on under another protocol than
+    ``paper``.
     """
     parts = {"learn from": rows_of_part(fold, rule.learn)}
     if rule.refit:

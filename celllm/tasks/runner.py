@@ -62,10 +62,8 @@ class Runner:
     ) -> Self:
         """The method of a model's row: its key ``method``, else ``encoder`` or, for a baseline, its name.
 
-        Raises
-        ------
-        UserError
-            For an unknown method, wrong settings, or an encoder that is missing or of other genes.
+        Raises :class:`UserError` for an unknown method, wrong settings, or an encoder that is missing or of
+        other genes.
         """
         if row["kind"] == "embedding":
             if task.methods is not methods.CELLS:
@@ -106,10 +104,7 @@ class Runner:
 
         ``name`` is that of the task in the files of splits: fits that the store has of it are not made again.
 
-        Raises
-        ------
-        LeakError
-            When test rows are offered where a protocol forbids it.
+        Raises :class:`LeakError` when test rows are offered where a protocol forbids it.
         """
         rules = {protocol: task.rules[protocol] for protocol in protocols}
         for protocol, rule in rules.items():
@@ -355,10 +350,8 @@ def seed_of(seed: int, fold: int) -> int:
 def read_rows(models: Mapping[str, Any] | Sequence[Mapping[str, Any]] | str) -> list[dict[str, Any]]:
     """The row of a model, or those of several, from mappings or JSON text.
 
-    Raises
-    ------
-    UserError
-        For anything else, a row without a name or of no known kind, and two rows of one name.
+    Raises :class:`UserError` for anything else, a row without a name or of no known kind, and two rows of one
+    name.
     """
     try:
         found = json.loads(models) if isinstance(models, str) else models

@@ -50,10 +50,8 @@ class Attempts:
     def interrupted(self, step: int | None = None) -> None:
         """A signal has ended it, after this step (that of the last checkpoint).
 
-        Raises
-        ------
-        UserError
-            When the last attempts have got nowhere: the job would go through the queue for ever.
+        Raises :class:`UserError` when the last attempts have got nowhere: the job would go through the queue
+        for ever.
         """
         self.row["status"] = "interrupted"
         if step is not None:

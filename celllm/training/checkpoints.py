@@ -39,10 +39,7 @@ class State:
 def exclusive(folder: str | Path) -> Iterator[None]:
     """Hold the folder of checkpoints for this process; the lock goes with the process, however that ends.
 
-    Raises
-    ------
-    UserError
-        When another process holds it.
+    Raises :class:`UserError` when another process holds it.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,11 +72,8 @@ def load(folder: str | Path, config: Mapping[str, Any]) -> State | None:
     What a *finished* training of another configuration left is removed: its encoder is written, and the
     workflow asks for a new one. An unfinished one is never touched.
 
-    Raises
-    ------
-    UserError
-        When it is of an unfinished training of another configuration (the message names the first field that
-        differs), or none of the checkpoints can be read.
+    Raises :class:`UserError` when it is of an unfinished training of another configuration (the message names
+    the first field that differs), or none of the checkpoints can be read.
     """
     paths = _paths(folder)
     for path in reversed(paths):

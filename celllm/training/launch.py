@@ -19,11 +19,8 @@ log = logging.getLogger(__name__)
 def n_processes(gpus: int, processes: int) -> int:
     """How many processes to start: ``processes`` where that is given, else one for each GPU, at least one.
 
-    Raises
-    ------
-    UserError
-        For more GPUs than PyTorch finds; one that is not there may be a laptop's, see
-        :func:`celllm.model.embedder.find_device`.
+    Raises :class:`UserError` for more GPUs than PyTorch finds; one that is not there may be a laptop's, see
+    :func:`celllm.model.embedder.find_device`.
     """
     found = torch.cuda.device_count()
     if gpus > 1 and found < gpus:

@@ -83,10 +83,7 @@ def read_embedder(
 
     The ``gene_embeddings`` of an untrained row are the file of its gene table; empty or ``trained``: random.
 
-    Raises
-    ------
-    UserError
-        For a file that is missing, damaged or of another gene list.
+    Raises :class:`UserError` for a file that is missing, damaged or of another gene list.
     """
     if file is not None:
         return Embedder.read(file, vocabulary.sha256, device)

@@ -74,10 +74,7 @@ def epochs(
 
     The last bias starts at the mean response: the first epochs would learn nothing else.
 
-    Raises
-    ------
-    NotFiniteError
-        When that error is not a finite number.
+    Raises :class:`NotFiniteError` when that error is not a finite number.
     """
     model.start_at(float(pairs.responses.mean()))
     optimiser = adam(model.parameters(), settings)
