@@ -96,14 +96,9 @@ class _VectorStates:
 
 
 class VectorTuner(Finetuner):
-    """Fits the paper's head (Table F.1) on vectors, which take the place of the pooled genes.
+    """Fits the paper's head (Table F.1) on vectors of all cells, in the place of the pooled genes.
 
-    Parameters
-    ----------
-    x : float32 array (n_cells, dim)
-        Of all cells of the data set.
-    n_classes, settings
-        See :class:`Finetuner`; what the settings say of the encoder's layers has no effect.
+    What the settings say of the encoder's layers has no effect.
     """
 
     def __init__(self, x: Vectors, n_classes: int, settings: FinetuneSettings) -> None:

@@ -135,27 +135,13 @@ class Judge:
 
 @dataclass(frozen=True)
 class Transfer:
-    """A fitted transfer of labels; see the head of this module.
+    """A fitted transfer of labels; see the head of this module."""
 
-    Attributes
-    ----------
-    classes
-        Labels, sorted.
-    judge
-        Of all reference cells.
-    calibration
-        What speaks for a label -> the chance that it is right.
-    unlike
-        What :class:`Expression` says of held-out reference cells (n, 3), each column ascending.
-    held_out_accuracy
-        Share of the reference cells that are labelled right when they are held out.
-    """
-
-    classes: NDArray[np.str_]
-    judge: Judge
-    calibration: Any
-    unlike: Floats
-    held_out_accuracy: float
+    classes: NDArray[np.str_]  # labels, sorted
+    judge: Judge  # of all reference cells
+    calibration: Any  # what speaks for a label -> the chance that it is right
+    unlike: Floats  # what Expression says of held-out reference cells (n, 3), each column ascending
+    held_out_accuracy: float  # share of the reference cells that are labelled right when they are held out
 
     def predict(self, x: Floats, counts: csr_matrix) -> tuple[NDArray[np.str_], Floats]:
         """Labels and confidences, 0 to 1, of embeddings (n, dim) and raw counts (n, genes) of cells."""

@@ -67,20 +67,11 @@ class FitStore:
 
     A file is read back only where the digest of what decided the fit, in its name and in it, and the
     checksums of its content are right; anything else is fitted anew.
-
-    Attributes
-    ----------
-    folder : path
-        Of this row alone; :meth:`clear` removes it.
-    identity : str
-        What :func:`identity` gives.
-    lost : Fitted, optional
-        Taken for every fit that is not there, instead of making it.
     """
 
-    folder: Path
-    identity: str
-    lost: Fitted | None = None
+    folder: Path  # of this row alone; `clear` removes it
+    identity: str  # what the function of this name gives
+    lost: Fitted | None = None  # taken for every fit that is not there, instead of making it
 
     def place(self, task: str, fold: Parts, number: int, *words: str) -> Path:
         """File of a fit: of a fold of a task, learned from and chosen on as the words say."""
