@@ -139,6 +139,8 @@ class _Judge:
         tolerance = tolerance_of(claim, self.book, finding)
         slip = contradiction(claim, self.book)
         numbers = finding.comparison
+        if finding.collapsed and numbers and judged(claim.kind, numbers, claim.paper, tolerance) != HOLDS:
+            finding = replace(finding, collapsed="")  # no lead that would need it as a reason
         tested = None if claim.kind == "value" else numbers
         fact = as_text(finding.fact[: claim.among]) if claim.among and finding.fact else finding.fact
         verdict = CONTRADICTION if slip else self.verdict(claim, finding, tolerance)

@@ -14,7 +14,7 @@ ENDS = {
     ("value", HOLDS): "ours lies within the uncertainty of the paper's mean",
     ("value", FAILS): "the two are further apart than both uncertainties",
     ("value", INCONCLUSIVE): "ours is off, but too uncertain to contradict the paper",
-    ("difference", HOLDS): "the gain is real and as large as the paper's",
+    ("difference", HOLDS): "the gain is real and at least as large as the paper's, within its uncertainty",
     ("difference", FAILS): "the gain is smaller than the paper's, or none",
     ("difference", INCONCLUSIVE): "the splits do not decide whether there is such a gain",
     ("ordering", HOLDS): "even this one is better beyond chance",
