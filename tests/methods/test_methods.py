@@ -174,6 +174,20 @@ def test_the_penalty_is_chosen_by_accuracy_on_the_selection_part(name: str) -> N
     assert equal.settings == {"c": 0.1}
 
 
+def test_of_two_penalties_the_more_accurate_is_chosen_and_not_that_of_the_larger_macro_f1() -> None:
+    """Nine cells of a, one of b: calling all a is right nine times, finding b costs two of a."""
+    from celllm.methods.linear import choose_c
+
+    labels = np.array(["a"] * 9 + ["b"])
+    cells = Part(np.arange(10), labels, csr_matrix((10, 1), dtype=np.float32), labels)
+    answers = {0.1: np.array(["a"] * 10), 1.0: np.array(["b"] * 2 + ["a"] * 7 + ["b"])}
+    settings = method("linear_svm").settings(grid=tuple(answers))
+    choice = choose_c(
+        cells, cells, settings, 0, fit=lambda train, chosen, seed: lambda part: answers[chosen.c]
+    )
+    assert choice.settings == {"c": 0.1}
+
+
 def test_permuted_labels_are_at_chance() -> None:
     """Within two standard errors of guessing with the frequencies of the classes, over ten seeds."""
     truth = planted(300, 2).known
