@@ -57,7 +57,7 @@ typecheck: setup
 
 unit: setup
 	PATH="$(BIN):$$PATH" $(BIN)/pytest -n $(CORES) --ignore tests/workflow
-	PATH="$(BIN):$$PATH" $(BIN)/pytest -n 2 --dist loadgroup tests/workflow
+	PATH="$(BIN):$$PATH" $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/workflow
 
 # The site; the tutorial is executed.
 docs: setup

@@ -6,18 +6,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-# Of the two processes of `pytest -n 2 --dist loadgroup`, one makes the toy and looks at it. Fresh runs and
-# plans are for the other; the last there is what waits for SLURM, on a finished toy.
-OF_THE_TOY = ("test_run.py", "test_two_processes.py")
-LAST = "test_slurm.py"
+# `pytest -n 2 --dist loadfile --no-loadscope-reorder` gives a process file after file: the first
+# makes the toy and looks at it, the second goes through fresh runs and plans, then SLURM on a finished toy.
+FIRST, LAST = "test_run.py", "test_slurm.py"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            group = "toy" if item.path.name in OF_THE_TOY else "beside the toy"
-            item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.path.name == LAST)
+    items.sort(key=lambda item: (item.path.name == LAST, item.path.name != FIRST))
 
 
 @pytest.fixture(scope="session")
