@@ -88,7 +88,7 @@ def check_labels(labels: "pd.Series[Any]", where: str | Path) -> None:
         other = spellings.setdefault(" ".join(name.casefold().split()), name)
         if other != name:
             raise UserError(
-                f"{where}: the labels '{other}' and '{name}' differ by capitals or spaces only; make them one"
+                f"{where}: the labels '{other}' and '{name}' differ only in capitals or spaces; make them one"
             )
     if len(labels) >= ENOUGH and (n_labels := labels.nunique()) > len(labels) / 2:
         raise UserError(

@@ -34,7 +34,7 @@ def test_labels_are_text(column: Any, names: list[str | None]) -> None:
     ("labels", "message"),
     [
         (["T", None, None], "2 of 3 cells have no label, e.g. '1'$"),
-        (["T cell", "B", "t cell"], "the labels 'T cell' and 't cell' differ by capitals or spaces only"),
+        (["T cell", "B", "t cell"], "the labels 'T cell' and 't cell' differ only in capitals or spaces"),
         (["T cell", "B", "T  cell"], "the labels 'T cell' and 'T  cell' differ"),
         ([f"c{i}" for i in range(60)], "60 different labels for 60 cells"),
     ],

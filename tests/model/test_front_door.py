@@ -80,7 +80,7 @@ def test_reference_cells_without_a_label_take_no_part(embedder: Embedder) -> Non
         ("kind", ["a", "b"], "reference: obs has no column 'kind'; there are type"),
         ("type", ["a", "a"], r"obs\['type'\] has 1 label\(s\); expected two or more"),
         ("type", [None, ""], r"obs\['type'\] has 0 label\(s\)"),
-        ("type", ["T cell", "T Cell"], r"obs\['type'\]: the labels 'T cell' and 'T Cell' differ by capitals"),
+        ("type", ["T cell", "T Cell"], r"the labels 'T cell' and 'T Cell' differ only in capitals"),
     ],
 )
 def test_a_reference_that_teaches_nothing_is_refused(
