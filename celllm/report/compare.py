@@ -13,6 +13,7 @@ import pandas as pd
 
 from celllm.errors import UserError
 from celllm.io import read_csv
+from celllm.scores.columns import COSTS
 
 # What a job cost, and what a run is called, are not results.
 IGNORED = frozenset({"seconds", "peak_mib", "run"})
@@ -88,8 +89,11 @@ def differences(a: str | Path, b: str | Path, tolerance: float = 0.0) -> Iterato
         for file in _files(a, b, pattern):
             if (lone := _in_one(a, b, file)) is not None:
                 yield lone
-            else:
-                yield from _cells(file, read_csv(a / file), read_csv(b / file), key, tolerance)
+                continue
+            of_a, of_b = (read_csv(folder / file) for folder in (a, b))
+            if "column" in of_a and "column" in of_b:  # in Table S5, costs are rows
+                of_a, of_b = (frame[~frame["column"].isin(COSTS)] for frame in (of_a, of_b))
+            yield from _cells(file, of_a, of_b, key, tolerance)
     for file in () if tolerance else _files(a, b, ENCODERS):
         if (lone := _in_one(a, b, file)) is not None:
             yield lone

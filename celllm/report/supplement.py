@@ -21,7 +21,7 @@ from celllm.report.settings import RunLabel
 from celllm.report.tables import mean_sd
 from celllm.scores import metrics
 from celllm.scores import scores as score_files
-from celllm.scores.columns import HELD_OUT
+from celllm.scores.columns import COSTS, HELD_OUT
 from celllm.scores.scores import OK, probabilities_of, read_predictions, read_probabilities
 from celllm.scores.statistics import corrected_resampled_t, holm
 
@@ -342,8 +342,8 @@ def cost_cells(given: Sources) -> Iterator[tuple[Any, ...]]:
             continue
         yield _cell(where, place, title, *_score_text(good, metric))
         seconds = float(good["seconds"].mean())
-        yield _cell(where, place, "seconds", seconds, f"{seconds:,.1f}")
-        yield _cell(where, place, "peak GiB", float(good["peak_mib"].max()) / 1024, 2)
+        yield _cell(where, place, COSTS[0], seconds, f"{seconds:,.1f}")
+        yield _cell(where, place, COSTS[1], float(good["peak_mib"].max()) / 1024, 2)
 
 
 @dataclass(frozen=True)

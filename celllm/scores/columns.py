@@ -39,5 +39,7 @@ GENES = (
 CELLS = ("row", "sample", "kind", "genes", "cluster", "x", "y")
 
 # Peak memory by length (celllm memory), and the lengths that section 4.3 names.
+# Columns of Table S5 that hold what a row cost.
+COSTS = ("seconds", "peak GiB")
 MEMORY = ("what", "attention", "contrast", "n_cells", "length", "peak_mib", "fitted_mib")
 PAPER_LENGTHS = {"end_to_end": 50, "divide_and_conquer": 13_000}

@@ -18,6 +18,7 @@ from celllm.report.compare import differences, same, tensors_hash
 SCRIPT = Path(__file__).parents[1] / "workflow" / "same_results.py"
 SCORE = "scores/annotation/baron/celllm/strict.csv"
 COLUMNS = "table,task,data_set,model,protocol,split,seed,metric,value,status,seconds,peak_mib,reason"
+S5 = "title,column,value\nCellLM,accuracy,0.5\nCellLM,seconds,3.1\nCellLM,peak GiB,0.3\n"
 
 
 def score(split: int, value: str, seconds: str = "3.5") -> str:
@@ -29,6 +30,7 @@ def run(tmp_path: Path) -> Path:
     folder = tmp_path / "a"
     write_text(folder / SCORE, "\n".join([COLUMNS, score(0, "0.5"), score(1, "0.25")]) + "\n")
     write_text(folder / "claims.csv", "run,id,verdict,note\na,few-shot,holds,74.0 ± 1.0 of 5\n")
+    write_text(folder / "tables/table_s5.csv", S5)
     write_text(folder / "figures/fig4.csv", "source,length\nfitted,149\nfitted,149\n")
     (folder / "checkpoints/celllm").mkdir(parents=True)
     save_file({"w": np.arange(4.0), "b": np.zeros(2)}, folder / "checkpoints/celllm/encoder.safetensors")
@@ -46,6 +48,7 @@ def found(a: Path, b: Path, tolerance: float = 0.0) -> list[str]:
 
 def test_a_copy_is_equal_whatever_it_cost_and_is_called(run: Path, other: Path) -> None:
     write_text(other / SCORE, "\n".join([COLUMNS, score(1, "0.25", "99"), score(0, "0.5", "1")]) + "\n")
+    write_text(other / "tables/table_s5.csv", S5.replace("3.1", "7.5").replace("0.3", "0.4"))
     write_text(other / "claims.csv", "run,id,verdict,note\nb,few-shot,holds,74.0 ± 1.0 of 5\n")
     save_file(
         {"b": np.zeros(2), "w": np.arange(4.0)},
@@ -62,6 +65,7 @@ def test_a_copy_is_equal_whatever_it_cost_and_is_called(run: Path, other: Path) 
         (SCORE, score(1, "0.25") + "\n", "", "strict / 1 / 0 / accuracy: a row | nothing"),
         (SCORE, "peak_mib", "peak", f"{SCORE}: peak: nothing | a column"),
         ("claims.csv", "holds", "fails", "claims.csv: few-shot: verdict: holds | fails"),
+        ("tables/table_s5.csv", "0.5", "0.6", "CellLM / accuracy: value: 0.5 | 0.6"),
         ("figures/fig4.csv", "149\nfitted,149", "149\nfitted,150", "(row 2): length: 149 | 150"),
         ("figures/fig4.csv", "149\nfitted,149", "149", "(row 2): a row | nothing"),
     ],
