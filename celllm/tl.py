@@ -99,7 +99,7 @@ def _annotated(
     import pandas as pd
     from scipy.sparse import vstack
 
-    from celllm.cells.raw import category_names, check_labels
+    from celllm.cells.raw import category_names, check_labels, warn_of_missing_words
     from celllm.methods import transfer
 
     if label_key not in obs:
@@ -107,7 +107,9 @@ def _annotated(
         raise UserError(f"reference: obs has no column '{label_key}'; there are {there}")
     names = pd.Series(category_names(obs[label_key]), obs.index, dtype=object)
     known = np.flatnonzero(names.notna())
-    check_labels(names.iloc[known], f"reference: obs['{label_key}']")
+    where = f"reference: obs['{label_key}']"
+    check_labels(names.iloc[known], where)
+    warn_of_missing_words(names.iloc[known], where)
     labels = names.iloc[known].to_numpy(dtype=str)
     if (n_labels := len(np.unique(labels))) < 2:
         raise UserError(f"reference: obs['{label_key}'] has {n_labels} label(s); expected two or more")

@@ -50,6 +50,7 @@ class RawCells:
             raise UserError(f"{where}: the cell '{cell}' occurs twice; cell ids must be unique")
         if "label" in self.obs:
             check_labels(self.obs["label"], where)
+            warn_of_missing_words(self.obs["label"], where)
         problem = value_problem(self.matrix, self.values, self.fractions, list(self.obs.index), self.genes)
         if problem:
             raise UserError(f"{where}: {problem}")
@@ -72,17 +73,11 @@ def category_names(column: "pd.Series[Any]") -> list[str | None]:
 
 
 def check_labels(labels: "pd.Series[Any]", where: str | Path) -> None:
-    """Refuse missing labels, two spellings of one, and what is no class but a number or name of each cell.
-
-    ``NA`` and the like may be the name of a class; that they are one is a warning.
-    """
+    """Refuse missing labels, two spellings of one, and what is no class but a number or name of each cell."""
     names = category_names(labels)
     if n_missing := names.count(None):
         example = labels.index[names.index(None)]
         raise UserError(f"{where}: {n_missing} of {len(labels)} cells have no label, e.g. '{example}'")
-    for word in {name for name in names if name and name.lower() in (*MISSING, "<na>")}:
-        n_cells = names.count(word)
-        log.warning("%s: %d cells have the label '%s'; it is taken as a class", where, n_cells, word)
     spellings: dict[str, str] = {}
     for name in labels.astype(str).unique():
         other = spellings.setdefault(" ".join(name.casefold().split()), name)
@@ -95,6 +90,13 @@ def check_labels(labels: "pd.Series[Any]", where: str | Path) -> None:
             f"{where}: {n_labels} different labels for {len(labels)} cells, e.g. '{labels.iloc[0]}'; "
             "is it another column?"
         )
+
+
+def warn_of_missing_words(labels: "pd.Series[Any]", where: str | Path) -> None:
+    """``NA`` and the like may be the name of a class; the log says that they are taken for one."""
+    for word, n_cells in labels.value_counts().items():
+        if str(word).lower() in (*MISSING, "<na>"):
+            log.warning("%s: %d cells have the label '%s'; it is taken as a class", where, n_cells, word)
 
 
 def check_files(

@@ -84,20 +84,19 @@ class GeneNetwork:
         Raises :class:`UserError` when the file is missing, is not such a network, or was made for a
         vocabulary other than the one with ``genes_sha256``.
         """
-        try:
-            with np.load(path, allow_pickle=False) as held:
-                network = cls(
-                    source=held["source"],
-                    target=held["target"],
-                    score=held["score"],
-                    n_genes=int(held["n_genes"]),
-                    genes_sha256=str(held["genes_sha256"]),
-                    facts=json.loads(str(held["facts"])),
-                )
-        except FileNotFoundError as error:
-            raise UserError(f"{path}: no such file") from error
-        except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path}: not a gene network ({error}); make the network again") from error
+        damage = KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile
+        with (
+            io.reading(path, "not a gene network ({}); make the network again", *damage),
+            np.load(path, allow_pickle=False) as held,
+        ):
+            network = cls(
+                source=held["source"],
+                target=held["target"],
+                score=held["score"],
+                n_genes=int(held["n_genes"]),
+                genes_sha256=str(held["genes_sha256"]),
+                facts=json.loads(str(held["facts"])),
+            )
         if network.genes_sha256 != genes_sha256:
             raise UserError(f"{path}: made for another gene vocabulary; make the network again")
         return network

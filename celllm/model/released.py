@@ -20,8 +20,8 @@ from torch import Tensor
 
 from celllm.cells.genes import SymbolMap, Vocabulary
 from celllm.corpus.tokens import N_TOKENS, Tokeniser
-from celllm.errors import UserError
-from celllm.io import sha256, write_csv, write_text
+from celllm.errors import UserError, one_line
+from celllm.io import reading, sha256, write_csv, write_text
 from celllm.model.embedder import Embedder
 from celllm.model.encoder import Encoder
 from celllm.model.folder import describe, new_folder
@@ -133,11 +133,10 @@ def read_released(path: str | Path) -> dict[str, Tensor]:
     Raises :class:`UserError` for a file that is missing, damaged, holds objects, or has no ``token_emb``.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
+        with reading(path):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = one_line(error)[:160]
         raise UserError(f"{path}: not a file of tensors alone; nothing else is read ({reason})") from error
     state = content.get("model_state_dict", content) if isinstance(content, Mapping) else {}
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
@@ -151,12 +150,8 @@ def read_released(path: str | Path) -> dict[str, Tensor]:
 
 def _vectors(path: str | Path, state: Mapping[str, Tensor], file: str) -> Tensor:
     """Gene vectors of the array, which must be those of the weights where these hold them."""
-    try:
+    with reading(path, "not an array in NumPy's format ({})", ValueError, OSError, EOFError):
         array = np.load(path, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path}: not an array in NumPy's format ({' '.join(str(error).split())})") from error
     dim = state["token_emb.weight"].shape[-1]
     if array.ndim != 2 or array.shape[1] != dim or array.dtype.kind != "f" or not np.isfinite(array).all():
         shape = " x ".join(map(str, array.shape))
@@ -177,10 +172,8 @@ def _into_vocabulary(
     vectors: Tensor, path: str | Path, genes: str | Path | None, aliases: str | Path | None
 ) -> tuple[Vocabulary, Tensor]:
     """The vocabulary of the folder and its gene vectors, zeros where the model has none."""
-    try:
+    with reading(path):
         lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
     names = [line.strip() for line in lines if line.strip()]
     if len(names) != len(vectors):
         raise UserError(

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from celllm import methods
 from celllm.corpus.splits import Parts
-from celllm.errors import NotTrainedError, UserError
+from celllm.errors import NotTrainedError, UserError, one_line
 from celllm.meter import Meter
-from celllm.methods.method import Announce, Method, NotApplicableError, Probabilities
+from celllm.methods.method import Method, NotApplicableError, Probabilities
 from celllm.scores import scores
 from celllm.scores.columns import HELD_OUT
 from celllm.scores.scores import Score
@@ -164,7 +164,10 @@ class Runner:
         chosen: Mapping[str, Any],
         passing: Passing | None = None,
     ) -> Fitted:
-        """Fit once, predict the test part, and measure what it costs."""
+        """Learn from a part and predict the test part, and measure what both cost.
+
+        Settings are chosen on the part ``choose``, or are those ``chosen`` before.
+        """
         found: dict[str, Any] = {"predicted": None, "status": scores.OK, "reason": ""}
 
         def announce(settings: Mapping[str, Any], predict: Callable[[Any], Any], seconds: float) -> None:
@@ -184,9 +187,22 @@ class Runner:
 
         with Meter() as meter:
             try:
-                found |= self.predict(
-                    task, fold, number, learn, choose, chosen, announce if passing else None
-                )
+                if self.failure is not None:
+                    raise self.failure
+                settings = self.settings.changed(**chosen)
+                train, seed = task.part(rows_of_part(fold, learn)), seed_of(self.seed, number)
+                if not choose:
+                    model = self.method.fit(train, settings, seed, **self.shared)
+                    found["predicted"] = _of_test(task, fold, model)
+                else:
+                    assert self.method.choose is not None
+                    selection = task.part(rows_of_part(fold, choose))
+                    more = dict(self.shared) | ({"announce": announce} if passing else {})
+                    choice = self.method.choose(train, selection, settings, seed, **more)
+                    last = _of_test(task, fold, choice.last) if choice.last else None
+                    chosen = json.loads(json.dumps(choice.settings))  # what is no JSON fails the fold only
+                    predicted = _of_test(task, fold, choice.predict)
+                    found |= {"predicted": predicted, "last": last, "chosen": chosen}
             except NotApplicableError as error:
                 log.warning("fold %d: not applicable, %s", number, error)
                 found["status"], found["reason"] = status_of(error)
@@ -194,31 +210,6 @@ class Runner:
                 log.exception("fold %d failed", number)
                 found["status"], found["reason"] = status_of(error)
         return Fitted(seconds=meter.seconds, peak_mib=meter.peak_mib, **found)
-
-    def predict(
-        self,
-        task: Task,
-        fold: Parts,
-        number: int,
-        learn: str,
-        choose: str,
-        chosen: Mapping[str, Any],
-        announce: Announce | None = None,
-    ) -> dict[str, Any]:
-        """Learn from a part, choosing on another or with what was chosen, and predict the test part."""
-        if self.failure is not None:
-            raise self.failure
-        settings = self.settings.changed(**chosen)
-        train, seed = task.part(rows_of_part(fold, learn)), seed_of(self.seed, number)
-        if not choose:
-            return {"predicted": _of_test(task, fold, self.method.fit(train, settings, seed, **self.shared))}
-        assert self.method.choose is not None
-        selection = task.part(rows_of_part(fold, choose))
-        more = dict(self.shared) | ({"announce": announce} if announce else {})
-        choice = self.method.choose(train, selection, settings, seed, **more)
-        last = _of_test(task, fold, choice.last) if choice.last else None
-        chosen = json.loads(json.dumps(choice.settings))  # what is no JSON fails the fold, not the command
-        return {"predicted": _of_test(task, fold, choice.predict), "last": last, "chosen": chosen}
 
 
 def run_task(
@@ -333,9 +324,9 @@ def status_of(error: BaseException) -> tuple[str, str]:
     """Status and reason of a fold that ended with an error."""
     text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     if isinstance(error, NotApplicableError):
-        return scores.NOT_APPLICABLE, " ".join(str(error).split())
+        return scores.NOT_APPLICABLE, one_line(error)
     if isinstance(error, NotTrainedError):
-        text = " ".join(str(error).split())
+        text = one_line(error)
     # PyTorch: "CUDA out of memory", and a plain RuntimeError of the allocator of the processor's memory.
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         return scores.OUT_OF_MEMORY, text

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from celllm.cells.raw import category_names, check_labels
+from celllm.cells.raw import category_names, check_labels, warn_of_missing_words
 from celllm.errors import UserError
 
 
@@ -46,7 +46,9 @@ def test_labels_that_would_make_wrong_classes_are_refused(labels: list[str | Non
 
 
 def test_a_class_that_may_be_a_missing_value_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    check_labels(pd.Series(["T", "nan", "NA", "nan"]), "cells.h5ad")
+    labels = pd.Series(["T", "nan", "NA", "nan"])
+    check_labels(labels, "cells.h5ad")
+    warn_of_missing_words(labels, "cells.h5ad")
     warned = {record.getMessage() for record in caplog.records}
     assert warned == {
         "cells.h5ad: 2 cells have the label 'nan'; it is taken as a class",
