@@ -42,15 +42,21 @@ def run_apart(work: Callable[[], T]) -> T:
     """
     here, there = multiprocessing.Pipe(duplex=False)
     child = multiprocessing.get_context("fork").Process(target=_report, args=(work, there, os.getpid()))
+    early: list[int] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        os.kill(int(child.pid or 0), number)
+        if child.pid:
+            os.kill(child.pid, number)
+        else:
+            early.append(number)
 
-    # No signal gets lost between the start of the child and the handlers here.
+    # No signal gets lost: here the handlers stand before the child, which has them blocked until its own do.
     signal.pthread_sigmask(signal.SIG_BLOCK, ASKED)
-    child.start()
     before = {number: signal.signal(number, pass_on) for number in ASKED}
+    child.start()
     before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both
+    for number in early:  # another thread can take them meanwhile
+        pass_on(number, None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKED)
     there.close()
     try:

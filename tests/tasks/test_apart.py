@@ -1,5 +1,6 @@
 import os
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -54,3 +55,23 @@ def test_a_signal_reaches_the_child_and_this_process_has_its_handlers_back(numbe
 
 def test_an_answer_larger_than_a_pipe_comes_through() -> None:
     assert len(run_apart(lambda: "x" * 1_000_000)) == 1_000_000
+
+
+SLOW_START = """
+import os, signal, threading, time
+from multiprocessing.process import BaseProcess
+from celllm.apart import run_apart
+from celllm.interruption import Interrupted
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()  # it has no signal blocked
+start = BaseProcess.start
+BaseProcess.start = lambda process: (start(process), time.sleep(0.5))
+try:
+    run_apart(lambda: (os.kill(os.getppid(), signal.SIGHUP), time.sleep(60)))
+except Interrupted as error:
+    print(error)
+"""
+
+
+def test_a_signal_while_the_child_starts_reaches_it_though_another_thread_takes_it() -> None:
+    done = subprocess.run([sys.executable, "-c", SLOW_START], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (0, "SIGHUP\n"), done.stderr
